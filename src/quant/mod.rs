@@ -1,0 +1,149 @@
+//! What a stored block means: the table of tensor types, and one file per type with its
+//! layout and its scalar (reference) decoder and encoder.
+//!
+//! Type ids and names are GGUF's. To add a type: write its file, add its row to
+//! [`FORMATS`], add a golden.
+
+mod float;
+mod q4_0;
+mod q8_0;
+
+pub use q4_0::Q4_0;
+pub use q8_0::Q8_0;
+
+use crate::error::{Code, Error, Result};
+
+/// A GGUF tensor type id, known or not, with everything the table says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DType(pub u32);
+
+/// How the bytes of one type are laid out, and the scalar code that reads and writes them.
+pub struct Format {
+    /// The type's id in GGUF files.
+    pub dtype: DType,
+    /// The type's name in the GGUF specification.
+    pub name: &'static str,
+    /// Elements per block.
+    pub block_len: usize,
+    /// Bytes per block.
+    pub block_bytes: usize,
+    /// Code that reads and writes blocks; `None` where the layout is known but not yet supported.
+    pub codec: Option<Codec>,
+}
+
+/// Scalar code for one type. Slices hold whole blocks; lengths agree.
+#[derive(Clone, Copy)]
+pub struct Codec {
+    /// Blocks to f32.
+    pub dequantize: fn(&[u8], &mut [f32]),
+    /// f32 to blocks; `None` where the type cannot be written.
+    pub quantize: Option<fn(&[f32], &mut [u8])>,
+}
+
+macro_rules! formats {
+    ($($name:ident = $id:literal, $len:literal, $bytes:literal, $codec:expr;)*) => {
+        impl DType {
+            $(#[doc = concat!("GGUF tensor type ", stringify!($name), ".")]
+            pub const $name: DType = DType($id);)*
+        }
+
+        /// Every tensor type that GGUF files may hold.
+        pub const FORMATS: &[Format] = &[
+            $(Format { dtype: DType($id), name: stringify!($name), block_len: $len, block_bytes: $bytes, codec: $codec },)*
+        ];
+    };
+}
+
+// Source: GGUF specification (type ids) and the block structs of ggml's ggml-common.h (sizes).
+formats! {
+    // name = id, elements, bytes per block, codec
+    F32 = 0, 1, 4, Some(float::F32);
+    F16 = 1, 1, 2, Some(float::F16);
+    Q4_0 = 2, 32, 18, Some(q4_0::CODEC);
+    Q4_1 = 3, 32, 20, None;
+    Q5_0 = 6, 32, 22, None;
+    Q5_1 = 7, 32, 24, None;
+    Q8_0 = 8, 32, 34, Some(q8_0::CODEC);
+    Q8_1 = 9, 32, 36, None;
+    Q2_K = 10, 256, 84, None;
+    Q3_K = 11, 256, 110, None;
+    Q4_K = 12, 256, 144, None;
+    Q5_K = 13, 256, 176, None;
+    Q6_K = 14, 256, 210, None;
+    Q8_K = 15, 256, 292, None;
+    IQ2_XXS = 16, 256, 66, None;
+    IQ2_XS = 17, 256, 74, None;
+    IQ3_XXS = 18, 256, 98, None;
+    IQ1_S = 19, 256, 50, None;
+    IQ4_NL = 20, 32, 18, None;
+    IQ3_S = 21, 256, 110, None;
+    IQ2_S = 22, 256, 82, None;
+    IQ4_XS = 23, 256, 136, None;
+    I8 = 24, 1, 1, None;
+    I16 = 25, 1, 2, None;
+    I32 = 26, 1, 4, None;
+    I64 = 27, 1, 8, None;
+    F64 = 28, 1, 8, None;
+    IQ1_M = 29, 256, 56, None;
+    BF16 = 30, 1, 2, Some(float::BF16);
+    TQ1_0 = 34, 256, 54, None;
+    TQ2_0 = 35, 256, 66, None;
+    MXFP4 = 39, 32, 17, None;
+    NVFP4 = 40, 64, 36, None;
+    Q1_0 = 41, 128, 18, None;
+}
+
+impl DType {
+    /// The table row of this type; `None` for ids that are unknown or were removed.
+    pub fn format(self) -> Option<&'static Format> {
+        FORMATS.iter().find(|f| f.dtype == self)
+    }
+
+    /// The name in the GGUF specification, or `"?"`.
+    pub fn name(self) -> &'static str {
+        self.format().map_or("?", |f| f.name)
+    }
+
+    /// The type of that name (as in `"Q4_0"`, any case).
+    pub fn from_name(name: &str) -> Option<DType> {
+        FORMATS.iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.dtype)
+    }
+
+    /// The type's codec, or an error that names the type and lists the supported ones.
+    ///
+    /// # Errors
+    /// [`Code::UnsupportedQuant`].
+    pub fn codec(self) -> Result<(&'static Format, Codec)> {
+        let format = self.format();
+        match format.and_then(|f| f.codec.map(|c| (f, c))) {
+            Some(found) => Ok(found),
+            None => {
+                let known: Vec<_> = FORMATS.iter().filter(|f| f.codec.is_some()).map(|f| f.name).collect();
+                Err(Error::new(
+                    Code::UnsupportedQuant,
+                    format!(
+                        "tensor type {} (id {}) is not supported; supported: {}",
+                        self.name(),
+                        self.0,
+                        known.join(", ")
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Bytes of `n_elements` in this type; `None` where they are not whole blocks or overflow.
+    pub fn bytes_for(self, n_elements: u64) -> Option<u64> {
+        let f = self.format()?;
+        if !n_elements.is_multiple_of(f.block_len as u64) {
+            return None;
+        }
+        (n_elements / f.block_len as u64).checked_mul(f.block_bytes as u64)
+    }
+}
+
+impl std::fmt::Debug for DType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}({})", self.name(), self.0)
+    }
+}

@@ -1,0 +1,46 @@
+//! Q4_0: 32 codes of 4 bits with one f16 scale; `w = d * (q - 8)`, 4.5 bits per weight.
+//!
+//! ```text
+//! block: d (f16, 2 bytes) | qs (16 bytes: low nibble element i, high nibble element i + 16)
+//! ```
+//! Source: ggml-common.h, `block_q4_0`.
+
+use super::Codec;
+use half::f16;
+
+/// Block geometry of Q4_0.
+pub struct Q4_0;
+
+impl Q4_0 {
+    /// Elements per block.
+    pub const BLOCK_LEN: usize = 32;
+    /// Bytes per block.
+    pub const BLOCK_BYTES: usize = 18;
+}
+
+pub(super) const CODEC: Codec = Codec { dequantize, quantize: Some(quantize) };
+
+fn dequantize(bytes: &[u8], out: &mut [f32]) {
+    for (block, out) in bytes.chunks_exact(Q4_0::BLOCK_BYTES).zip(out.chunks_exact_mut(Q4_0::BLOCK_LEN)) {
+        let d = f16::from_le_bytes([block[0], block[1]]).to_f32();
+        for (i, &q) in block[2..].iter().enumerate() {
+            out[i] = d * (f32::from(q & 15) - 8.0);
+            out[i + 16] = d * (f32::from(q >> 4) - 8.0);
+        }
+    }
+}
+
+/// The value of largest magnitude maps to code 0, so that the side with the extreme gets
+/// the extra level.
+fn quantize(values: &[f32], out: &mut [u8]) {
+    for (block, x) in out.chunks_exact_mut(Q4_0::BLOCK_BYTES).zip(values.chunks_exact(Q4_0::BLOCK_LEN)) {
+        let extreme = x.iter().fold(0f32, |m, &v| if v.abs() > m.abs() { v } else { m });
+        let d = extreme / -8.0;
+        let inv = if d != 0.0 { 1.0 / d } else { 0.0 };
+        block[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
+        let code = |v: f32| (v * inv + 8.5).clamp(0.0, 15.0) as u8;
+        for i in 0..16 {
+            block[2 + i] = code(x[i]) | code(x[i + 16]) << 4;
+        }
+    }
+}

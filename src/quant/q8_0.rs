@@ -1,0 +1,42 @@
+//! Q8_0: 32 signed bytes with one f16 scale; `w = d * qs[i]`, 8.5 bits per weight.
+//!
+//! ```text
+//! block: d (f16, 2 bytes) | qs (32 x i8)
+//! ```
+//! Source: ggml-common.h, `block_q8_0`.
+
+use super::Codec;
+use half::f16;
+
+/// Block geometry of Q8_0.
+pub struct Q8_0;
+
+impl Q8_0 {
+    /// Elements per block.
+    pub const BLOCK_LEN: usize = 32;
+    /// Bytes per block.
+    pub const BLOCK_BYTES: usize = 34;
+}
+
+pub(super) const CODEC: Codec = Codec { dequantize, quantize: Some(quantize) };
+
+fn dequantize(bytes: &[u8], out: &mut [f32]) {
+    for (block, out) in bytes.chunks_exact(Q8_0::BLOCK_BYTES).zip(out.chunks_exact_mut(Q8_0::BLOCK_LEN)) {
+        let d = f16::from_le_bytes([block[0], block[1]]).to_f32();
+        for (o, &q) in out.iter_mut().zip(&block[2..]) {
+            *o = d * f32::from(q as i8);
+        }
+    }
+}
+
+fn quantize(values: &[f32], out: &mut [u8]) {
+    for (block, x) in out.chunks_exact_mut(Q8_0::BLOCK_BYTES).zip(values.chunks_exact(Q8_0::BLOCK_LEN)) {
+        let amax = x.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let d = amax / 127.0;
+        let inv = if d > 0.0 { 1.0 / d } else { 0.0 };
+        block[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
+        for (q, &v) in block[2..].iter_mut().zip(x) {
+            *q = (v * inv).round().clamp(-127.0, 127.0) as i8 as u8;
+        }
+    }
+}
