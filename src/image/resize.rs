@@ -1,0 +1,234 @@
+//! Antialiased resampling in 8-bit fixed point, bit for bit as Pillow computes it:
+//! along rows first, rounded to 8 bits, then along columns.
+//!
+//! ```text
+//! out[i] = clamp((2^21 + sum_j w[i][j] * in[first[i] + j]) >> 22)
+//! w[i][j] = round(2^22 * f((first[i] + j + 0.5 - center[i]) / s) / norm[i]),  s = max(1, in / out)
+//! ```
+//!
+//! Own code, because resizing crates round weights to fewer bits and then differ from Pillow by
+//! several levels on photos, which moves logits.
+//!
+//! Source: Pillow before 13, `src/libImaging/Resample.c` (the filters, the rounding, the order of passes).
+
+use super::PixelView;
+
+/// Bits after the binary point of a filter weight: 32, less 8 of the pixel, less 2 for the sign
+/// and for sums that overshoot.
+const PRECISION_BITS: u32 = 32 - 8 - 2;
+/// Rows that the horizontal pass works on together, so that each weight is loaded once for all.
+const ROW_TILE: usize = 4;
+
+/// A resampling filter, with Pillow's support and constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resample {
+    /// Triangle, support 1.
+    Bilinear,
+    /// Keys' cubic with a = -0.5, support 2.
+    Bicubic,
+    /// Windowed sinc, support 3.
+    Lanczos,
+}
+
+impl Resample {
+    fn support(self) -> f64 {
+        match self {
+            Resample::Bilinear => 1.0,
+            Resample::Bicubic => 2.0,
+            Resample::Lanczos => 3.0,
+        }
+    }
+
+    fn weight(self, x: f64) -> f64 {
+        const A: f64 = -0.5;
+        let x = x.abs();
+        match self {
+            Resample::Bilinear if x < 1.0 => 1.0 - x,
+            Resample::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+            Resample::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+            Resample::Lanczos if x < 3.0 => sinc(x) * sinc(x / 3.0),
+            _ => 0.0,
+        }
+    }
+}
+
+fn sinc(x: f64) -> f64 {
+    let x = x * std::f64::consts::PI;
+    if x == 0.0 { 1.0 } else { x.sin() / x }
+}
+
+/// For a range of output positions along one axis: which inputs count, and how much.
+pub(super) struct Taps {
+    /// First input of each output, and where its weights end in `weights`.
+    spans: Vec<(usize, usize)>,
+    weights: Vec<i32>,
+}
+
+impl Taps {
+    /// Weights for outputs `start..start + n` of an axis resized from `n_in` to `n_out`.
+    pub(super) fn new(filter: Resample, n_in: usize, n_out: u64, start: u64, n: usize) -> Self {
+        let ratio = n_in as f64 / n_out as f64;
+        let stretch = ratio.max(1.0);
+        let support = filter.support() * stretch;
+        let inverse = 1.0 / stretch;
+        let mut taps = Taps { spans: Vec::with_capacity(n), weights: Vec::new() };
+        let mut exact = Vec::new();
+        for i in start..start + n as u64 {
+            let center = (i as f64 + 0.5) * ratio;
+            // Casts saturate at 0: outputs at the left edge begin with input 0.
+            let first = (center - support + 0.5) as usize;
+            let end = ((center + support + 0.5) as usize).min(n_in);
+            exact.clear();
+            exact.extend((first..end).map(|x| filter.weight((x as f64 - center + 0.5) * inverse)));
+            let norm: f64 = exact.iter().sum();
+            taps.weights.extend(exact.iter().map(|w| fixed_point(if norm == 0.0 { *w } else { w / norm })));
+            taps.spans.push((first, taps.weights.len()));
+        }
+        taps
+    }
+
+    /// For each output: its first input and its weights.
+    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        let mut begin = 0;
+        self.spans.iter().map(move |&(first, end)| {
+            let weights = &self.weights[begin..end];
+            begin = end;
+            (first, weights)
+        })
+    }
+
+    /// The inputs that any output needs.
+    fn inputs(&self) -> std::ops::Range<usize> {
+        let first = self.iter().map(|(first, _)| first).min().unwrap_or(0);
+        let end = self.iter().map(|(first, weights)| first + weights.len()).max().unwrap_or(first);
+        first..end
+    }
+}
+
+/// Rounds to nearest, halves away from zero.
+fn fixed_point(weight: f64) -> i32 {
+    (weight * f64::from(1 << PRECISION_BITS)).round() as i32
+}
+
+fn to_u8(sum: i32) -> u8 {
+    (sum >> PRECISION_BITS).clamp(0, 255) as u8
+}
+
+/// Both passes: `[rows, columns, 3]`, RGB.
+pub(super) fn convolve(pixels: &PixelView, columns: &Taps, rows: &Taps) -> Vec<u8> {
+    let inputs = rows.inputs();
+    let row_bytes = columns.spans.len() * 3;
+    let mut narrow = vec![0; inputs.len() * row_bytes];
+    let mut tile = RowTile::new(columns.inputs());
+    for (i, out) in narrow.chunks_mut(ROW_TILE * row_bytes).enumerate() {
+        tile.load(pixels, inputs.start + i * ROW_TILE, inputs.end);
+        tile.horizontal(columns, out);
+    }
+    vertical(&narrow, row_bytes, inputs.start, rows)
+}
+
+/// Some rows of the picture with four bytes per pixel, so that a pixel fills a vector of four sums.
+struct RowTile {
+    columns: std::ops::Range<usize>,
+    rows: [Vec<[u8; 4]>; ROW_TILE],
+}
+
+impl RowTile {
+    fn new(columns: std::ops::Range<usize>) -> Self {
+        let rows = std::array::from_fn(|_| vec![[0; 4]; columns.len()]);
+        RowTile { columns, rows }
+    }
+
+    /// Fills the tile from row `y` on; what would lie at `end` or beyond repeats the last row.
+    fn load(&mut self, pixels: &PixelView, y: usize, end: usize) {
+        for (i, row) in self.rows.iter_mut().enumerate() {
+            let source = &pixels.row((y + i).min(end - 1))[self.columns.start * pixels.channels..];
+            if pixels.channels == 4 {
+                for (to, from) in row.iter_mut().zip(source.chunks_exact(4)) {
+                    to.copy_from_slice(from);
+                }
+            } else {
+                for (to, from) in row.iter_mut().zip(source.chunks_exact(3)) {
+                    to[..3].copy_from_slice(from);
+                }
+            }
+        }
+    }
+
+    /// Filters along the rows into `out`: up to `ROW_TILE` rows `[columns, 3]`.
+    fn horizontal(&self, columns: &Taps, out: &mut [u8]) {
+        let row_bytes = columns.spans.len() * 3;
+        for (i, (first, weights)) in columns.iter().enumerate() {
+            let span = first - self.columns.start..first - self.columns.start + weights.len();
+            let [a, b, c, d] = std::array::from_fn(|r| &self.rows[r][span.clone()]);
+            let mut sums = [[1 << (PRECISION_BITS - 1); 4]; ROW_TILE];
+            for ((((a, b), c), d), &w) in a.iter().zip(b).zip(c).zip(d).zip(weights) {
+                for (sum, pixel) in sums.iter_mut().zip([a, b, c, d]) {
+                    for lane in 0..4 {
+                        sum[lane] += i32::from(pixel[lane]) * w;
+                    }
+                }
+            }
+            for (row, sum) in out.chunks_exact_mut(row_bytes).zip(&sums) {
+                for (to, &lane) in row[3 * i..3 * i + 3].iter_mut().zip(sum) {
+                    *to = to_u8(lane);
+                }
+            }
+        }
+    }
+}
+
+/// Filters along the columns of `narrow`, whose first row is input row `first_row`.
+fn vertical(narrow: &[u8], row_bytes: usize, first_row: usize, rows: &Taps) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rows.spans.len() * row_bytes);
+    let mut sums = vec![0; row_bytes];
+    for (first, weights) in rows.iter() {
+        sums.fill(1 << (PRECISION_BITS - 1));
+        let sources = narrow[(first - first_row) * row_bytes..].chunks_exact(row_bytes);
+        for (row, &w) in sources.zip(weights) {
+            for (sum, &value) in sums.iter_mut().zip(row) {
+                *sum += i32::from(value) * w;
+            }
+        }
+        out.extend(sums.iter().map(|&sum| to_u8(sum)));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILTERS: [Resample; 3] = [Resample::Bilinear, Resample::Bicubic, Resample::Lanczos];
+
+    /// Black and white pixels placed as badly as possible must not overflow the 32-bit sum.
+    #[test]
+    fn worst_sums_fit() {
+        for filter in FILTERS {
+            for (n_in, n_out) in
+                [(1, 256), (2, 256), (3, 16), (343, 256), (341, 382), (4000, 256), (65_535, 224)]
+            {
+                let taps = Taps::new(filter, n_in, n_out, 0, n_out as usize);
+                for (first, weights) in taps.iter() {
+                    assert!(!weights.is_empty() && first + weights.len() <= n_in);
+                    let part = |sign: i64| -> i64 {
+                        weights.iter().map(|&w| i64::from(w)).filter(|w| w * sign > 0).sum()
+                    };
+                    let (most, least) = (255 * part(1) + (1 << 21), 255 * part(-1));
+                    assert!(i32::try_from(most).is_ok() && i32::try_from(least).is_ok(), "{filter:?} {n_in}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn same_size_changes_nothing() {
+        let data: Vec<u8> = (0..7 * 5 * 3).map(|i| (i * 37 % 256) as u8).collect();
+        let pixels = PixelView::new(&data, 7, 5, 3).unwrap();
+        for filter in FILTERS {
+            let columns = Taps::new(filter, 7, 7, 0, 7);
+            let rows = Taps::new(filter, 5, 5, 0, 5);
+            assert_eq!(convolve(&pixels, &columns, &rows), data, "{filter:?}");
+        }
+    }
+}
