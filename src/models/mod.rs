@@ -1,1 +1,116 @@
-//! To be written.
+//! Architectures: one file each, reading as the published forward pass.
+//!
+//! To add one: its file, its row in [`TEXT`] or [`VISION`], a golden.
+
+pub mod config;
+pub mod llama;
+pub mod names;
+pub mod vit;
+mod weights;
+
+pub use weights::{Tensor, Weights};
+
+use crate::container::{ContainerKind, Header, Metadata};
+use crate::error::{Code, Error, Result};
+use crate::layers::Mode;
+
+/// A decoder that turns tokens into logits.
+pub trait LanguageModel {
+    /// Its dimensions.
+    fn config(&self) -> &TextConfig;
+
+    /// An empty context with room for `n_ctx` tokens.
+    ///
+    /// # Errors
+    /// [`Code::OutOfMemory`].
+    fn new_context(&self, n_ctx: usize) -> Result<Box<dyn Context>>;
+
+    /// Appends `tokens` to the context and writes the logits of the last `n_out` of them to
+    /// `logits`, `[n_out, n_vocab]`. Token ids are below `n_vocab` and fit the context.
+    fn forward(
+        &mut self,
+        context: &mut dyn Context,
+        tokens: &[u32],
+        n_out: usize,
+        mode: Mode,
+        logits: &mut Vec<f32>,
+    );
+}
+
+/// What a model remembers of the tokens so far.
+pub trait Context: std::any::Any {
+    /// Tokens held.
+    fn n_tokens(&self) -> usize;
+    /// Tokens there is room for.
+    fn n_ctx(&self) -> usize;
+    /// Forgets all but the first `n`.
+    fn truncate(&mut self, n: usize);
+    /// For the model that made it.
+    fn as_any(&mut self) -> &mut dyn std::any::Any;
+}
+
+/// What callers need to know of a language model.
+#[derive(Clone, Debug)]
+pub struct TextConfig {
+    /// Width of the residual stream.
+    pub n_embd: usize,
+    /// Layers.
+    pub n_layer: usize,
+    /// Query heads.
+    pub n_head: usize,
+    /// Key and value heads.
+    pub n_head_kv: usize,
+    /// Elements per head.
+    pub head_dim: usize,
+    /// Width of the feed-forward layers.
+    pub n_ff: usize,
+    /// Tokens in the vocabulary.
+    pub n_vocab: usize,
+    /// Context length in training.
+    pub n_ctx_train: usize,
+}
+
+/// Builds a language model from metadata and weights.
+pub type BuildText = fn(&Metadata, &str, &mut Weights) -> Result<Box<dyn LanguageModel>>;
+
+/// The language-model architectures, by `general.architecture`.
+pub const TEXT: &[(&str, BuildText)] = &[("llama", llama::build)];
+
+/// The vision architectures, by `general.architecture` (safetensors: by their tensors).
+pub const VISION: &[&str] = &["vit"];
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Family {
+    /// A language model and its builder.
+    Text(BuildText),
+    /// A ViT classifier.
+    Vit,
+}
+
+/// Decides from the header what a file holds, and gives the architecture's name.
+///
+/// # Errors
+/// [`Code::UnsupportedArch`] listing the known architectures.
+pub fn identify(header: &Header) -> Result<(Family, String)> {
+    let unknown = |found: String| {
+        let known: Vec<_> = TEXT.iter().map(|(name, _)| *name).chain(VISION.iter().copied()).collect();
+        Error::new(Code::UnsupportedArch, format!("{found}; supported: {}", known.join(", ")))
+    };
+    if header.kind == ContainerKind::Safetensors {
+        let is_vit = header.tensors.iter().any(|t| names::to_timm(&t.name) == "patch_embed.proj.weight");
+        let found = || unknown("the tensor names are of no known model".into());
+        return if is_vit { Ok((Family::Vit, "vit".into())) } else { Err(found()) };
+    }
+    let key = "general.architecture";
+    let name = header.metadata.str(key).map_err(|e| unknown(e.message).key(key))?;
+    let name = name.ok_or_else(|| unknown("the file names no architecture".into()).key(key))?;
+    if VISION.contains(&name) {
+        return Ok((Family::Vit, name.into()));
+    }
+    let shown: String = name.chars().take(64).collect();
+    match TEXT.iter().find(|(known, _)| *known == name) {
+        Some((_, build)) => Ok((Family::Text(*build), name.into())),
+        None => Err(unknown(format!("architecture {shown:?} is not supported")).key(key)),
+    }
+}

@@ -38,7 +38,29 @@ pub struct Codec {
     pub dequantize: fn(&[u8], &mut [f32]),
     /// f32 to blocks; `None` where the type cannot be written.
     pub quantize: Option<fn(&[f32], &mut [u8])>,
+    /// How the kernels hold this type.
+    pub kernel: KernelForm,
 }
+
+/// What the kernels work on. Every type has one of these forms; the codes are those of the
+/// file, so that nothing is lost on the way.
+#[derive(Clone, Copy)]
+pub enum KernelForm {
+    /// Plain f32.
+    F32,
+    /// f16 kept as they are.
+    F16,
+    /// bf16 kept as they are.
+    Bf16,
+    /// Unsigned 4-bit codes, `w = d * (q - 8)`, one scale per 32.
+    U4(UnpackCodes),
+    /// Signed 8-bit codes, `w = d * q`, one scale per 32.
+    I8(UnpackCodes),
+}
+
+/// Splits whole blocks into codes (one byte per element, in element order) and scales (one
+/// per 32 elements).
+pub type UnpackCodes = fn(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]);
 
 macro_rules! formats {
     ($($name:ident = $id:literal, $len:literal, $bytes:literal, $codec:expr;)*) => {

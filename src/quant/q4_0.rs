@@ -5,7 +5,7 @@
 //! ```
 //! Source: ggml-common.h, `block_q4_0`.
 
-use super::Codec;
+use super::{Codec, KernelForm};
 use half::f16;
 
 /// Block geometry of Q4_0.
@@ -18,7 +18,8 @@ impl Q4_0 {
     pub const BLOCK_BYTES: usize = 18;
 }
 
-pub(super) const CODEC: Codec = Codec { dequantize, quantize: Some(quantize) };
+pub(super) const CODEC: Codec =
+    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::U4(unpack) };
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
     for (block, out) in bytes.chunks_exact(Q4_0::BLOCK_BYTES).zip(out.chunks_exact_mut(Q4_0::BLOCK_LEN)) {
@@ -41,6 +42,17 @@ fn quantize(values: &[f32], out: &mut [u8]) {
         let code = |v: f32| (v * inv + 8.5).clamp(0.0, 15.0) as u8;
         for i in 0..16 {
             block[2 + i] = code(x[i]) | code(x[i + 16]) << 4;
+        }
+    }
+}
+
+fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+    let blocks = blocks.chunks_exact(Q4_0::BLOCK_BYTES);
+    for ((block, codes), scale) in blocks.zip(codes.chunks_exact_mut(Q4_0::BLOCK_LEN)).zip(scales) {
+        *scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
+        for (i, &q) in block[2..].iter().enumerate() {
+            codes[i] = q & 15;
+            codes[i + 16] = q >> 4;
         }
     }
 }

@@ -5,7 +5,7 @@
 //! ```
 //! Source: ggml-common.h, `block_q8_0`.
 
-use super::Codec;
+use super::{Codec, KernelForm};
 use half::f16;
 
 /// Block geometry of Q8_0.
@@ -18,7 +18,8 @@ impl Q8_0 {
     pub const BLOCK_BYTES: usize = 34;
 }
 
-pub(super) const CODEC: Codec = Codec { dequantize, quantize: Some(quantize) };
+pub(super) const CODEC: Codec =
+    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::I8(unpack) };
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
     for (block, out) in bytes.chunks_exact(Q8_0::BLOCK_BYTES).zip(out.chunks_exact_mut(Q8_0::BLOCK_LEN)) {
@@ -38,5 +39,13 @@ fn quantize(values: &[f32], out: &mut [u8]) {
         for (q, &v) in block[2..].iter_mut().zip(x) {
             *q = (v * inv).round().clamp(-127.0, 127.0) as i8 as u8;
         }
+    }
+}
+
+fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+    let blocks = blocks.chunks_exact(Q8_0::BLOCK_BYTES);
+    for ((block, codes), scale) in blocks.zip(codes.chunks_exact_mut(Q8_0::BLOCK_LEN)).zip(scales) {
+        *scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
+        codes.copy_from_slice(&block[2..]);
     }
 }

@@ -1,1 +1,182 @@
-//! To be written.
+//! File order to kernel order: the layouts that the kernels read, and the packer that fills
+//! them while bytes arrive.
+//!
+//! A weight matrix `[n, k]` (n outputs, k inputs) is cut into strips of [`NR`] = 16 columns
+//! of the product, that is 16 consecutive file rows. A strip is contiguous in memory and runs
+//! along k, so one thread reads one forward stream.
+//!
+//! ```text
+//! float strip: k times 16 elements
+//! U4 tile (16 columns x 32 k, 320 bytes): for g in 0..4, c in 0..4: 16 bytes, where byte 4j+b
+//!     holds column 4c+j, low nibble k = 4g+b, high nibble k = 16+4g+b; then 16 f32 scales
+//! I8 tile (16 columns x 32 k, 576 bytes): for g in 0..8, c in 0..4: 16 bytes, where byte 4j+b
+//!     holds column 4c+j, k = 4g+b; then 16 f32 scales
+//! ```
+//! Four consecutive k per 32-bit lane is the operand shape of every dot instruction, so the
+//! sums of a column stay in one lane and no horizontal sum is ever needed.
+
+#![allow(unsafe_code)]
+
+mod aligned;
+mod packer;
+
+pub use aligned::AlignedBytes;
+pub use packer::Packer;
+
+use half::{bf16, f16};
+
+/// Columns (outputs) per strip.
+pub const NR: usize = 16;
+/// k per tile, and per scale.
+pub const TILE_K: usize = 32;
+/// Bytes of the scales that end an integer tile.
+pub const TILE_SCALE_BYTES: usize = NR * 4;
+
+/// How the elements of a packed matrix are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// f32 as they are.
+    F32,
+    /// f16 as they are.
+    F16,
+    /// bf16 as they are.
+    Bf16,
+    /// 4-bit codes with offset 8, one f32 scale per 32.
+    U4,
+    /// 8-bit signed codes, one f32 scale per 32.
+    I8,
+}
+
+impl Packing {
+    /// Bytes of 16 columns times `k`; `k` is a multiple of 32 for the integer packings.
+    pub const fn strip_bytes(self, k: usize) -> usize {
+        match self {
+            Packing::F32 => k * NR * 4,
+            Packing::F16 | Packing::Bf16 => k * NR * 2,
+            Packing::U4 | Packing::I8 => k / TILE_K * self.tile_bytes(),
+        }
+    }
+
+    /// Bytes of one tile of an integer packing.
+    pub const fn tile_bytes(self) -> usize {
+        TILE_SCALE_BYTES
+            + match self {
+                Packing::U4 => NR * TILE_K / 2,
+                Packing::I8 => NR * TILE_K,
+                _ => 0,
+            }
+    }
+
+    /// Whether the kernels multiply integers.
+    pub const fn is_integer(self) -> bool {
+        matches!(self, Packing::U4 | Packing::I8)
+    }
+
+    /// As shown to users.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Packing::F32 => "f32",
+            Packing::F16 => "f16",
+            Packing::Bf16 => "bf16",
+            Packing::U4 => "u4",
+            Packing::I8 => "i8",
+        }
+    }
+}
+
+/// A weight matrix `[n, k]` in kernel order. Built only by [`Packer`], which guarantees that
+/// `data` holds `ceil(n / 16)` whole strips.
+pub struct PackedWeights {
+    packing: Packing,
+    n: usize,
+    k: usize,
+    data: AlignedBytes,
+}
+
+impl PackedWeights {
+    /// How elements are held.
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// Outputs.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Number of 16-column strips; the last may be partly padding.
+    pub fn n_strips(&self) -> usize {
+        self.n.div_ceil(NR)
+    }
+
+    /// Bytes held.
+    pub fn n_bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Strip `i`, columns `16 * i ..`.
+    pub fn strip(&self, i: usize) -> &[u8] {
+        let len = self.packing.strip_bytes(self.k);
+        &self.data[i * len..(i + 1) * len]
+    }
+
+    /// File row `row` (one output's weights, or one token's embedding) as f32; `out` holds k.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.n && out.len() == self.k, "row {row} of {} x {}", self.n, self.k);
+        let (strip, column) = (self.strip(row / NR), row % NR);
+        let element = |i: usize, width: usize| &strip[(i * NR + column) * width..][..width];
+        match self.packing {
+            Packing::F32 => out.iter_mut().enumerate().for_each(|(i, o)| {
+                *o = f32::from_le_bytes(element(i, 4).try_into().unwrap());
+            }),
+            Packing::F16 => out.iter_mut().enumerate().for_each(|(i, o)| {
+                *o = f16::from_le_bytes(element(i, 2).try_into().unwrap()).to_f32();
+            }),
+            Packing::Bf16 => out.iter_mut().enumerate().for_each(|(i, o)| {
+                *o = bf16::from_le_bytes(element(i, 2).try_into().unwrap()).to_f32();
+            }),
+            Packing::U4 | Packing::I8 => {
+                let tiles = strip.chunks_exact(self.packing.tile_bytes());
+                for (tile, out) in tiles.zip(out.chunks_exact_mut(TILE_K)) {
+                    self.tile_column(tile, column, out);
+                }
+            }
+        }
+    }
+
+    /// Eight columns of an integer strip, from `column` on, as floats `[k][8]`, from `k0` on.
+    pub(crate) fn integer_panel(&self, strip: usize, column: usize, k0: usize, panel: &mut [f32]) {
+        let tile_bytes = self.packing.tile_bytes();
+        for (i, to) in panel.chunks_exact_mut(8).enumerate() {
+            let k = k0 + i;
+            let tile = &self.strip(strip)[k / TILE_K * tile_bytes..][..tile_bytes];
+            let (codes, scales) = tile.split_at(tile_bytes - TILE_SCALE_BYTES);
+            for (j, to) in to.iter_mut().enumerate() {
+                let scale = f32::from_le_bytes(scales[(column + j) * 4..][..4].try_into().unwrap());
+                *to = scale * f32::from(code_at(self.packing, codes, column + j, k % TILE_K));
+            }
+        }
+    }
+
+    fn tile_column(&self, tile: &[u8], column: usize, out: &mut [f32]) {
+        let (codes, scales) = tile.split_at(tile.len() - TILE_SCALE_BYTES);
+        let scale = f32::from_le_bytes(scales[column * 4..][..4].try_into().unwrap());
+        for (i, o) in out.iter_mut().enumerate() {
+            *o = scale * f32::from(code_at(self.packing, codes, column, i));
+        }
+    }
+}
+
+/// The centred code of (`column`, `k`) in a tile's code bytes.
+fn code_at(packing: Packing, codes: &[u8], column: usize, k: usize) -> i8 {
+    let byte = |k: usize| codes[(k / 4 * 4 + column / 4) * 16 + column % 4 * 4 + k % 4];
+    match packing {
+        Packing::U4 => (byte(k % 16) >> (k / 16 * 4) & 15) as i8 - 8,
+        _ => byte(k) as i8,
+    }
+}

@@ -1,0 +1,182 @@
+//! Scaled dot-product attention over a key-value cache in kernel layout.
+//!
+//! Keys lie eight tokens at a time, `[n_head_kv][n_ctx / 8][head_dim][8]`, so that a score
+//! tile needs no transposition and no horizontal sum; values lie `[n_head_kv][n_ctx][head_dim]`.
+
+use super::act::MR;
+use super::float::{Operand, TILE_NR, tile};
+use super::isa::Isa;
+use super::vecmath::softmax;
+use crate::error::{Code, Error, Result};
+
+/// Keys and values of one layer.
+pub struct KvCache {
+    n_head_kv: usize,
+    head_dim: usize,
+    /// Tokens there is room for, a multiple of 8.
+    n_ctx: usize,
+    /// Head size of the values, padded to a multiple of 8.
+    v_dim: usize,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+impl KvCache {
+    /// Room for `n_ctx` tokens.
+    ///
+    /// # Errors
+    /// [`Code::OutOfMemory`].
+    pub fn new(n_head_kv: usize, head_dim: usize, n_ctx: usize) -> Result<Self> {
+        let n_ctx = n_ctx.next_multiple_of(TILE_NR);
+        let v_dim = head_dim.next_multiple_of(TILE_NR);
+        let zeros = |width: usize| {
+            let len = n_head_kv.checked_mul(width).and_then(|x| x.checked_mul(n_ctx));
+            let mut v = Vec::new();
+            match len.map(|len| (len, v.try_reserve_exact(len))) {
+                Some((len, Ok(()))) => {
+                    v.resize(len, 0f32);
+                    Ok(v)
+                }
+                _ => {
+                    let what = format!("a key-value cache of {n_ctx} tokens could not be allocated");
+                    Err(Error::new(Code::OutOfMemory, what))
+                }
+            }
+        };
+        Ok(KvCache { n_head_kv, head_dim, n_ctx, v_dim, k: zeros(head_dim)?, v: zeros(v_dim)? })
+    }
+
+    /// Tokens there is room for.
+    pub fn n_ctx(&self) -> usize {
+        self.n_ctx
+    }
+
+    /// Bytes that a cache of this shape takes.
+    pub fn bytes_for(n_head_kv: usize, head_dim: usize, n_ctx: usize) -> usize {
+        let v_dim = head_dim.next_multiple_of(TILE_NR);
+        n_head_kv
+            .saturating_mul(head_dim + v_dim)
+            .saturating_mul(n_ctx.next_multiple_of(TILE_NR))
+            .saturating_mul(4)
+    }
+
+    /// Stores one token's keys and values, `[n_head_kv, head_dim]` each.
+    pub fn store(&mut self, pos: usize, k: &[f32], v: &[f32]) {
+        let d = self.head_dim;
+        assert!(pos < self.n_ctx && k.len() == self.n_head_kv * d && v.len() == k.len());
+        for h in 0..self.n_head_kv {
+            let block = &mut self.k[(h * self.n_ctx + pos / 8 * 8) * d..][..8 * d];
+            for (i, &x) in k[h * d..][..d].iter().enumerate() {
+                block[i * 8 + pos % 8] = x;
+            }
+            self.v[(h * self.n_ctx + pos) * self.v_dim..][..d].copy_from_slice(&v[h * d..][..d]);
+        }
+    }
+
+    fn keys(&self, head: usize, block: usize) -> &[f32] {
+        &self.k[(head * self.n_ctx + block * 8) * self.head_dim..][..8 * self.head_dim]
+    }
+
+    fn values(&self, head: usize) -> &[f32] {
+        &self.v[head * self.n_ctx * self.v_dim..][..self.n_ctx * self.v_dim]
+    }
+}
+
+/// What a query may see.
+#[derive(Clone, Copy)]
+pub enum Mask {
+    /// Token i of the batch sees cache positions `0 ..= first_pos + i`.
+    Causal {
+        /// Position of the batch's first token.
+        first_pos: usize,
+    },
+    /// Every token sees positions `0 .. n`.
+    Full {
+        /// Tokens in the cache.
+        n: usize,
+    },
+}
+
+impl Mask {
+    fn visible(self, token: usize) -> usize {
+        match self {
+            Mask::Causal { first_pos } => first_pos + token + 1,
+            Mask::Full { n } => n,
+        }
+    }
+}
+
+/// Buffers of [`attention`], kept between calls.
+#[derive(Default)]
+pub struct Scratch {
+    q: Vec<f32>,
+    scores: Vec<f32>,
+    out: Vec<f32>,
+}
+
+/// `out = softmax(q . k * scale + mask) . v` per head; `q` and `out` are
+/// `[n_tokens, n_head, head_dim]`, and `n_head` is a multiple of the cache's heads (grouped
+/// queries: consecutive heads share one).
+pub fn attention<I: Isa>(
+    q: &[f32],
+    n_head: usize,
+    scale: f32,
+    kv: &KvCache,
+    mask: Mask,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    let d = kv.head_dim;
+    let group = n_head / kv.n_head_kv;
+    let n_rows = q.len() / (n_head * d) * group;
+    let score_stride = kv.n_ctx;
+    scratch.q.resize(MR * d, 0.0);
+    scratch.scores.resize(MR * score_stride, 0.0);
+    scratch.out.resize(MR * kv.v_dim, 0.0);
+    for head in 0..kv.n_head_kv {
+        // One row of the tile is one (token, query head) pair of this key head.
+        let place = |row: usize| (row / group * n_head + head * group + row % group) * d;
+        for first in (0..n_rows).step_by(MR) {
+            let rows = (n_rows - first).min(MR);
+            for r in 0..rows {
+                let from = &q[place(first + r)..][..d];
+                for (to, &x) in scratch.q[r * d..][..d].iter_mut().zip(from) {
+                    *to = x * scale;
+                }
+            }
+            let visible = |r: usize| mask.visible((first + r) / group);
+            head_rows::<I>(kv, head, rows, visible, scratch, score_stride);
+            for r in 0..rows {
+                out[place(first + r)..][..d].copy_from_slice(&scratch.out[r * kv.v_dim..][..d]);
+            }
+        }
+    }
+}
+
+fn head_rows<I: Isa>(
+    kv: &KvCache,
+    head: usize,
+    rows: usize,
+    visible: impl Fn(usize) -> usize,
+    scratch: &mut Scratch,
+    score_stride: usize,
+) {
+    let d = kv.head_dim;
+    let longest = (0..rows).map(&visible).max().unwrap_or(0);
+    let q = Operand { data: &scratch.q, stride: d };
+    for block in 0..longest.div_ceil(8) {
+        let keys = Operand { data: kv.keys(head, block), stride: 8 };
+        tile::<I>(rows, d, q, keys, &mut scratch.scores[block * 8..], score_stride, false);
+    }
+    for r in 0..rows {
+        let row = &mut scratch.scores[r * score_stride..][..longest];
+        let (seen, hidden) = row.split_at_mut(visible(r));
+        softmax::<I>(seen);
+        hidden.fill(0.0);
+    }
+    let scores = Operand { data: &scratch.scores, stride: score_stride };
+    for column in (0..kv.v_dim).step_by(TILE_NR) {
+        let values = Operand { data: &kv.values(head)[column..], stride: kv.v_dim };
+        tile::<I>(rows, longest, scores, values, &mut scratch.out[column..], kv.v_dim, false);
+    }
+}

@@ -1,0 +1,149 @@
+//! Float products: float weights, the reference mode of integer weights, and attention.
+//!
+//! The micro-kernel multiplies up to [`MR`] rows with 8 columns; k is summed in order in one
+//! accumulator per output, so the result does not depend on the tiling.
+
+use super::act::{Activations, MR};
+use super::isa::Isa;
+use super::strip_columns;
+use crate::repack::{NR, PackedWeights, Packing};
+
+/// Columns per micro-kernel.
+pub const TILE_NR: usize = 8;
+/// k per unpacked panel: 512 x 8 floats are 16 KiB.
+const SLAB_K: usize = 512;
+
+/// Row-major f32 operand: element (row, column) at `row * stride + column`.
+#[derive(Clone, Copy)]
+pub struct Operand<'a> {
+    /// The elements.
+    pub data: &'a [f32],
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
+/// `c[r, j] (+)= sum over k of a[r, k] * w[k, j]` for `rows` <= [`MR`] rows and 8 columns.
+///
+/// # Panics
+/// Where an operand is too short for its shape.
+pub fn tile<I: Isa>(
+    rows: usize,
+    k: usize,
+    a: Operand,
+    w: Operand,
+    c: &mut [f32],
+    c_stride: usize,
+    add: bool,
+) {
+    if rows == 0 || k == 0 {
+        return;
+    }
+    assert!(rows <= MR && a.data.len() >= (rows - 1) * a.stride + k);
+    assert!(w.data.len() >= (k - 1) * w.stride + TILE_NR && c.len() >= (rows - 1) * c_stride + TILE_NR);
+    // SAFETY: the asserts cover every access of `rows` rows.
+    unsafe {
+        match rows {
+            1 => micro::<I, 1>(k, a, w, c, c_stride, add),
+            2 => micro::<I, 2>(k, a, w, c, c_stride, add),
+            3 => micro::<I, 3>(k, a, w, c, c_stride, add),
+            _ => micro::<I, 4>(k, a, w, c, c_stride, add),
+        }
+    }
+}
+
+/// # Safety
+/// As asserted by [`tile`], with `R` rows.
+#[inline(always)]
+unsafe fn micro<I: Isa, const R: usize>(
+    k: usize,
+    a: Operand,
+    w: Operand,
+    c: &mut [f32],
+    c_stride: usize,
+    add: bool,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let c = c.as_mut_ptr();
+        let mut acc = [[I::fsplat(0.0); 2]; R];
+        if add {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                *acc = [I::fload(c.add(r * c_stride)), I::fload(c.add(r * c_stride + 4))];
+            }
+        }
+        let (mut wp, mut ap) = (w.data.as_ptr(), a.data.as_ptr());
+        for _ in 0..k {
+            let (w0, w1) = (I::fload(wp), I::fload(wp.add(4)));
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let x = I::fload_splat(ap.add(r * a.stride));
+                acc[0] = I::fadd(acc[0], I::fmul(x, w0));
+                acc[1] = I::fadd(acc[1], I::fmul(x, w1));
+            }
+            wp = wp.wrapping_add(w.stride);
+            ap = ap.add(1);
+        }
+        for (r, acc) in acc.into_iter().enumerate() {
+            I::fstore(c.add(r * c_stride), acc[0]);
+            I::fstore(c.add(r * c_stride + 4), acc[1]);
+        }
+    }
+}
+
+/// `out[m, n] = x[m, k] . w[n, k]` in float, whatever the packing.
+pub fn matmul<I: Isa>(act: &Activations, w: &PackedWeights, out: &mut [f32]) {
+    let (m, n, k) = (act.m(), w.n(), w.k());
+    assert!(act.k() == k && out.len() == m * n);
+    let mut panel = vec![0f32; SLAB_K.min(k) * TILE_NR];
+    let mut c = [0f32; MR * TILE_NR];
+    for strip in 0..w.n_strips() {
+        for half in 0..NR / TILE_NR {
+            let columns = strip_columns(w, strip).saturating_sub(half * TILE_NR).min(TILE_NR);
+            let first = strip * NR + half * TILE_NR;
+            for k0 in (0..k).step_by(SLAB_K).take_while(|_| columns > 0) {
+                let len = (k - k0).min(SLAB_K);
+                unpack::<I>(w, strip, half, k0, &mut panel[..len * TILE_NR]);
+                for row in (0..m).step_by(MR) {
+                    let rows = (m - row).min(MR);
+                    if k0 > 0 {
+                        for r in 0..rows {
+                            let from = &out[(row + r) * n + first..][..columns];
+                            c[r * TILE_NR..][..columns].copy_from_slice(from);
+                        }
+                    }
+                    let a = Operand { data: &act.x()[row * k + k0..], stride: k };
+                    let panel = Operand { data: &panel, stride: TILE_NR };
+                    tile::<I>(rows, len, a, panel, &mut c, TILE_NR, k0 > 0);
+                    for r in 0..rows {
+                        let to = &mut out[(row + r) * n + first..][..columns];
+                        to.copy_from_slice(&c[r * TILE_NR..][..columns]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Eight columns of a strip as floats `[k][8]`, from `k0` on.
+fn unpack<I: Isa>(w: &PackedWeights, strip: usize, half: usize, k0: usize, panel: &mut [f32]) {
+    let bytes = w.strip(strip);
+    let width = match w.packing() {
+        Packing::F32 => 4,
+        Packing::F16 | Packing::Bf16 => 2,
+        Packing::U4 | Packing::I8 => return w.integer_panel(strip, half * TILE_NR, k0, panel),
+    };
+    for (i, to) in panel.chunks_exact_mut(TILE_NR).enumerate() {
+        let from = &bytes[((k0 + i) * NR + half * TILE_NR) * width..][..TILE_NR * width];
+        for h in 0..2 {
+            // SAFETY: `from` holds 8 elements, `to` 8 floats.
+            unsafe {
+                let p = from.as_ptr().add(4 * h * width);
+                let x = match w.packing() {
+                    Packing::F16 => I::load_f16(p),
+                    Packing::Bf16 => I::load_bf16(p),
+                    _ => I::from_bits(I::load(p)),
+                };
+                I::fstore(to.as_mut_ptr().add(4 * h), x);
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! One row of activations times packed weights: decoding.
+
+use super::act::Activations;
+use super::isa::Isa;
+use super::path::DotPath;
+use super::strip_columns;
+use super::tile::Tile;
+use crate::repack::{NR, PackedWeights, TILE_K};
+use std::ops::Range;
+
+/// Columns `16 * strips.start ..` of `out[n] = act[k] . w[n, k]`; other columns are left alone.
+pub fn gemv<P: DotPath, T: Tile>(
+    act: &Activations,
+    w: &PackedWeights,
+    strips: Range<usize>,
+    out: &mut [f32],
+) {
+    assert!(act.m() == 1 && act.is_quantized() && w.packing() == T::PACKING && w.k() == act.k());
+    assert!(out.len() == w.n() && strips.end <= w.n_strips());
+    let (scales, sums) = (act.scales(0), act.sums(0));
+    for i in strips {
+        let mut columns = [0f32; NR];
+        // SAFETY: the strip holds k / 32 tiles and `codes` k activations (checked by their
+        // constructors); scales and sums have k / 32 entries.
+        unsafe { strip::<P, T>(w.strip(i), act.codes(), scales, sums, &mut columns) };
+        let n = strip_columns(w, i);
+        out[i * NR..][..n].copy_from_slice(&columns[..n]);
+    }
+}
+
+/// # Safety
+/// `strip` holds `scales.len()` tiles, `codes` as many times 32 activations, `sums` as many sums.
+#[inline(always)]
+unsafe fn strip<P: DotPath, T: Tile>(
+    strip: &[u8],
+    codes: &[u8],
+    scales: &[f32],
+    sums: &[i32],
+    out: &mut [f32; NR],
+) {
+    let mut total = [P::I::fsplat(0.0); 4];
+    let tile_bytes = T::PACKING.tile_bytes();
+    debug_assert!(strip.len() == scales.len() * tile_bytes);
+    debug_assert!(codes.len() == scales.len() * TILE_K / 4 * P::ACT_BYTES);
+    let (mut tile, mut act) = (strip.as_ptr(), codes.as_ptr());
+    for (&d, &sum) in scales.iter().zip(sums) {
+        // The offset of the codes enters as the accumulators' first value.
+        let mut acc = [P::I::splat32(-T::OFFSET * sum); 4];
+        // SAFETY: one tile and one block of activations per scale, as the caller vouches.
+        unsafe {
+            T::dot::<P>(&mut acc, tile, act);
+            let d = P::I::fsplat(d);
+            let w_scales = tile.add(T::CODE_BYTES).cast::<f32>();
+            for (c, (total, acc)) in total.iter_mut().zip(acc).enumerate() {
+                let scale = P::I::fmul(P::I::fload(w_scales.add(4 * c)), d);
+                *total = P::I::fadd(*total, P::I::fmul(P::I::to_float(acc), scale));
+            }
+            tile = tile.add(tile_bytes);
+            act = act.add(8 * P::ACT_BYTES);
+        }
+    }
+    for (c, total) in total.into_iter().enumerate() {
+        // SAFETY: 16 floats in out.
+        unsafe { P::I::fstore(out.as_mut_ptr().add(4 * c), total) };
+    }
+}

@@ -1,0 +1,139 @@
+//! The vector operations that kernels are written in, once per instruction set.
+//!
+//! An [`Isa`] is one 128-bit register of bytes ([`Isa::V`]) and one of four floats
+//! ([`Isa::F`]). Every float operation is a single IEEE operation in a fixed order (no fused
+//! multiply-add), so that all implementations give the same bits.
+//!
+//! To add an instruction set: write its file, then add it to [`Native`] below.
+
+mod scalar;
+#[cfg(target_arch = "wasm32")]
+mod simd128;
+#[cfg(target_arch = "x86_64")]
+mod sse2;
+
+pub use scalar::Scalar;
+#[cfg(target_arch = "wasm32")]
+pub use simd128::Simd128;
+#[cfg(target_arch = "x86_64")]
+pub use sse2::Sse2;
+
+/// The best instruction set of this build.
+#[cfg(target_arch = "wasm32")]
+pub type Native = Simd128;
+/// The best instruction set of this build.
+#[cfg(target_arch = "x86_64")]
+pub type Native = Sse2;
+/// The best instruction set of this build.
+#[cfg(not(any(target_arch = "wasm32", target_arch = "x86_64")))]
+pub type Native = Scalar;
+
+/// One 128-bit instruction set. Lane widths are in the names; integers wrap.
+///
+/// Functions that take pointers are `unsafe`: the caller vouches that the bytes read or
+/// written lie in one live allocation. No alignment is required.
+#[allow(missing_docs)]
+pub trait Isa: Copy + Send + Sync + 'static {
+    /// As reported to users.
+    const NAME: &'static str;
+    /// 16 bytes.
+    type V: Copy;
+    /// Four f32.
+    type F: Copy;
+
+    /// # Safety
+    /// 16 bytes at `p` are readable.
+    unsafe fn load(p: *const u8) -> Self::V;
+    /// # Safety
+    /// 16 bytes at `p` are writable.
+    unsafe fn store(p: *mut u8, v: Self::V);
+    /// Bytes 0..8 of `v` to `p0`, bytes 8..16 to `p1`.
+    /// # Safety
+    /// 8 bytes at each pointer are writable.
+    unsafe fn store_halves(p0: *mut u8, p1: *mut u8, v: Self::V);
+    /// # Safety
+    /// 4 bytes at `p` are readable.
+    unsafe fn load32_splat(p: *const u8) -> Self::V;
+
+    fn splat16(x: u16) -> Self::V;
+    fn splat32(x: i32) -> Self::V;
+    fn and(a: Self::V, b: Self::V) -> Self::V;
+    fn or(a: Self::V, b: Self::V) -> Self::V;
+    /// u16 lanes, logical right shift.
+    fn shr16<const N: u32>(a: Self::V) -> Self::V;
+    /// i16 lanes, arithmetic right shift.
+    fn sar16<const N: u32>(a: Self::V) -> Self::V;
+    fn shl16<const N: u32>(a: Self::V) -> Self::V;
+    fn shl32<const N: u32>(a: Self::V) -> Self::V;
+    fn sar32<const N: u32>(a: Self::V) -> Self::V;
+    fn add32(a: Self::V, b: Self::V) -> Self::V;
+    fn sub32(a: Self::V, b: Self::V) -> Self::V;
+    /// i32 lane j = a16[2j] * b16[2j] + a16[2j+1] * b16[2j+1] (signed).
+    fn dot16(a: Self::V, b: Self::V) -> Self::V;
+    /// Eight i32 to i16 with signed saturation; `a` gives lanes 0..4.
+    fn narrow16(a: Self::V, b: Self::V) -> Self::V;
+    /// i16 lanes in the order 0, 2, 1, 3, 4, 6, 5, 7.
+    fn permute_0213(a: Self::V) -> Self::V;
+    /// Wrapping sum of the i32 lanes.
+    fn sum32(a: Self::V) -> i32;
+    fn to_float(a: Self::V) -> Self::F;
+
+    /// # Safety
+    /// 16 bytes at `p` are readable.
+    unsafe fn fload(p: *const f32) -> Self::F;
+    /// # Safety
+    /// 16 bytes at `p` are writable.
+    unsafe fn fstore(p: *mut f32, v: Self::F);
+    /// # Safety
+    /// 4 bytes at `p` are readable.
+    unsafe fn fload_splat(p: *const f32) -> Self::F;
+    fn fsplat(x: f32) -> Self::F;
+    fn fadd(a: Self::F, b: Self::F) -> Self::F;
+    fn fsub(a: Self::F, b: Self::F) -> Self::F;
+    fn fmul(a: Self::F, b: Self::F) -> Self::F;
+    fn fdiv(a: Self::F, b: Self::F) -> Self::F;
+    fn fabs(a: Self::F) -> Self::F;
+    /// `a < b ? b : a`, lane by lane (wasm's pmax: no special case for NaN or -0).
+    fn fmax(a: Self::F, b: Self::F) -> Self::F;
+    /// `b < a ? b : a`, lane by lane (wasm's pmin).
+    fn fmin(a: Self::F, b: Self::F) -> Self::F;
+    /// All ones where `a < b`.
+    fn flt(a: Self::F, b: Self::F) -> Self::V;
+    fn bits(a: Self::F) -> Self::V;
+    fn from_bits(a: Self::V) -> Self::F;
+    fn lanes(a: Self::F) -> [f32; 4];
+
+    /// Four f16 (the low 8 bytes at `p`) to f32; subnormals exact, infinity and NaN become
+    /// large finite values.
+    /// # Safety
+    /// 8 bytes at `p` are readable.
+    unsafe fn load_f16(p: *const u8) -> Self::F;
+    /// Four bf16 at `p` to f32.
+    /// # Safety
+    /// 8 bytes at `p` are readable.
+    unsafe fn load_bf16(p: *const u8) -> Self::F;
+
+    /// `(l0 + l2) + (l1 + l3)`.
+    #[inline(always)]
+    fn fsum(a: Self::F) -> f32 {
+        let l = Self::lanes(a);
+        (l[0] + l[2]) + (l[1] + l[3])
+    }
+
+    /// Largest lane.
+    #[inline(always)]
+    fn fhmax(a: Self::F) -> f32 {
+        let l = Self::lanes(a);
+        let m = |x: f32, y: f32| if x < y { y } else { x };
+        m(m(l[0], l[2]), m(l[1], l[3]))
+    }
+
+    /// Nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves it in the low
+    /// mantissa bits.
+    #[inline(always)]
+    fn round(a: Self::F) -> Self::V {
+        const MAGIC: f32 = 12_582_912.0;
+        let shifted = Self::fadd(a, Self::fsplat(MAGIC));
+        Self::sub32(Self::bits(shifted), Self::splat32(MAGIC.to_bits() as i32))
+    }
+}

@@ -1,0 +1,204 @@
+//! Plain arrays: the portable implementation, and the oracle for the others.
+
+use super::Isa;
+use half::f16;
+
+/// Portable scalar code.
+#[derive(Clone, Copy, Debug)]
+pub struct Scalar;
+
+type V = [u32; 4];
+type F = [f32; 4];
+
+#[inline(always)]
+fn map16(a: V, f: impl Fn(u16) -> u16) -> V {
+    a.map(|x| u32::from(f(x as u16)) | u32::from(f((x >> 16) as u16)) << 16)
+}
+
+#[inline(always)]
+fn zip<A: Copy, B>(a: [A; 4], b: [A; 4], f: impl Fn(A, A) -> B) -> [B; 4] {
+    [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
+}
+
+#[inline(always)]
+fn halves(a: V) -> [u16; 8] {
+    std::array::from_fn(|i| (a[i / 2] >> (16 * (i % 2))) as u16)
+}
+
+#[inline(always)]
+fn from_halves(h: [u16; 8]) -> V {
+    std::array::from_fn(|i| u32::from(h[2 * i]) | u32::from(h[2 * i + 1]) << 16)
+}
+
+impl Isa for Scalar {
+    const NAME: &'static str = "scalar";
+    type V = V;
+    type F = F;
+
+    // SAFETY (all pointer functions): the caller vouches for the bytes; unaligned accesses only.
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> V {
+        unsafe { p.cast::<V>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut u8, v: V) {
+        unsafe { p.cast::<V>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn store_halves(p0: *mut u8, p1: *mut u8, v: V) {
+        unsafe {
+            p0.cast::<[u32; 2]>().write_unaligned([v[0], v[1]]);
+            p1.cast::<[u32; 2]>().write_unaligned([v[2], v[3]]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load32_splat(p: *const u8) -> V {
+        [unsafe { p.cast::<u32>().read_unaligned() }; 4]
+    }
+    #[inline(always)]
+    fn splat16(x: u16) -> V {
+        [u32::from(x) | u32::from(x) << 16; 4]
+    }
+    #[inline(always)]
+    fn splat32(x: i32) -> V {
+        [x as u32; 4]
+    }
+    #[inline(always)]
+    fn and(a: V, b: V) -> V {
+        zip(a, b, |x, y| x & y)
+    }
+    #[inline(always)]
+    fn or(a: V, b: V) -> V {
+        zip(a, b, |x, y| x | y)
+    }
+    #[inline(always)]
+    fn shr16<const N: u32>(a: V) -> V {
+        map16(a, |x| x >> N)
+    }
+    #[inline(always)]
+    fn sar16<const N: u32>(a: V) -> V {
+        map16(a, |x| (x as i16 >> N) as u16)
+    }
+    #[inline(always)]
+    fn shl16<const N: u32>(a: V) -> V {
+        map16(a, |x| x << N)
+    }
+    #[inline(always)]
+    fn shl32<const N: u32>(a: V) -> V {
+        a.map(|x| x << N)
+    }
+    #[inline(always)]
+    fn sar32<const N: u32>(a: V) -> V {
+        a.map(|x| (x as i32 >> N) as u32)
+    }
+    #[inline(always)]
+    fn add32(a: V, b: V) -> V {
+        zip(a, b, u32::wrapping_add)
+    }
+    #[inline(always)]
+    fn sub32(a: V, b: V) -> V {
+        zip(a, b, u32::wrapping_sub)
+    }
+    #[inline(always)]
+    fn dot16(a: V, b: V) -> V {
+        zip(a, b, |x, y| {
+            let lo = i32::from(x as i16) * i32::from(y as i16);
+            let hi = i32::from((x >> 16) as i16) * i32::from((y >> 16) as i16);
+            lo.wrapping_add(hi) as u32
+        })
+    }
+    #[inline(always)]
+    fn narrow16(a: V, b: V) -> V {
+        let n = |x: u32| (x as i32).clamp(-32768, 32767) as i16 as u16;
+        from_halves(std::array::from_fn(|i| n(if i < 4 { a[i] } else { b[i - 4] })))
+    }
+    #[inline(always)]
+    fn permute_0213(a: V) -> V {
+        let h = halves(a);
+        from_halves([h[0], h[2], h[1], h[3], h[4], h[6], h[5], h[7]])
+    }
+    #[inline(always)]
+    fn sum32(a: V) -> i32 {
+        a.iter().fold(0u32, |s, &x| s.wrapping_add(x)) as i32
+    }
+    #[inline(always)]
+    fn to_float(a: V) -> F {
+        a.map(|x| x as i32 as f32)
+    }
+    #[inline(always)]
+    unsafe fn fload(p: *const f32) -> F {
+        unsafe { p.cast::<F>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn fstore(p: *mut f32, v: F) {
+        unsafe { p.cast::<F>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn fload_splat(p: *const f32) -> F {
+        [unsafe { p.read_unaligned() }; 4]
+    }
+    #[inline(always)]
+    fn fsplat(x: f32) -> F {
+        [x; 4]
+    }
+    #[inline(always)]
+    fn fadd(a: F, b: F) -> F {
+        zip(a, b, |x, y| x + y)
+    }
+    #[inline(always)]
+    fn fsub(a: F, b: F) -> F {
+        zip(a, b, |x, y| x - y)
+    }
+    #[inline(always)]
+    fn fmul(a: F, b: F) -> F {
+        zip(a, b, |x, y| x * y)
+    }
+    #[inline(always)]
+    fn fdiv(a: F, b: F) -> F {
+        zip(a, b, |x, y| x / y)
+    }
+    #[inline(always)]
+    fn fabs(a: F) -> F {
+        a.map(f32::abs)
+    }
+    #[inline(always)]
+    fn fmax(a: F, b: F) -> F {
+        zip(a, b, |x, y| if x < y { y } else { x })
+    }
+    #[inline(always)]
+    fn fmin(a: F, b: F) -> F {
+        zip(a, b, |x, y| if y < x { y } else { x })
+    }
+    #[inline(always)]
+    fn flt(a: F, b: F) -> V {
+        zip(a, b, |x, y| if x < y { u32::MAX } else { 0 })
+    }
+    #[inline(always)]
+    fn bits(a: F) -> V {
+        a.map(f32::to_bits)
+    }
+    #[inline(always)]
+    fn from_bits(a: V) -> F {
+        a.map(f32::from_bits)
+    }
+    #[inline(always)]
+    fn lanes(a: F) -> [f32; 4] {
+        a
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u8) -> F {
+        let h = unsafe { p.cast::<[u16; 4]>().read_unaligned() };
+        // The vector versions scale an f32 whose exponent is off by 112; same result here,
+        // infinities and NaN included.
+        h.map(|x| {
+            let shifted = ((i32::from(x as i16) << 13) as u32) & 0x8fff_e000;
+            debug_assert!(f16::from_bits(x).is_finite() || x & 0x7c00 == 0x7c00);
+            f32::from_bits(shifted) * f32::from_bits(0x7780_0000)
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u8) -> F {
+        let h = unsafe { p.cast::<[u16; 4]>().read_unaligned() };
+        h.map(|x| f32::from_bits(u32::from(x) << 16))
+    }
+}

@@ -1,0 +1,175 @@
+//! WebAssembly SIMD (simd128), without relaxed operations.
+
+use super::Isa;
+use core::arch::wasm32::*;
+
+/// WebAssembly's fixed-width SIMD.
+#[derive(Clone, Copy, Debug)]
+pub struct Simd128;
+
+impl Isa for Simd128 {
+    const NAME: &'static str = "simd128";
+    type V = v128;
+    type F = v128;
+
+    // SAFETY (all pointer functions): the caller vouches for the bytes; wasm needs no alignment.
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> v128 {
+        unsafe { v128_load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut u8, v: v128) {
+        unsafe { v128_store(p.cast(), v) }
+    }
+    #[inline(always)]
+    unsafe fn store_halves(p0: *mut u8, p1: *mut u8, v: v128) {
+        unsafe {
+            v128_store64_lane::<0>(v, p0.cast());
+            v128_store64_lane::<1>(v, p1.cast());
+        }
+    }
+    #[inline(always)]
+    unsafe fn load32_splat(p: *const u8) -> v128 {
+        unsafe { v128_load32_splat(p.cast()) }
+    }
+    #[inline(always)]
+    fn splat16(x: u16) -> v128 {
+        u16x8_splat(x)
+    }
+    #[inline(always)]
+    fn splat32(x: i32) -> v128 {
+        i32x4_splat(x)
+    }
+    #[inline(always)]
+    fn and(a: v128, b: v128) -> v128 {
+        v128_and(a, b)
+    }
+    #[inline(always)]
+    fn or(a: v128, b: v128) -> v128 {
+        v128_or(a, b)
+    }
+    #[inline(always)]
+    fn shr16<const N: u32>(a: v128) -> v128 {
+        u16x8_shr(a, N)
+    }
+    #[inline(always)]
+    fn sar16<const N: u32>(a: v128) -> v128 {
+        i16x8_shr(a, N)
+    }
+    #[inline(always)]
+    fn shl16<const N: u32>(a: v128) -> v128 {
+        i16x8_shl(a, N)
+    }
+    #[inline(always)]
+    fn shl32<const N: u32>(a: v128) -> v128 {
+        i32x4_shl(a, N)
+    }
+    #[inline(always)]
+    fn sar32<const N: u32>(a: v128) -> v128 {
+        i32x4_shr(a, N)
+    }
+    #[inline(always)]
+    fn add32(a: v128, b: v128) -> v128 {
+        i32x4_add(a, b)
+    }
+    #[inline(always)]
+    fn sub32(a: v128, b: v128) -> v128 {
+        i32x4_sub(a, b)
+    }
+    #[inline(always)]
+    fn dot16(a: v128, b: v128) -> v128 {
+        i32x4_dot_i16x8(a, b)
+    }
+    #[inline(always)]
+    fn narrow16(a: v128, b: v128) -> v128 {
+        i16x8_narrow_i32x4(a, b)
+    }
+    #[inline(always)]
+    fn permute_0213(a: v128) -> v128 {
+        i16x8_shuffle::<0, 2, 1, 3, 4, 6, 5, 7>(a, a)
+    }
+    #[inline(always)]
+    fn sum32(a: v128) -> i32 {
+        let s = i32x4_add(a, i32x4_shuffle::<2, 3, 0, 1>(a, a));
+        i32x4_extract_lane::<0>(i32x4_add(s, i32x4_shuffle::<1, 0, 3, 2>(s, s)))
+    }
+    #[inline(always)]
+    fn to_float(a: v128) -> v128 {
+        f32x4_convert_i32x4(a)
+    }
+    #[inline(always)]
+    unsafe fn fload(p: *const f32) -> v128 {
+        unsafe { v128_load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn fstore(p: *mut f32, v: v128) {
+        unsafe { v128_store(p.cast(), v) }
+    }
+    #[inline(always)]
+    unsafe fn fload_splat(p: *const f32) -> v128 {
+        unsafe { v128_load32_splat(p.cast()) }
+    }
+    #[inline(always)]
+    fn fsplat(x: f32) -> v128 {
+        f32x4_splat(x)
+    }
+    #[inline(always)]
+    fn fadd(a: v128, b: v128) -> v128 {
+        f32x4_add(a, b)
+    }
+    #[inline(always)]
+    fn fsub(a: v128, b: v128) -> v128 {
+        f32x4_sub(a, b)
+    }
+    #[inline(always)]
+    fn fmul(a: v128, b: v128) -> v128 {
+        f32x4_mul(a, b)
+    }
+    #[inline(always)]
+    fn fdiv(a: v128, b: v128) -> v128 {
+        f32x4_div(a, b)
+    }
+    #[inline(always)]
+    fn fabs(a: v128) -> v128 {
+        f32x4_abs(a)
+    }
+    #[inline(always)]
+    fn fmax(a: v128, b: v128) -> v128 {
+        f32x4_pmax(a, b)
+    }
+    #[inline(always)]
+    fn fmin(a: v128, b: v128) -> v128 {
+        f32x4_pmin(a, b)
+    }
+    #[inline(always)]
+    fn flt(a: v128, b: v128) -> v128 {
+        f32x4_lt(a, b)
+    }
+    #[inline(always)]
+    fn bits(a: v128) -> v128 {
+        a
+    }
+    #[inline(always)]
+    fn from_bits(a: v128) -> v128 {
+        a
+    }
+    #[inline(always)]
+    fn lanes(a: v128) -> [f32; 4] {
+        [
+            f32x4_extract_lane::<0>(a),
+            f32x4_extract_lane::<1>(a),
+            f32x4_extract_lane::<2>(a),
+            f32x4_extract_lane::<3>(a),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u8) -> v128 {
+        let x = unsafe { i32x4_load_extend_i16x4(p.cast()) };
+        let shifted = v128_and(i32x4_shl(x, 13), u32x4_splat(0x8fff_e000));
+        f32x4_mul(shifted, u32x4_splat(0x7780_0000))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u8) -> v128 {
+        i32x4_shl(unsafe { i32x4_load_extend_u16x4(p.cast()) }, 16)
+    }
+}

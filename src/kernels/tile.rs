@@ -1,0 +1,104 @@
+//! The integer tiles of `repack`, as the drivers see them: 16 columns x 32 k of codes, then
+//! 16 scales. To add a code width: a layout in `repack` and an implementation here.
+
+use super::isa::Isa;
+use super::path::DotPath;
+use crate::repack::{NR, Packing};
+
+/// One integer packing.
+pub trait Tile: 'static {
+    /// Which one.
+    const PACKING: Packing;
+    /// Subtracted from every code.
+    const OFFSET: i32;
+    /// Bytes of codes; the scales follow them.
+    const CODE_BYTES: usize = Self::PACKING.tile_bytes() - NR * 4;
+
+    /// Adds the products of the tile with 32 activations (`act`, the path's layout) to the
+    /// sums of 16 columns, four per vector.
+    ///
+    /// # Safety
+    /// A whole tile at `tile` and `8 * P::ACT_BYTES` bytes at `act` are readable.
+    unsafe fn dot<P: DotPath>(acc: &mut [<P::I as Isa>::V; 4], tile: *const u8, act: *const u8);
+
+    /// Spreads 8 columns (`half` 0 or 1) of the tile into a panel: for each of 8 groups of 4 k,
+    /// two units of `P::PANEL_VECS` vectors.
+    ///
+    /// # Safety
+    /// A whole tile at `tile` is readable and `256 * P::PANEL_VECS` bytes at `panel` writable.
+    unsafe fn unpack<P: DotPath>(tile: *const u8, half: usize, panel: *mut u8);
+}
+
+/// 4-bit codes with offset 8.
+pub struct TileU4;
+
+impl Tile for TileU4 {
+    const PACKING: Packing = Packing::U4;
+    const OFFSET: i32 = 8;
+
+    #[inline(always)]
+    unsafe fn dot<P: DotPath>(acc: &mut [<P::I as Isa>::V; 4], tile: *const u8, act: *const u8) {
+        for g in 0..4 {
+            // SAFETY: g and c stay within the tile and the 8 activation groups.
+            unsafe {
+                let lo = P::load_act(act.add(g * P::ACT_BYTES));
+                let hi = P::load_act(act.add((4 + g) * P::ACT_BYTES));
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    let codes = P::I::load(tile.add(g * 64 + c * 16));
+                    *acc = P::dot_nibbles(*acc, codes, lo, hi);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<P: DotPath>(tile: *const u8, half: usize, panel: *mut u8) {
+        let unit = 16 * P::PANEL_VECS;
+        let mask = P::I::splat16(0x0f0f);
+        for g in 0..4 {
+            for c in 0..2 {
+                // SAFETY: within the tile; groups g and 4 + g within the panel's 8.
+                unsafe {
+                    let codes = P::I::load(tile.add(g * 64 + half * 32 + c * 16));
+                    let high = P::I::and(P::I::shr16::<4>(codes), mask);
+                    P::store_panel_u7(panel.add((g * 2 + c) * unit), P::I::and(codes, mask));
+                    P::store_panel_u7(panel.add(((4 + g) * 2 + c) * unit), high);
+                }
+            }
+        }
+    }
+}
+
+/// 8-bit signed codes.
+pub struct TileI8;
+
+impl Tile for TileI8 {
+    const PACKING: Packing = Packing::I8;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn dot<P: DotPath>(acc: &mut [<P::I as Isa>::V; 4], tile: *const u8, act: *const u8) {
+        for g in 0..8 {
+            // SAFETY: g and c stay within the tile and the 8 activation groups.
+            unsafe {
+                let a = P::load_act(act.add(g * P::ACT_BYTES));
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    *acc = P::dot_i8(*acc, P::I::load(tile.add(g * 64 + c * 16)), a);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<P: DotPath>(tile: *const u8, half: usize, panel: *mut u8) {
+        for g in 0..8 {
+            for c in 0..2 {
+                // SAFETY: within the tile and the panel.
+                unsafe {
+                    let codes = P::I::load(tile.add(g * 64 + half * 32 + c * 16));
+                    P::store_panel_i8(panel.add((g * 2 + c) * 16 * P::PANEL_VECS), codes);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Hyperparameters from GGUF metadata, each checked against its domain.
+
+use crate::container::Metadata;
+use crate::error::{Code, Error, Result};
+
+/// Largest value that any dimension may have; products of two stay far below 2^53.
+const MAX_DIM: u64 = 1 << 24;
+/// Most layers that a file may declare.
+const MAX_LAYERS: u64 = 1024;
+
+/// Reads `ARCH.name` keys.
+pub struct Reader<'a> {
+    metadata: &'a Metadata,
+    architecture: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of one architecture's keys.
+    pub fn new(metadata: &'a Metadata, architecture: &'a str) -> Self {
+        Reader { metadata, architecture }
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    /// An error about `ARCH.name`.
+    pub fn bad(&self, name: &str, rule: impl Into<String>) -> Error {
+        Error::new(Code::BadConfig, rule).key(self.key(name))
+    }
+
+    fn as_config<T>(&self, name: &str, value: Result<T>) -> Result<T> {
+        value.map_err(|e| self.bad(name, e.message))
+    }
+
+    /// A dimension in `1 ..= 2^24`, or `None` where absent.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] naming the key.
+    pub fn optional_dim(&self, name: &str) -> Result<Option<usize>> {
+        match self.as_config(name, self.metadata.u64(&self.key(name)))? {
+            Some(v) if v == 0 || v > MAX_DIM => Err(self.bad(name, format!("{v} is not in 1 ..= {MAX_DIM}"))),
+            v => Ok(v.map(|v| v as usize)),
+        }
+    }
+
+    /// A dimension that must be there.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] naming the key.
+    pub fn dim(&self, name: &str) -> Result<usize> {
+        self.optional_dim(name)?.ok_or_else(|| self.bad(name, "required key is missing"))
+    }
+
+    /// The number of layers.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] naming the key.
+    pub fn n_layer(&self) -> Result<usize> {
+        let n = self.dim("block_count")?;
+        if n as u64 > MAX_LAYERS {
+            return Err(self.bad("block_count", format!("{n} is more than {MAX_LAYERS}")));
+        }
+        Ok(n)
+    }
+
+    /// A finite number above zero, or `default` where absent.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] naming the key.
+    pub fn positive(&self, name: &str, default: f32) -> Result<f32> {
+        match self.as_config(name, self.metadata.f32(&self.key(name)))? {
+            Some(v) if !v.is_finite() || v <= 0.0 => Err(self.bad(name, format!("{v} is not above zero"))),
+            v => Ok(v.unwrap_or(default)),
+        }
+    }
+
+    /// A string, or `None` where absent.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] naming the key.
+    pub fn str(&self, name: &str) -> Result<Option<&'a str>> {
+        self.as_config(name, self.metadata.str(&self.key(name)))
+    }
+}

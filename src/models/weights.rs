@@ -1,0 +1,107 @@
+//! The tensors of a loaded file, handed out by name with their shapes checked.
+
+use crate::error::{Code, Error, Result};
+use crate::layers::{LayerNorm, Linear};
+use crate::repack::PackedWeights;
+use std::collections::BTreeMap;
+
+/// One loaded tensor.
+pub enum Tensor {
+    /// Rank 2 (or a convolution kernel, flattened to `[out, in * height * width]`).
+    Matrix(PackedWeights),
+    /// Everything else, as f32.
+    Values(Vec<f32>),
+}
+
+/// Named tensors with their shapes as stored.
+#[derive(Default)]
+pub struct Weights {
+    tensors: BTreeMap<String, (Vec<usize>, Tensor)>,
+}
+
+impl Weights {
+    /// Adds a tensor.
+    pub fn insert(&mut self, name: String, shape: Vec<usize>, tensor: Tensor) {
+        self.tensors.insert(name, (shape, tensor));
+    }
+
+    /// Gives every tensor the name that `rename` says.
+    pub fn rename(&mut self, rename: impl Fn(&str) -> String) {
+        let tensors = std::mem::take(&mut self.tensors);
+        self.tensors = tensors.into_iter().map(|(name, t)| (rename(&name), t)).collect();
+    }
+
+    /// The stored shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|(shape, _)| shape.as_slice())
+    }
+
+    /// Whether there is such a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Names not taken yet.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    fn take(&mut self, name: &str) -> Result<(Vec<usize>, Tensor)> {
+        let missing = || Error::new(Code::MissingTensor, "the architecture needs this tensor").tensor(name);
+        self.tensors.remove(name).ok_or_else(missing)
+    }
+
+    /// Matrix `name`, which must be `[n, k]`.
+    ///
+    /// # Errors
+    /// [`Code::MissingTensor`], [`Code::ShapeMismatch`].
+    pub fn matrix(&mut self, name: &str, n: usize, k: usize) -> Result<PackedWeights> {
+        match self.take(name)? {
+            (_, Tensor::Matrix(m)) if m.n() == n && m.k() == k => Ok(m),
+            (shape, _) => Err(mismatch(name, &shape, &[n, k])),
+        }
+    }
+
+    /// f32 tensor `name` with `len` elements in any shape.
+    ///
+    /// # Errors
+    /// [`Code::MissingTensor`], [`Code::ShapeMismatch`].
+    pub fn values(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
+        match self.take(name)? {
+            (_, Tensor::Values(v)) if v.len() == len => Ok(v),
+            (shape, _) => Err(mismatch(name, &shape, &[len])),
+        }
+    }
+
+    /// As [`Self::values`], or `None` where the tensor is absent.
+    ///
+    /// # Errors
+    /// [`Code::ShapeMismatch`].
+    pub fn optional_values(&mut self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        if self.has(name) { self.values(name, len).map(Some) } else { Ok(None) }
+    }
+
+    /// `stem.weight` `[n, k]` with `stem.bias` `[n]` where there is one.
+    ///
+    /// # Errors
+    /// [`Code::MissingTensor`], [`Code::ShapeMismatch`].
+    pub fn linear(&mut self, stem: &str, n: usize, k: usize) -> Result<Linear> {
+        let weight = self.matrix(&format!("{stem}.weight"), n, k)?;
+        let bias = self.optional_values(&format!("{stem}.bias"), n)?;
+        Ok(Linear { weight, bias })
+    }
+
+    /// `stem.weight` and `stem.bias`, `[n]` each.
+    ///
+    /// # Errors
+    /// [`Code::MissingTensor`], [`Code::ShapeMismatch`].
+    pub fn layer_norm(&mut self, stem: &str, n: usize, eps: f32) -> Result<LayerNorm> {
+        let weight = self.values(&format!("{stem}.weight"), n)?;
+        let bias = self.values(&format!("{stem}.bias"), n)?;
+        Ok(LayerNorm { weight, bias, eps })
+    }
+}
+
+fn mismatch(name: &str, got: &[usize], expected: &[usize]) -> Error {
+    Error::new(Code::ShapeMismatch, format!("shape {got:?}, expected {expected:?}")).tensor(name)
+}

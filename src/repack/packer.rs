@@ -1,0 +1,200 @@
+//! Fills a [`PackedWeights`] from a stream of file bytes, one strip of 16 rows at a time.
+
+use super::{AlignedBytes, NR, PackedWeights, Packing, TILE_K};
+use crate::error::{Code, Error, Result};
+use crate::quant::{Codec, DType, Format, KernelForm, UnpackCodes};
+
+/// Receives a matrix's file bytes in any portions and packs them, quantizing on the way if
+/// the target type is another than the source's. Extra memory: one strip.
+pub struct Packer {
+    source: (&'static Format, Codec),
+    target: (&'static Format, Codec),
+    out: PackedWeights,
+    /// File bytes of the strip being collected.
+    rows: Vec<u8>,
+    row_bytes: usize,
+    next_strip: usize,
+    scratch: Scratch,
+}
+
+#[derive(Default)]
+struct Scratch {
+    values: Vec<f32>,
+    blocks: Vec<u8>,
+    codes: Vec<u8>,
+    scales: Vec<f32>,
+}
+
+impl Packer {
+    /// A packer for a matrix `[n, k]` stored as `source`, to be held as `target`.
+    ///
+    /// # Errors
+    /// [`Code::UnsupportedQuant`], [`Code::BadShape`] where k is not whole blocks of either
+    /// type, [`Code::OutOfMemory`].
+    pub fn new(source: DType, target: DType, n: usize, k: usize) -> Result<Self> {
+        let (source, target) = (source.codec()?, target.codec()?);
+        for (format, _) in [source, target] {
+            if k == 0 || n == 0 || !k.is_multiple_of(format.block_len) {
+                let rule = format!("{n} x {k} is not whole blocks of {} ({})", format.block_len, format.name);
+                return Err(Error::new(Code::BadShape, rule));
+            }
+        }
+        if source.0.dtype != target.0.dtype && target.1.quantize.is_none() {
+            return Err(Error::new(Code::UnsupportedQuant, format!("{} cannot be written", target.0.name)));
+        }
+        let packing = packing_of(target.1.kernel);
+        let overflow =
+            || Error::new(Code::Overflow, format!("{n} x {k} weights do not fit the address space"));
+        let row_bytes = (k / source.0.block_len).checked_mul(source.0.block_bytes).ok_or_else(overflow)?;
+        row_bytes.checked_mul(NR).ok_or_else(overflow)?;
+        k.checked_mul(NR * 4).ok_or_else(overflow)?;
+        let n_bytes = packing.strip_bytes(k).checked_mul(n.div_ceil(NR)).ok_or_else(overflow)?;
+        let out = PackedWeights { packing, n, k, data: AlignedBytes::zeroed(n_bytes)? };
+        Ok(Packer {
+            source,
+            target,
+            out,
+            rows: Vec::new(),
+            row_bytes,
+            next_strip: 0,
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// Takes the next file bytes.
+    ///
+    /// # Errors
+    /// [`Code::NonFiniteWeight`] when quantizing NaN or infinity; [`Code::BadShape`] where
+    /// more bytes come than the matrix has.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let want = self.strip_rows() * self.row_bytes - self.rows.len();
+            if want == 0 {
+                return Err(Error::new(Code::BadShape, "more bytes than the matrix holds"));
+            }
+            let (now, rest) = bytes.split_at(want.min(bytes.len()));
+            self.rows.extend_from_slice(now);
+            bytes = rest;
+            if now.len() == want {
+                self.pack_strip()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The packed matrix.
+    ///
+    /// # Errors
+    /// [`Code::Truncated`] where bytes are missing.
+    pub fn finish(self) -> Result<PackedWeights> {
+        if self.next_strip < self.out.n_strips() {
+            return Err(Error::new(Code::Truncated, "bytes of the matrix are missing"));
+        }
+        Ok(self.out)
+    }
+
+    /// Rows of the strip being collected (the last strip may have fewer than 16).
+    fn strip_rows(&self) -> usize {
+        self.out.n.saturating_sub(self.next_strip * NR).min(NR)
+    }
+
+    fn pack_strip(&mut self) -> Result<()> {
+        let strip_bytes = self.out.packing.strip_bytes(self.out.k);
+        let start = self.next_strip * strip_bytes;
+        let rows = std::mem::take(&mut self.rows);
+        for (column, row) in rows.chunks_exact(self.row_bytes).enumerate() {
+            let row_idx = self.next_strip * NR + column;
+            let blocks: &[u8] = if self.source.0.dtype == self.target.0.dtype {
+                row
+            } else {
+                self.scratch.quantize(self.source, self.target, row, self.out.k, row_idx)?;
+                &std::mem::take(&mut self.scratch.blocks)
+            };
+            let strip = &mut self.out.data[start..start + strip_bytes];
+            match self.target.1.kernel {
+                KernelForm::F32 => scatter::<4>(blocks, column, strip),
+                KernelForm::F16 | KernelForm::Bf16 => scatter::<2>(blocks, column, strip),
+                KernelForm::U4(unpack) | KernelForm::I8(unpack) => {
+                    self.scratch.write_codes(unpack, blocks, column, self.out.packing, self.out.k, strip);
+                }
+            }
+        }
+        self.rows = rows;
+        self.rows.clear();
+        self.next_strip += 1;
+        Ok(())
+    }
+}
+
+fn packing_of(form: KernelForm) -> Packing {
+    match form {
+        KernelForm::F32 => Packing::F32,
+        KernelForm::F16 => Packing::F16,
+        KernelForm::Bf16 => Packing::Bf16,
+        KernelForm::U4(_) => Packing::U4,
+        KernelForm::I8(_) => Packing::I8,
+    }
+}
+
+/// Writes a row of `W`-byte elements down one column of a float strip.
+fn scatter<const W: usize>(row: &[u8], column: usize, strip: &mut [u8]) {
+    for (element, line) in row.chunks_exact(W).zip(strip.chunks_exact_mut(NR * W)) {
+        line[column * W..][..W].copy_from_slice(element);
+    }
+}
+
+impl Scratch {
+    /// Requantizes one row into `self.blocks`.
+    fn quantize(
+        &mut self,
+        source: (&Format, Codec),
+        target: (&Format, Codec),
+        row: &[u8],
+        k: usize,
+        row_idx: usize,
+    ) -> Result<()> {
+        self.values.resize(k, 0.0);
+        (source.1.dequantize)(row, &mut self.values);
+        if let Some(i) = self.values.iter().position(|v| !v.is_finite()) {
+            let what = format!("weight {} at row {row_idx}, column {i} cannot be quantized", self.values[i]);
+            return Err(Error::new(Code::NonFiniteWeight, what));
+        }
+        self.blocks.resize(k / target.0.block_len * target.0.block_bytes, 0);
+        let Some(quantize) = target.1.quantize else { unreachable!("checked by Packer::new") };
+        quantize(&self.values, &mut self.blocks);
+        Ok(())
+    }
+
+    /// Writes one row's codes and scales down one column of an integer strip.
+    fn write_codes(
+        &mut self,
+        unpack: UnpackCodes,
+        blocks: &[u8],
+        column: usize,
+        packing: Packing,
+        k: usize,
+        strip: &mut [u8],
+    ) {
+        self.codes.resize(k, 0);
+        self.scales.resize(k / TILE_K, 0.0);
+        unpack(blocks, &mut self.codes, &mut self.scales);
+        let tiles = strip.chunks_exact_mut(packing.tile_bytes());
+        for ((tile, codes), scale) in tiles.zip(self.codes.chunks_exact(TILE_K)).zip(&self.scales) {
+            let scale_at = tile.len() - super::TILE_SCALE_BYTES + column * 4;
+            tile[scale_at..][..4].copy_from_slice(&scale.to_le_bytes());
+            let lane = column / 4 * 16 + column % 4 * 4;
+            if packing == Packing::U4 {
+                for (g, quad) in codes[..16].chunks_exact(4).enumerate() {
+                    let high = &codes[16 + 4 * g..][..4];
+                    for b in 0..4 {
+                        tile[g * 64 + lane + b] = quad[b] | high[b] << 4;
+                    }
+                }
+            } else {
+                for (g, quad) in codes.chunks_exact(4).enumerate() {
+                    tile[g * 64 + lane..][..4].copy_from_slice(quad);
+                }
+            }
+        }
+    }
+}
