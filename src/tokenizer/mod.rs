@@ -1,1 +1,190 @@
-//! To be written.
+//! Text to token ids and back, from a model's own metadata and with llama.cpp's results.
+
+mod clean;
+mod kind;
+mod partition;
+mod special;
+mod spm;
+mod stream;
+mod vocab;
+
+pub use stream::StreamDecoder;
+
+use crate::container::{Metadata, StrArray};
+use crate::error::{Code, Error, Result};
+use kind::{Algorithm, Kind};
+use partition::{Fragment, Partition};
+use special::Specials;
+use spm::Spm;
+use vocab::{TOKENS, Vocab, as_invalid, attr, invalid};
+
+const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+
+/// Longer texts are refused: offsets are 32 bits wide, and escaping a text can triple it.
+const MAX_TEXT_LEN: usize = 1 << 30;
+
+enum Model {
+    Spm(Spm),
+}
+
+/// The tokenizer of one model.
+pub struct Tokenizer {
+    vocab: Vocab,
+    partition: Partition,
+    specials: Specials,
+    model: Model,
+    /// The bytes that each token stands for.
+    pieces: StrArray,
+    add_space_prefix: bool,
+    clean_spaces: bool,
+}
+
+impl Tokenizer {
+    /// Reads the `tokenizer.*` metadata of a GGUF file.
+    ///
+    /// What the metadata leaves out holds as in llama.cpp: for `tokenizer.ggml.model` = "llama" these are
+    /// BOS 1, EOS 2, unknown 0 (where the vocabulary has them), BOS added, EOS not, a space put before text;
+    /// no `scores` mean 0 for all, no `token_type` means that all tokens are text. An id of -1 says that there
+    /// is no such token.
+    ///
+    /// # Errors
+    /// `TokenizerInvalid` naming the key that is missing, of a wrong type, too short or inconsistent.
+    pub fn from_gguf(meta: &Metadata) -> Result<Tokenizer> {
+        let kind = Kind::read(meta)?;
+        let mut vocab = Vocab::read(meta)?;
+        let specials = Specials::read(meta, kind, &mut vocab)?;
+        let model = match kind.algorithm {
+            Algorithm::Spm => Model::Spm(Spm::new(&vocab, specials.unk)?),
+        };
+        let mut pieces = StrArray::default();
+        for id in 0..vocab.len() as u32 {
+            pieces.push(&spm::piece(&vocab, id));
+        }
+        let add_space_prefix = meta.bool(ADD_SPACE_PREFIX).map_err(as_invalid)?;
+        Ok(Tokenizer {
+            partition: Partition::new(&vocab),
+            vocab,
+            specials,
+            model,
+            pieces,
+            add_space_prefix: add_space_prefix.unwrap_or(kind.add_space_prefix),
+            clean_spaces: kind.clean_spaces,
+        })
+    }
+
+    /// Checks that the vocabulary has exactly as many tokens as the embedding has rows.
+    ///
+    /// # Errors
+    /// `TokenizerInvalid` naming `tokenizer.ggml.tokens`.
+    pub fn check_rows(&self, n_rows: usize) -> Result<()> {
+        if self.n_vocab() == n_rows {
+            return Ok(());
+        }
+        Err(invalid(TOKENS, format!("{} tokens, but the embedding has {n_rows} rows", self.n_vocab())))
+    }
+
+    /// Number of tokens.
+    pub fn n_vocab(&self) -> usize {
+        self.vocab.len()
+    }
+
+    /// The token that begins a text, if the model has one.
+    pub fn bos(&self) -> Option<u32> {
+        self.specials.bos
+    }
+
+    /// The token that ends a text, if the model has one.
+    pub fn eos(&self) -> Option<u32> {
+        self.specials.eos
+    }
+
+    /// Whether `encode` with `add_special` puts BOS first.
+    pub fn add_bos(&self) -> bool {
+        self.specials.add_bos
+    }
+
+    /// Whether the token ends a generation: EOS, end of turn and their like.
+    pub fn is_eog(&self, id: u32) -> bool {
+        self.specials.end_of_generation.binary_search(&id).is_ok()
+    }
+
+    /// Whether the token steers the model and is no text.
+    pub fn is_control(&self, id: u32) -> bool {
+        (id as usize) < self.n_vocab() && self.vocab.attr(id) & (attr::CONTROL | attr::UNKNOWN) != 0
+    }
+
+    /// The id of the token with exactly this text, as the vocabulary writes it.
+    pub fn id_of(&self, text: &str) -> Option<u32> {
+        self.vocab.id(text.as_bytes())
+    }
+
+    /// The bytes that a token stands for (a control token's own text included); not always whole characters.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.pieces.get(id as usize)
+    }
+
+    /// The token ids of `text`.
+    ///
+    /// `add_special` adds BOS and EOS as the model wants them. With `parse_special` the texts of control
+    /// tokens (`</s>`, `<|im_end|>`) become those tokens; without it they are plain text, which is what
+    /// text from users must be.
+    ///
+    /// # Errors
+    /// `BadArgument` for a text longer than 1 GiB.
+    pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>> {
+        if text.len() > MAX_TEXT_LEN {
+            return Err(Error::new(Code::BadArgument, "the text is longer than 1 GiB").key("text"));
+        }
+        let specials = &self.specials;
+        let mut ids = Vec::new();
+        ids.extend(specials.bos.filter(|_| add_special && specials.add_bos));
+        let mut after_token = true;
+        for fragment in self.partition.split(&self.vocab, text, parse_special) {
+            match fragment {
+                Fragment::Token(id) => ids.push(id),
+                Fragment::Text(text) => match &self.model {
+                    Model::Spm(spm) => {
+                        spm.encode(&self.vocab, text, self.add_space_prefix && after_token, &mut ids)
+                    }
+                },
+            }
+            after_token = matches!(fragment, Fragment::Token(_));
+        }
+        ids.extend(specials.sep.filter(|_| add_special && specials.add_sep));
+        ids.extend(specials.eos.filter(|_| add_special && specials.add_eos));
+        Ok(ids)
+    }
+
+    /// The bytes of a whole text, as `llama_detokenize` gives them.
+    ///
+    /// `remove_special` drops the BOS and EOS that the model adds; `unparse_special` writes control tokens
+    /// as their text instead of leaving them out. The space that encoding put before the text is removed
+    /// (except after a removed BOS, where llama.cpp keeps it).
+    ///
+    /// # Errors
+    /// `BadArgument` for an id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32], remove_special: bool, unparse_special: bool) -> Result<Vec<u8>> {
+        let specials = &self.specials;
+        let mut ids = ids;
+        let mut strip_space = self.add_space_prefix;
+        if remove_special && specials.add_bos && !ids.is_empty() && ids.first().copied() == specials.bos {
+            ids = &ids[1..];
+            strip_space = false;
+        }
+        if remove_special && specials.add_eos && !ids.is_empty() && ids.last().copied() == specials.eos {
+            ids = &ids[..ids.len() - 1];
+        }
+        let mut bytes = Vec::new();
+        for &id in ids {
+            let Some(piece) = self.token_bytes(id) else {
+                let message = format!("token {id} is outside the vocabulary of {}", self.n_vocab());
+                return Err(Error::new(Code::BadArgument, message).key("ids"));
+            };
+            if unparse_special || !self.is_control(id) {
+                bytes.extend_from_slice(piece.strip_prefix(b" ").filter(|_| strip_space).unwrap_or(piece));
+            }
+            strip_space = false;
+        }
+        Ok(if self.clean_spaces { clean::clean_spaces(&bytes) } else { bytes })
+    }
+}
