@@ -1,0 +1,253 @@
+//! Every kernel against the oracles, on every instruction set of this build, natively and in
+//! the browser.
+
+use bitpane::kernels::act::Activations;
+use bitpane::kernels::isa::{Isa, Native, Scalar};
+use bitpane::kernels::path::{DotPath, P16};
+use bitpane::kernels::{float, matmul_on, reference, vecmath};
+use bitpane::quant::DType;
+use bitpane::repack::{PackedWeights, Packer};
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+#[cfg(target_arch = "wasm32")]
+wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
+
+/// Deterministic numbers (splitmix64, Steele et al. 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Roughly normal, mean 0, deviation 1.
+    fn normal(&mut self) -> f32 {
+        (0..12).map(|_| (self.next() >> 40) as f32 / (1u32 << 24) as f32).sum::<f32>() - 6.0
+    }
+
+    fn normals(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.normal()).collect()
+    }
+}
+
+fn pack(values: &[f32], dtype: DType, n: usize, k: usize) -> PackedWeights {
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let mut packer = Packer::new(DType::F32, dtype, n, k).unwrap();
+    for piece in bytes.chunks(1000) {
+        packer.push(piece).unwrap();
+    }
+    packer.finish().unwrap()
+}
+
+fn activations<P: DotPath>(x: &[f32], m: usize, k: usize, quantize: bool) -> Activations {
+    let mut act = Activations::default();
+    act.fill(m, k).copy_from_slice(x);
+    if quantize {
+        act.quantize::<P>();
+    }
+    act
+}
+
+/// The product of the dequantized activation codes with the dequantized weights, in f64.
+fn expected(x: &[f32], w: &PackedWeights, m: usize) -> Vec<f32> {
+    let mut rounded = Vec::with_capacity(x.len());
+    for block in x.chunks_exact(32) {
+        let (codes, d, _) = reference::quantize_block(block);
+        rounded.extend(codes.iter().map(|&c| f32::from(c) * d));
+    }
+    let mut out = vec![0f32; m * w.n()];
+    reference::matmul(&rounded, w, &mut out);
+    out
+}
+
+/// Whole numbers within +-`limit`, with `limit` (negated, if asked) once in every 32, so that
+/// the scale of every block is 1.
+fn whole_numbers(random: &mut Random, n: usize, limit: i64, negative_only: bool) -> Vec<f32> {
+    let mut out: Vec<f32> =
+        (0..n).map(|_| (random.next() % (2 * limit as u64) ) as i64 - limit).map(|v| v as f32).collect();
+    for block in out.chunks_exact_mut(32) {
+        let at = (random.next() % 32) as usize;
+        block[at] = if negative_only || random.next() & 1 == 0 { -limit as f32 } else { limit as f32 };
+    }
+    out
+}
+
+#[test]
+fn products_of_whole_numbers_are_exact_integers() {
+    let mut random = Random(5);
+    for (dtype, limit) in [(DType::Q4_0, 8), (DType::Q8_0, 127)] {
+        for &(n, k) in SHAPES {
+            let weights = whole_numbers(&mut random, n * k, limit, dtype == DType::Q4_0);
+            let w = pack(&weights, dtype, n, k);
+            for m in 1..=6 {
+                let x = whole_numbers(&mut random, m * k, 127, false);
+                for got in [product::<P16<Scalar>>(&x, &w, m), product::<P16<Native>>(&x, &w, m)] {
+                    for i in 0..m * n {
+                        let (x, w) = (&x[i / n * k..][..k], &weights[i % n * k..][..k]);
+                        let want: i64 = x.iter().zip(w).map(|(&a, &b)| a as i64 * b as i64).sum();
+                        assert_eq!(got[i], want as f32, "{dtype:?} {m}x{n}x{k} at {i}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+const SHAPES: &[(usize, usize)] = &[(1, 32), (16, 64), (17, 96), (33, 800), (8, 1600), (105, 128)];
+
+fn close(a: f32, b: f32, scale: f32) -> bool {
+    (a - b).abs() <= 2e-5 * scale
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|v| v.to_bits()).collect()
+}
+
+fn product<P: DotPath>(x: &[f32], w: &PackedWeights, m: usize) -> Vec<f32> {
+    let mut out = vec![f32::NAN; m * w.n()];
+    matmul_on::<P>(&activations::<P>(x, m, w.k(), true), w, &mut out);
+    out
+}
+
+#[test]
+fn integer_products_are_the_defined_ones_on_every_path() {
+    let mut random = Random(1);
+    for dtype in [DType::Q4_0, DType::Q8_0] {
+        for &(n, k) in SHAPES {
+            let w = pack(&random.normals(n * k), dtype, n, k);
+            let x = random.normals(17 * k);
+            for m in 1..=17 {
+                let x = &x[..m * k];
+                let got = product::<P16<Scalar>>(x, &w, m);
+                let want = expected(x, &w, m);
+                for (i, (&a, &b)) in got.iter().zip(&want).enumerate() {
+                    assert!(close(a, b, (k as f32).sqrt()), "{dtype:?} {m}x{n}x{k} at {i}: {a} is not {b}");
+                }
+                let native = product::<P16<Native>>(x, &w, m);
+                assert_eq!(bits(&got), bits(&native), "{dtype:?} {m}x{n}x{k}: {} differs", Native::NAME);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_row_alone_gives_the_bits_it_gives_in_a_batch() {
+    let mut random = Random(2);
+    for dtype in [DType::Q4_0, DType::Q8_0] {
+        let (n, k, m) = (50, 1600, 9);
+        let w = pack(&random.normals(n * k), dtype, n, k);
+        let x = random.normals(m * k);
+        let batch = product::<P16<Native>>(&x, &w, m);
+        for i in 0..m {
+            let alone = product::<P16<Native>>(&x[i * k..][..k], &w, 1);
+            assert_eq!(bits(&alone), bits(&batch[i * n..][..n]), "{dtype:?} row {i}");
+        }
+    }
+}
+
+#[test]
+fn extreme_codes_do_not_overflow() {
+    // All weights and activations at the ends of their range: the largest sums there are.
+    for dtype in [DType::Q4_0, DType::Q8_0] {
+        for (ws, xs) in [(-1.0, 1.0), (-1.0, -1.0), (1.0, 1.0), (1.0, -1.0)] {
+            let (n, k) = (16, 4096);
+            let w = pack(&vec![ws; n * k], dtype, n, k);
+            for m in [1, 4] {
+                let out = product::<P16<Native>>(&vec![xs; m * k], &w, m);
+                for v in out {
+                    assert!((v - ws * xs * k as f32).abs() < 1.0, "{dtype:?} {ws} {xs}: {v}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn zero_and_tiny_activations_give_zero() {
+    let w = pack(&[1.0; 16 * 32], DType::Q4_0, 16, 32);
+    for x in [0.0, 1e-40, -1e-38] {
+        assert!(product::<P16<Native>>(&[x; 32], &w, 1).iter().all(|v| v.abs() < 1e-30));
+    }
+}
+
+#[test]
+fn float_products_match_the_oracle_for_every_packing() {
+    let mut random = Random(3);
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0] {
+        for &(n, k) in SHAPES {
+            let k = if matches!(dtype, DType::Q4_0 | DType::Q8_0) { k } else { k + 3 };
+            let w = pack(&random.normals(n * k), dtype, n, k);
+            let m = 5;
+            let x = random.normals(m * k);
+            let act = activations::<P16<Native>>(&x, m, k, false);
+            let (mut got, mut scalar, mut want) = (vec![0f32; m * n], vec![0f32; m * n], vec![0f32; m * n]);
+            float::matmul::<Native>(&act, &w, &mut got);
+            float::matmul::<Scalar>(&act, &w, &mut scalar);
+            reference::matmul(&x, &w, &mut want);
+            assert_eq!(bits(&got), bits(&scalar), "{dtype:?} {n}x{k}: instruction sets differ");
+            for (&a, &b) in got.iter().zip(&want) {
+                assert!(close(a, b, (k as f32).sqrt()), "{dtype:?} {n}x{k}: {a} is not {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn packing_keeps_every_weight() {
+    let mut random = Random(4);
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0] {
+        let (n, k) = (37, 96);
+        let values = random.normals(n * k);
+        let w = pack(&values, dtype, n, k);
+        let (format, codec) = dtype.codec().unwrap();
+        let mut row = vec![0f32; k];
+        for (j, source) in values.chunks_exact(k).enumerate() {
+            let mut blocks = vec![0u8; k / format.block_len * format.block_bytes];
+            (codec.quantize.unwrap())(source, &mut blocks);
+            let mut want = vec![0f32; k];
+            (codec.dequantize)(&blocks, &mut want);
+            w.row(j, &mut row);
+            assert_eq!(row, want, "{dtype:?} row {j}");
+        }
+    }
+}
+
+fn both(f: impl Fn(&mut [f32], bool), x: &[f32]) -> Vec<f32> {
+    let (mut a, mut b) = (x.to_vec(), x.to_vec());
+    f(&mut a, false);
+    f(&mut b, true);
+    assert_eq!(bits(&a), bits(&b), "instruction sets differ");
+    a
+}
+
+#[test]
+fn vector_maths_is_accurate_and_the_same_everywhere() {
+    let x: Vec<f32> = (-2003..2003).map(|i| i as f32 / 100.0).collect();
+    let gelu = both(|x, s| if s { vecmath::gelu::<Scalar>(x) } else { vecmath::gelu::<Native>(x) }, &x);
+    let up = vec![1.0; x.len()];
+    let silu = both(
+        |x, s| if s { vecmath::silu_mul::<Scalar>(x, &up) } else { vecmath::silu_mul::<Native>(x, &up) },
+        &x,
+    );
+    for (i, &v) in x.iter().enumerate() {
+        let v = f64::from(v);
+        let want = 0.5 * v * (1.0 + libm::erf(v / 2f64.sqrt()));
+        assert!((f64::from(gelu[i]) - want).abs() < 1e-6 * (1.0 + v.abs()), "gelu({v}) = {}", gelu[i]);
+        let want = v / (1.0 + (-v).exp());
+        assert!((f64::from(silu[i]) - want).abs() < 1e-6 * (1.0 + v.abs()), "silu({v}) = {}", silu[i]);
+    }
+    for n in [1, 2, 3, 4, 5, 197, 1001] {
+        let row = &x[..n];
+        let soft = both(|x, s| if s { vecmath::softmax::<Scalar>(x) } else { vecmath::softmax::<Native>(x) }, row);
+        let max = f64::from(row[n - 1]);
+        let total: f64 = row.iter().map(|&v| (f64::from(v) - max).exp()).sum();
+        for (&got, &v) in soft.iter().zip(row) {
+            let want = (f64::from(v) - max).exp() / total;
+            assert!((f64::from(got) - want).abs() < 1e-6, "softmax of {n}: {got} is not {want}");
+        }
+    }
+}
