@@ -24,9 +24,17 @@ pub enum Value {
 /// A metadata array, kept compact: vocabularies have 10^5 entries.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Array {
-    /// Unsigned integers of any width.
+    /// u8. Widths below 32 bits are kept: widened, they would take eight times the file's bytes.
+    U8(Vec<u8>),
+    /// i8.
+    I8(Vec<i8>),
+    /// u16.
+    U16(Vec<u16>),
+    /// i16.
+    I16(Vec<i16>),
+    /// u32 or u64.
     U64(Vec<u64>),
-    /// Signed integers of any width.
+    /// i32 or i64.
     I64(Vec<i64>),
     /// f32.
     F32(Vec<f32>),
@@ -36,6 +44,42 @@ pub enum Array {
     Bool(Vec<bool>),
     /// strings.
     Str(StrArray),
+}
+
+impl Array {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Array::U8(v) => v.len(),
+            Array::I8(v) => v.len(),
+            Array::U16(v) => v.len(),
+            Array::I16(v) => v.len(),
+            Array::U64(v) => v.len(),
+            Array::I64(v) => v.len(),
+            Array::F32(v) => v.len(),
+            Array::F64(v) => v.len(),
+            Array::Bool(v) => v.len(),
+            Array::Str(v) => v.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Element `i` as an integer, of whatever width; `None` where it is none or does not fit.
+    pub fn i64(&self, i: usize) -> Option<i64> {
+        match self {
+            Array::U8(v) => v.get(i).map(|&x| x.into()),
+            Array::I8(v) => v.get(i).map(|&x| x.into()),
+            Array::U16(v) => v.get(i).map(|&x| x.into()),
+            Array::I16(v) => v.get(i).map(|&x| x.into()),
+            Array::U64(v) => v.get(i).and_then(|&x| x.try_into().ok()),
+            Array::I64(v) => v.get(i).copied(),
+            _ => None,
+        }
+    }
 }
 
 /// Strings back to back, with the end of each.
@@ -75,6 +119,14 @@ impl StrArray {
     }
 }
 
+impl<S: AsRef<[u8]>> FromIterator<S> for StrArray {
+    fn from_iter<I: IntoIterator<Item = S>>(strings: I) -> Self {
+        let mut out = StrArray::default();
+        strings.into_iter().for_each(|s| out.push(s.as_ref()));
+        out
+    }
+}
+
 /// Metadata entries in file order. A getter gives `None` where the key is absent and an
 /// error that names the key where the value has another kind.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +138,16 @@ impl Metadata {
     /// Adds an entry; the caller has checked that the key is new.
     pub fn push(&mut self, key: String, value: Value) {
         self.entries.push((key, value));
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// All entries in file order.

@@ -1,13 +1,18 @@
 //! Bytes to names, shapes, types and byte ranges: GGUF and safetensors.
 
 pub mod gguf;
+pub mod gguf_write;
+pub mod limits;
 mod metadata;
 pub mod reader;
 pub mod safetensors;
+mod sniff;
 pub mod stream;
 
 pub use metadata::{Array, Metadata, StrArray, Value};
+pub use sniff::sniff;
 
+use crate::error::{Code, Error, Result};
 use crate::quant::DType;
 
 /// One tensor as its file declares it.
@@ -47,4 +52,52 @@ pub struct Header {
     pub data_offset: u64,
     /// Where the declared data ends: the least length of a whole file.
     pub end_offset: u64,
+}
+
+impl Header {
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.iter().find(|t| t.name == name)
+    }
+}
+
+/// The header of a file of either kind, from its first bytes; `None` while there are too few.
+/// `file_len` is the length of the whole file, where it is known for certain.
+///
+/// # Errors
+/// As [`sniff`], [`gguf::parse`] and [`safetensors::parse`].
+pub fn parse(prefix: &[u8], file_len: Option<u64>) -> Result<Option<Header>> {
+    match sniff(prefix)? {
+        Some(ContainerKind::Gguf) => gguf::parse(prefix, file_len),
+        Some(ContainerKind::Safetensors) => safetensors::parse(prefix, file_len),
+        None => match file_len {
+            Some(len) if len <= prefix.len() as u64 => Err(reader::truncated(len + 1, len)),
+            _ => Ok(None),
+        },
+    }
+}
+
+/// Number of elements of a shape. Zero dimensions do not hide an overflow of the others, so
+/// that strides are safe to compute from any accepted shape.
+fn n_elements(shape: &[u64]) -> Result<u64> {
+    let mut bound = 1u64;
+    for &dim in shape {
+        let next = if dim > limits::DIM { None } else { bound.checked_mul(dim.max(1)) };
+        bound = next.filter(|&n| n <= i64::MAX as u64).ok_or_else(|| overflow(shape))?;
+    }
+    Ok(if shape.contains(&0) { 0 } else { bound })
+}
+
+fn overflow(shape: &[u64]) -> Error {
+    Error::new(Code::Overflow, format!("shape {shape:?} is too large"))
+}
+
+/// Fails on the first string that occurs twice; `error` makes the error.
+fn check_unique<'a>(names: impl Iterator<Item = &'a str>, error: impl Fn(&str) -> Error) -> Result<()> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    match names.windows(2).find(|w| w[0] == w[1]) {
+        Some(w) => Err(error(w[0])),
+        None => Ok(()),
+    }
 }
