@@ -1,1 +1,57 @@
-//! To be written.
+//! What callers do: load a model, generate text, classify images.
+
+mod generate;
+mod loader;
+pub mod sampler;
+mod stop;
+mod text;
+mod vision;
+
+pub use generate::{GenerateOptions, Generation, Reason, Step};
+pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
+pub use text::TextModel;
+pub use vision::{Class, VisionModel};
+
+use serde::Serialize;
+
+/// Facts about a loaded model.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelInfo {
+    /// `"text"` or `"vision"`.
+    pub kind: &'static str,
+    /// As `general.architecture` says, or as the tensors show.
+    pub architecture: String,
+    /// `general.name`, where the file has it.
+    pub name: Option<String>,
+    /// Weights, counted in elements.
+    pub parameters: u64,
+    /// Bits that a weight takes in memory, on average over all tensors.
+    pub bits_per_weight: f64,
+    /// Bytes of all weights in memory, in kernel order.
+    pub weight_bytes: u64,
+    /// Tokens that prompt and answer may have together; 0 for vision models.
+    pub context_length: usize,
+    /// Bytes of the key-value cache.
+    pub kv_bytes: u64,
+    /// Side of the square input in pixels; 0 for text models.
+    pub image_size: usize,
+    /// Classes or tokens that the output has.
+    pub n_output: usize,
+    /// What computes.
+    pub backend: Backend,
+    /// What a user should know: tensors that were ignored or kept in another type.
+    pub notes: Vec<String>,
+}
+
+/// What computes.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backend {
+    /// Instruction set, such as `"simd128"`.
+    pub isa: &'static str,
+    /// How products are formed.
+    pub kernel: &'static str,
+    /// Threads.
+    pub threads: usize,
+}

@@ -1,0 +1,294 @@
+//! From file bytes to a model, tensor by tensor while they arrive.
+
+use super::{Backend, ModelInfo, TextModel, VisionModel};
+use crate::container::stream::{Sink, Stream};
+use crate::container::{Header, TensorInfo};
+use crate::error::{Code, Error, Result};
+use crate::kernels::backend_name;
+use crate::layers::Mode;
+use crate::models::{Family, Tensor, Weights, identify, names, vit::Vit};
+use crate::quant::{DType, Format, KernelForm};
+use crate::repack::Packer;
+use serde::{Deserialize, Serialize};
+
+/// How to load. Every field may be left out.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LoadOptions {
+    /// Quantize float weights to this type as they arrive, for example `"Q4_0"`.
+    pub quantize: Option<String>,
+    /// Tokens that prompt and answer may have together; by default 2048, or the model's own
+    /// length where that is less.
+    pub context_length: Option<usize>,
+    /// Type of the key-value cache; `"F32"` is the only one so far.
+    pub kv_type: Option<String>,
+    /// Compute with float activations: slow, for reference.
+    pub reference: bool,
+}
+
+/// Context length unless the caller or the model says otherwise.
+const DEFAULT_CONTEXT: usize = 2048;
+
+/// How far a load is.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadProgress {
+    /// Tensors packed.
+    pub tensors_done: usize,
+    /// Tensors in the file; 0 until the header is complete.
+    pub tensors_total: usize,
+    /// File bytes taken.
+    pub bytes: u64,
+}
+
+/// A loaded model.
+pub enum Loaded {
+    /// A language model.
+    Text(Box<TextModel>),
+    /// An image classifier.
+    Vision(Box<VisionModel>),
+}
+
+/// Takes a model file's bytes in any portions and builds the model.
+pub struct Loader {
+    stream: Stream,
+    collect: Collect,
+    options: LoadOptions,
+}
+
+impl Loader {
+    /// A loader; `file_len` is the whole file's length where it is known for certain.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] naming the option.
+    pub fn new(options: LoadOptions, file_len: Option<u64>) -> Result<Self> {
+        let target = options.quantize.as_deref().map(quantize_target).transpose()?;
+        let bad = |key: &str, rule: String| Err(Error::new(Code::BadArgument, rule).key(key));
+        if options.context_length == Some(0) {
+            return bad("contextLength", "must be at least 1".into());
+        }
+        if let Some(other) = options.kv_type.as_deref().filter(|t| !t.eq_ignore_ascii_case("F32")) {
+            return bad("kvType", format!("{other:?} is not supported; supported: F32"));
+        }
+        Ok(Loader { stream: Stream::new(file_len), collect: Collect { target, ..Collect::default() }, options })
+    }
+
+    /// Takes the next file bytes.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.push(bytes, &mut self.collect)
+    }
+
+    /// How far the load is.
+    pub fn progress(&self) -> LoadProgress {
+        let tensors_total = self.collect.header.as_ref().map_or(0, |h| h.tensors.len());
+        LoadProgress { tensors_done: self.collect.n_done, tensors_total, bytes: self.stream.received() }
+    }
+
+    /// Builds the model after the last byte.
+    ///
+    /// # Errors
+    /// What is missing or wrong in the file or the options.
+    pub fn finish(mut self) -> Result<Loaded> {
+        self.stream.finish(&mut self.collect)?;
+        let Collect { header, family, mut weights, info, .. } = self.collect;
+        let (Some(header), Some(family)) = (header, family) else {
+            return Err(Error::new(Code::Truncated, "the file ends before its header"));
+        };
+        let mode = if self.options.reference { Mode::Float } else { Mode::Int8 };
+        let mut info = info;
+        let (isa, kernel) = backend_name();
+        let kernel = if self.options.reference { "float reference" } else { kernel };
+        info.backend = Backend { isa, kernel, threads: 1 };
+        info.bits_per_weight = info.weight_bytes as f64 * 8.0 / info.parameters.max(1) as f64;
+        info.name = header.metadata.str("general.name").ok().flatten().map(String::from);
+        let loaded = match family {
+            Family::Text(build) => {
+                let model = build(&header.metadata, &info.architecture, &mut weights)?;
+                note_unused(&weights, &mut info);
+                let n_ctx = context_length(&self.options, model.config().n_ctx_train)?;
+                Loaded::Text(Box::new(TextModel::new(model, &header.metadata, n_ctx, mode, info)?))
+            }
+            Family::Vit => {
+                let model = Vit::build(&header.metadata, &mut weights)?;
+                note_unused(&weights, &mut info);
+                Loaded::Vision(Box::new(VisionModel::new(model, &header.metadata, mode, info)?))
+            }
+        };
+        Ok(loaded)
+    }
+}
+
+fn note_unused(weights: &Weights, info: &mut ModelInfo) {
+    info.notes.extend(weights.names().map(|name| format!("tensor {name:?} is not used")));
+}
+
+fn quantize_target(name: &str) -> Result<DType> {
+    let writable = |f: &Format| f.codec.is_some_and(|c| c.quantize.is_some());
+    match DType::from_name(name).and_then(DType::format).filter(|f| writable(f)) {
+        Some(format) => Ok(format.dtype),
+        None => {
+            let known: Vec<_> = crate::quant::FORMATS.iter().filter(|f| writable(f)).map(|f| f.name).collect();
+            let rule = format!("{name:?} cannot be quantized to; supported: {}", known.join(", "));
+            Err(Error::new(Code::BadArgument, rule).key("quantize"))
+        }
+    }
+}
+
+fn context_length(options: &LoadOptions, trained: usize) -> Result<usize> {
+    match options.context_length {
+        Some(n) if n > trained => {
+            let rule = format!("{n} is more than the {trained} tokens that the model was trained with");
+            Err(Error::new(Code::BadArgument, rule).key("contextLength"))
+        }
+        Some(n) => Ok(n),
+        None => Ok(trained.min(DEFAULT_CONTEXT)),
+    }
+}
+
+/// Receives tensors and keeps them in kernel order.
+#[derive(Default)]
+struct Collect {
+    target: Option<DType>,
+    header: Option<Header>,
+    family: Option<Family>,
+    weights: Weights,
+    current: Option<Current>,
+    n_done: usize,
+    info: ModelInfo,
+}
+
+/// The tensor being received.
+enum Current {
+    Matrix(Packer),
+    Values(Vec<u8>),
+    Skipped,
+}
+
+impl Collect {
+    fn tensor(&self, idx: usize) -> Result<&TensorInfo> {
+        let missing = || Error::new(Code::BadOffset, "tensor data without a header");
+        self.header.as_ref().and_then(|h| h.tensors.get(idx)).ok_or_else(missing)
+    }
+
+    fn start(&mut self, idx: usize) -> Result<Current> {
+        let tensor = self.tensor(idx)?;
+        if tensor.dtype.format().is_some_and(|f| f.codec.is_none() && is_plain_number(f.dtype)) {
+            // Index buffers and the like: no architecture computes with them.
+            self.info.notes.push(format!("tensor {:?} of type {} is ignored", tensor.name, tensor.dtype.name()));
+            return Ok(Current::Skipped);
+        }
+        let (format, codec) = tensor.dtype.codec().map_err(|e| e.tensor(&tensor.name))?;
+        let Some((n, k)) = matrix_shape(tensor) else {
+            return Ok(Current::Values(Vec::new()));
+        };
+        let is_float = matches!(codec.kernel, KernelForm::F32 | KernelForm::F16 | KernelForm::Bf16);
+        let target = match self.target {
+            Some(target) if is_float => {
+                let wanted = if is_first_or_last(&tensor.name) { at_least_8_bits(target) } else { target };
+                fitting(wanted, format, k)
+            }
+            _ => tensor.dtype,
+        };
+        let note = (is_float && self.target.is_some_and(|t| t != target))
+            .then(|| format!("tensor {:?} is kept as {}", tensor.name, target.name()));
+        let packer = Packer::new(tensor.dtype, target, n, k).map_err(|e| e.tensor(&tensor.name))?;
+        self.info.notes.extend(note);
+        Ok(Current::Matrix(packer))
+    }
+}
+
+/// Integers and f64: no weights.
+fn is_plain_number(dtype: DType) -> bool {
+    [DType::I8, DType::I16, DType::I32, DType::I64, DType::F64].contains(&dtype)
+}
+
+/// `[n, k]` of a tensor that is multiplied: rank 2, or a convolution kernel of rank 4.
+/// Position embeddings are added, never multiplied, whatever their rank.
+fn matrix_shape(tensor: &TensorInfo) -> Option<(usize, usize)> {
+    let added = names::to_timm(&tensor.name) == "pos_embed";
+    match tensor.shape.as_slice() {
+        _ if added => None,
+        [n, rest @ ..] if matches!(rest.len(), 1 | 3) => Some((*n, rest.iter().product())),
+        _ => None,
+    }
+}
+
+/// A vision model's first and last layer lose most by few bits and weigh little.
+fn is_first_or_last(name: &str) -> bool {
+    matches!(
+        names::to_timm(name).as_str(),
+        "patch_embed.proj.weight" | "head.weight" | "head_dist.weight"
+    )
+}
+
+fn at_least_8_bits(target: DType) -> DType {
+    let Some(format) = target.format() else { return target };
+    if format.block_bytes < format.block_len { DType::Q8_0 } else { target }
+}
+
+/// The wanted type, or the next finer one whose blocks divide k.
+fn fitting(wanted: DType, source: &Format, k: usize) -> DType {
+    let fits = |d: &DType| d.format().is_some_and(|f| k.is_multiple_of(f.block_len));
+    let plain = if source.dtype == DType::F32 { DType::F16 } else { source.dtype };
+    [wanted, DType::Q8_0, plain].into_iter().find(fits).unwrap_or(plain)
+}
+
+impl Sink for Collect {
+    fn header(&mut self, header: &Header) -> Result<()> {
+        let (family, architecture) = identify(header)?;
+        self.info.architecture = architecture;
+        self.info.parameters = header.tensors.iter().map(|t| t.shape.iter().map(|&d| d as u64).product::<u64>()).sum();
+        self.family = Some(family);
+        self.header = Some(header.clone());
+        Ok(())
+    }
+
+    fn tensor_bytes(&mut self, idx: usize, bytes: &[u8]) -> Result<()> {
+        let mut current = match self.current.take() {
+            Some(current) => current,
+            None => self.start(idx)?,
+        };
+        match &mut current {
+            Current::Matrix(packer) => {
+                if let Err(e) = packer.push(bytes) {
+                    return Err(e.tensor(&self.tensor(idx)?.name));
+                }
+            }
+            Current::Values(held) => held.extend_from_slice(bytes),
+            Current::Skipped => {}
+        }
+        self.current = Some(current);
+        Ok(())
+    }
+
+    fn tensor_end(&mut self, idx: usize) -> Result<()> {
+        let current = self.current.take();
+        let tensor = self.tensor(idx)?;
+        let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+        let loaded = match current {
+            Some(Current::Matrix(packer)) => {
+                let packed = packer.finish().map_err(|e| e.tensor(&name))?;
+                self.info.weight_bytes += packed.n_bytes() as u64;
+                Some(Tensor::Matrix(packed))
+            }
+            Some(Current::Values(bytes)) => {
+                let (format, codec) = tensor.dtype.codec()?;
+                let mut values = vec![0f32; bytes.len() / format.block_bytes * format.block_len];
+                (codec.dequantize)(&bytes, &mut values);
+                self.info.weight_bytes += values.len() as u64 * 4;
+                Some(Tensor::Values(values))
+            }
+            Some(Current::Skipped) => None,
+            // A tensor without elements has no bytes.
+            None => Some(Tensor::Values(Vec::new())),
+        };
+        if let Some(loaded) = loaded {
+            self.weights.insert(name, shape, loaded);
+        }
+        self.n_done += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! A language model with its tokenizer and its context.
+
+use super::ModelInfo;
+use super::generate::PROMPT_CHUNK;
+use crate::container::Metadata;
+use crate::error::{Code, Error, Result};
+use crate::kernels::attention::KvCache;
+use crate::layers::Mode;
+use crate::models::{Context, LanguageModel};
+use crate::tokenizer::Tokenizer;
+
+/// A loaded language model. One context: calls follow one another.
+pub struct TextModel {
+    model: Box<dyn LanguageModel>,
+    tokenizer: Tokenizer,
+    context: Box<dyn Context>,
+    /// The tokens in the context.
+    held: Vec<u32>,
+    logits: Vec<f32>,
+    mode: Mode,
+    info: ModelInfo,
+}
+
+impl TextModel {
+    pub(super) fn new(
+        model: Box<dyn LanguageModel>,
+        metadata: &Metadata,
+        n_ctx: usize,
+        mode: Mode,
+        mut info: ModelInfo,
+    ) -> Result<Self> {
+        let tokenizer = Tokenizer::from_gguf(metadata)?;
+        let config = model.config();
+        if tokenizer.n_vocab() > config.n_vocab {
+            let what = format!("{} tokens, but the embedding has {} rows", tokenizer.n_vocab(), config.n_vocab);
+            return Err(Error::new(Code::TokenizerInvalid, what).key("tokenizer.ggml.tokens"));
+        }
+        info.kind = "text";
+        info.context_length = n_ctx;
+        info.n_output = config.n_vocab;
+        info.kv_bytes =
+            (config.n_layer * KvCache::bytes_for(config.n_head_kv, config.head_dim, n_ctx)) as u64;
+        let context = model.new_context(n_ctx)?;
+        Ok(TextModel { model, tokenizer, context, held: Vec::new(), logits: Vec::new(), mode, info })
+    }
+
+    /// Facts about the model.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Token ids of a text.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for a text beyond the tokenizer's limit.
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>> {
+        self.tokenizer.encode(text, add_special, parse_special)
+    }
+
+    /// Text of token ids; bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for an id outside the vocabulary.
+    pub fn detokenize(&self, ids: &[u32]) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.tokenizer.decode(ids, false, true)?).into_owned())
+    }
+
+    /// Logits of the last `last` of `tokens` (a whole context of their own), one row each.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`], [`Code::ContextOverflow`].
+    pub fn logits(&mut self, tokens: &[u32], last: usize) -> Result<Vec<Vec<f32>>> {
+        self.check_tokens(tokens)?;
+        self.check_fits(tokens.len())?;
+        if last == 0 || last > tokens.len() {
+            let rule = format!("{last} is not in 1 ..= {}", tokens.len());
+            return Err(Error::new(Code::BadArgument, rule).key("last"));
+        }
+        let mut rows = Vec::with_capacity(last);
+        self.each_logits(tokens, tokens.len() - last, |_, row| rows.push(row.to_vec()));
+        Ok(rows)
+    }
+
+    /// Sum of -ln p (nats) of every token but the first, each given those before it, and how
+    /// many there are. The context holds exactly these tokens.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`], [`Code::ContextOverflow`], [`Code::NumericFault`].
+    pub fn nll(&mut self, tokens: &[u32]) -> Result<(f64, usize)> {
+        self.check_tokens(tokens)?;
+        self.check_fits(tokens.len())?;
+        let mut sum = 0f64;
+        self.each_logits(tokens, 0, |i, row| {
+            if let Some(&next) = tokens.get(i + 1) {
+                sum += negative_log_probability(row, next as usize);
+            }
+        });
+        if !sum.is_finite() {
+            return Err(Error::new(Code::NumericFault, "the model computed NaN or infinity"));
+        }
+        Ok((sum, tokens.len() - 1))
+    }
+
+    /// Runs `tokens` in an empty context; `take` gets (index, logits) of each from `first` on.
+    fn each_logits(&mut self, tokens: &[u32], first: usize, mut take: impl FnMut(usize, &[f32])) {
+        self.forget();
+        for (c, chunk) in tokens.chunks(PROMPT_CHUNK).enumerate() {
+            let end = c * PROMPT_CHUNK + chunk.len();
+            let n_out = end.saturating_sub(first).min(chunk.len());
+            self.append(chunk, n_out);
+            for (r, row) in self.logits.chunks_exact(self.info.n_output).enumerate().take(n_out) {
+                take(end - n_out + r, row);
+            }
+        }
+    }
+
+    /// Appends tokens, which fit and are valid, and keeps the logits of the last `n_out`.
+    pub(super) fn append(&mut self, tokens: &[u32], n_out: usize) {
+        self.model.forward(self.context.as_mut(), tokens, n_out, self.mode, &mut self.logits);
+        self.held.extend_from_slice(tokens);
+    }
+
+    /// Logits of the last token; the sampler may overwrite them.
+    pub(super) fn last_logits(&mut self) -> &mut [f32] {
+        let from = self.logits.len().saturating_sub(self.info.n_output);
+        &mut self.logits[from..]
+    }
+
+    /// Cuts the context down to what it shares with `prompt`, leaving at least the prompt's
+    /// last token to be processed; gives the number of tokens kept.
+    pub(super) fn keep_prefix(&mut self, prompt: &[u32]) -> usize {
+        let same = self.held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let keep = same.min(prompt.len() - 1);
+        self.held.truncate(keep);
+        self.context.truncate(keep);
+        keep
+    }
+
+    /// Empties the context.
+    pub fn forget(&mut self) {
+        self.held.clear();
+        self.context.truncate(0);
+    }
+
+    pub(super) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let bad = |rule: String| Err(Error::new(Code::BadArgument, rule).key("tokens"));
+        if tokens.is_empty() {
+            return bad("no tokens".into());
+        }
+        match tokens.iter().find(|&&t| t as usize >= self.info.n_output) {
+            Some(t) => bad(format!("token {t} is not below {}", self.info.n_output)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_fits(&self, n: usize) -> Result<()> {
+        if n > self.info.context_length {
+            let what = format!("{n} tokens do not fit a context of {}", self.info.context_length);
+            return Err(Error::new(Code::ContextOverflow, what).key("tokens"));
+        }
+        Ok(())
+    }
+}
+
+/// `-ln softmax(row)[i]`, in f64.
+fn negative_log_probability(row: &[f32], i: usize) -> f64 {
+    let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
+    let sum: f64 = row.iter().map(|&v| libm::exp(f64::from(v) - f64::from(max))).sum();
+    libm::log(sum) - (f64::from(row[i]) - f64::from(max))
+}
