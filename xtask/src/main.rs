@@ -1,4 +1,91 @@
-fn main() {
-    eprintln!("xtask: not written yet");
-    std::process::exit(2);
+//! `cargo xtask`: builds, serves and tests bitpane, and installs what that needs.
+
+mod build;
+mod counts;
+mod demo;
+mod process;
+mod server;
+mod setup;
+mod suite;
+mod workspace;
+
+use std::process::ExitCode;
+
+use workspace::Workspace;
+
+const HELP: &str = "\
+usage: cargo xtask <command>
+
+  demo [--port N] [--open] [--shared]   build everything and serve the page on localhost
+  test [--only STEP,...] [--list]       run every test and print one summary
+  build                                 make pkg/ (the npm package) and the page
+  serve [--port N] [--open] [--shared]  serve what is built already
+  setup                                 only install what the other commands need
+  help                                  print this
+
+  --port N     the port to listen on (by default the first free one from 8080 on)
+  --open       open the address in a browser
+  --shared     also serve ../shared under /shared/ (reference data, where there is any)
+  --only STEP  run some steps of the tests only; --list names them
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one command; `Ok(false)` means that it failed and has already said why.
+fn dispatch(args: &[String]) -> Result<bool, String> {
+    let (command, options) = match args.split_first() {
+        Some((command, options)) => (command.as_str(), options),
+        None => ("help", args),
+    };
+    let mut workspace = Workspace::new();
+    match command {
+        "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(true)
+        }
+        "setup" => {
+            none_left(options)?;
+            setup::all(&mut workspace).into_result()?;
+            Ok(true)
+        }
+        "build" => {
+            none_left(options)?;
+            setup::for_build(&mut workspace).into_result()?;
+            build::everything(&workspace)?;
+            Ok(true)
+        }
+        "demo" => {
+            let options = demo::Options::parse(options)?;
+            setup::for_build(&mut workspace).into_result()?;
+            build::everything(&workspace)?;
+            demo::serve(&workspace, &options)?;
+            Ok(true)
+        }
+        "serve" => {
+            demo::serve(&workspace, &demo::Options::parse(options)?)?;
+            Ok(true)
+        }
+        "test" => {
+            let options = suite::Options::parse(options)?;
+            Ok(suite::run(&mut workspace, &options))
+        }
+        other => Err(format!("unknown command {other:?}; `cargo xtask help` lists them")),
+    }
+}
+
+fn none_left(options: &[String]) -> Result<(), String> {
+    match options.first() {
+        None => Ok(()),
+        Some(option) => Err(format!("unknown option {option:?}; `cargo xtask help` lists them")),
+    }
 }

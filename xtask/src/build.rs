@@ -1,0 +1,84 @@
+//! Builds `pkg/` (the npm package) and the page.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::process;
+use crate::workspace::Workspace;
+
+/// The cargo profile of the .wasm that ships.
+const PROFILE: &str = "wasm-release";
+const TARGET: &str = "wasm32-unknown-unknown";
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// One WebAssembly build of the crate, for one set of browser features.
+struct Variant {
+    /// The folder in `pkg/` that it goes to, and its name in www/lib/features.ts.
+    name: &'static str,
+    /// Flags for rustc on top of those in .cargo/config.toml.
+    rustflags: &'static [&'static str],
+    /// Further arguments for cargo.
+    cargo_args: &'static [&'static str],
+}
+
+/// Every build in the package.
+const VARIANTS: [Variant; 1] = [Variant { name: "simd128", rustflags: &[], cargo_args: &[] }];
+
+/// Builds all that the package and the page consist of, and prints the sizes.
+pub fn everything(ws: &Workspace) -> Result<(), String> {
+    for variant in &VARIANTS {
+        let wasm = compile(ws, variant)?;
+        bind(ws, variant, &wasm)?;
+    }
+    script(ws, "package and page", &["node", "www/build.mjs"])?;
+    for variant in &VARIANTS {
+        print_size(&ws.at("pkg").join(variant.name).join("bitpane_bg.wasm"))?;
+    }
+    Ok(())
+}
+
+/// Compiles the crate; returns the path of the .wasm.
+fn compile(ws: &Workspace, variant: &Variant) -> Result<std::path::PathBuf, String> {
+    // A folder for each variant: builds with different flags would throw each other's work away.
+    let target_dir = ws.target().join("variants").join(variant.name);
+    let mut command = ws.words(&["cargo", "build", "--lib", "--target", TARGET, "--profile", PROFILE]);
+    command.arg("--target-dir").arg(&target_dir).args(variant.cargo_args);
+    if !variant.rustflags.is_empty() {
+        let flags: Vec<String> = variant.rustflags.iter().map(|flag| format!("{flag:?}")).collect();
+        command.arg("--config").arg(format!("target.{TARGET}.rustflags=[{}]", flags.join(",")));
+    }
+    step(ws, &format!("compile {}", variant.name), &mut command)?;
+    Ok(target_dir.join(TARGET).join(PROFILE).join("bitpane.wasm"))
+}
+
+/// Makes the JavaScript and the types that go with a .wasm.
+fn bind(ws: &Workspace, variant: &Variant, wasm: &Path) -> Result<(), String> {
+    let mut command = ws.words(&["wasm-bindgen", "--target", "web", "--out-name", "bitpane"]);
+    command.arg("--out-dir").arg(ws.at("pkg").join(variant.name)).arg(wasm);
+    step(ws, &format!("bind {}", variant.name), &mut command)
+}
+
+/// Runs a command of the package.
+fn script(ws: &Workspace, title: &str, words: &[&str]) -> Result<(), String> {
+    step(ws, title, &mut ws.words(words))
+}
+
+fn step(ws: &Workspace, title: &str, command: &mut Command) -> Result<(), String> {
+    let outcome = process::run(ws, title, command, LIMIT).into_result(title)?;
+    println!("  built    {title} ({:.1} s)", outcome.elapsed.as_secs_f64());
+    Ok(())
+}
+
+/// Prints what a user downloads: the file's size as it is and as a server sends it.
+fn print_size(wasm: &Path) -> Result<(), String> {
+    let n_bytes = fs::metadata(wasm).map_err(|error| format!("{}: {error}", wasm.display()))?.len();
+    let gzip = Command::new("gzip").arg("-9c").arg(wasm).stderr(Stdio::null()).output();
+    let packed = match gzip {
+        Ok(output) if output.status.success() => format!("{} bytes gzip -9", output.stdout.len()),
+        _ => "no gzip here to tell the compressed size".to_string(),
+    };
+    println!("  size     {}: {n_bytes} bytes, {packed}", wasm.display());
+    Ok(())
+}
