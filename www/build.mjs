@@ -1,0 +1,106 @@
+/**
+ * Assembles the npm package (pkg/) and the page (www/dist/).
+ *
+ * Runs after wasm-bindgen has written each build of the runtime to pkg/<build>/
+ * (`cargo xtask build` does both). Nothing is bundled: tsc's output is the package.
+ */
+import { spawnSync } from "node:child_process";
+import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
+const PKG = join(ROOT, "pkg");
+const SITE = join(ROOT, "www/dist");
+const GLUE = "bitpane.js";
+
+async function main() {
+  const version = await checkedVersion();
+  const builds = await findBuilds();
+  await clean(PKG, builds);
+  compile("www/lib");
+  await writePackageFiles(version, builds);
+  await rm(SITE, { recursive: true, force: true });
+  compile("www/demo");
+  await copyPage();
+  console.log(`pkg/ and www/dist/ are built (version ${version}, ${builds.join(", ")})`);
+}
+
+/** The version in Cargo.toml, which the TypeScript sources must repeat. */
+async function checkedVersion() {
+  const cargo = /^version = "(.+)"$/m.exec(await read("Cargo.toml"))?.[1];
+  const script = /VERSION = "(.+)"/.exec(await read("www/lib/version.ts"))?.[1];
+  if (!cargo || cargo !== script) {
+    throw new Error(`Cargo.toml has version ${cargo}, www/lib/version.ts has ${script}: make them equal`);
+  }
+  return cargo;
+}
+
+/** The folders of pkg/ that hold a build of the runtime. */
+async function findBuilds() {
+  const folders = await readdir(PKG, { withFileTypes: true }).catch(() => []);
+  const builds = [];
+  for (const folder of folders) {
+    const isBuild = folder.isDirectory() && (await exists(join(PKG, folder.name, GLUE)));
+    if (isBuild) builds.push(folder.name);
+  }
+  if (builds.length === 0) throw new Error("pkg/ holds no build of the runtime: run `cargo xtask build`");
+  return builds.sort();
+}
+
+/** Removes everything from a folder but the named entries. */
+async function clean(folder, keep) {
+  for (const name of await readdir(folder)) {
+    if (!keep.includes(name)) await rm(join(folder, name), { recursive: true });
+  }
+}
+
+function compile(project) {
+  const manifest = createRequire(import.meta.url).resolve("typescript/package.json");
+  const tsc = join(dirname(manifest), "bin/tsc");
+  const { status } = spawnSync(process.execPath, [tsc, "-p", join(ROOT, project)], { stdio: "inherit" });
+  if (status !== 0) throw new Error(`tsc failed on ${project}`);
+}
+
+async function writePackageFiles(version, builds) {
+  const manifest = JSON.parse(await read("www/lib/package.template.json"));
+  manifest.version = version;
+  for (const build of builds) {
+    // wasm-bindgen's own extras: the package has its one manifest and its one set of notes.
+    for (const extra of ["package.json", "README.md", ".gitignore"]) {
+      await rm(join(PKG, build, extra), { force: true });
+    }
+    manifest.exports[`./${build}.wasm`] = `./${build}/bitpane_bg.wasm`;
+  }
+  await writeFile(join(PKG, "package.json"), JSON.stringify(manifest, null, 2) + "\n");
+  await cp(join(ROOT, "www/lib/README.md"), join(PKG, "README.md"));
+  for (const name of await readdir(ROOT)) {
+    if (name.startsWith("LICENSE")) await cp(join(ROOT, name), join(PKG, name));
+  }
+}
+
+async function copyPage() {
+  const sources = await readdir(join(ROOT, "www/demo"));
+  for (const name of sources) {
+    if (/\.(html|css|svg|webmanifest)$/.test(name)) await cp(join(ROOT, "www/demo", name), join(SITE, name));
+  }
+  await cp(PKG, join(SITE, "pkg"), { recursive: true });
+  await mkdir(join(SITE, "models"), { recursive: true });
+  if (await exists(join(ROOT, "www/models"))) {
+    await cp(join(ROOT, "www/models"), join(SITE, "models"), { recursive: true });
+  }
+}
+
+async function exists(path) {
+  return stat(path).then(() => true, () => false);
+}
+
+function read(path) {
+  return readFile(join(ROOT, path), "utf8");
+}
+
+await main().catch((error) => {
+  console.error(`www/build.mjs: ${error.message}`);
+  process.exitCode = 1;
+});

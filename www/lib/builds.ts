@@ -1,0 +1,65 @@
+/** Where each build of the runtime lies in the package. Only the worker loads this. */
+import { BitpaneError } from "./errors.js";
+import type { BuildName } from "./features.js";
+import { VERSION } from "./version.js";
+
+/** The functions and classes that a build exports: the same for every build. */
+export type Glue = typeof import("./simd128/bitpane.js");
+export type {
+  Generation as WasmGeneration, Loaded as WasmLoaded, Loader as WasmLoader,
+  TextModel as WasmText, VisionModel as WasmVision,
+} from "./simd128/bitpane.js";
+
+// Literal specifiers and literal URLs: bundlers find the files by reading them.
+const FILES: Record<BuildName, { glue: () => Promise<Glue>; wasm: () => URL }> = {
+  simd128: {
+    glue: () => import("./simd128/bitpane.js"),
+    wasm: () => new URL("./simd128/bitpane_bg.wasm", import.meta.url),
+  },
+};
+
+/** Fetches, compiles and starts a build. */
+export async function startBuild(name: BuildName): Promise<Glue> {
+  const files = FILES[name];
+  const url = files.wasm();
+  const [glue, module] = await Promise.all([files.glue(), compile(url)]);
+  try {
+    glue.initSync({ module });
+  } catch (cause) {
+    if (!(cause instanceof WebAssembly.LinkError)) throw unavailable(url, "does not start", cause);
+    const message = "the WebAssembly file belongs to another version of this package";
+    throw new BitpaneError("VersionMismatch", message, { url: url.href, cause });
+  }
+  if (glue.version() !== VERSION) {
+    const message = `the WebAssembly file is of version ${glue.version()}, the JavaScript of ${VERSION}`;
+    throw new BitpaneError("VersionMismatch", message, { url: url.href });
+  }
+  return glue;
+}
+
+async function compile(url: URL): Promise<WebAssembly.Module> {
+  const response = await fetchWasm(url);
+  const served = response.headers.get("content-type") ?? "no type";
+  try {
+    // compileStreaming refuses a file served under another type; its bytes may still be good.
+    if (served.startsWith("application/wasm")) return await WebAssembly.compileStreaming(response);
+    return await WebAssembly.compile(await response.arrayBuffer());
+  } catch (cause) {
+    throw unavailable(url, `does not compile (served as ${served})`, cause);
+  }
+}
+
+async function fetchWasm(url: URL): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url);
+  } catch (cause) {
+    throw unavailable(url, "cannot be fetched", cause);
+  }
+  if (!response.ok) throw unavailable(url, `cannot be fetched (HTTP ${response.status})`);
+  return response;
+}
+
+function unavailable(url: URL, what: string, cause?: unknown): BitpaneError {
+  return new BitpaneError("RuntimeUnavailable", `the WebAssembly file ${what}`, { url: url.href, cause });
+}

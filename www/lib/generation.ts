@@ -1,0 +1,102 @@
+/** One generation as an async iterator. */
+import type { Engine } from "./engine.js";
+import { abortError } from "./errors.js";
+import * as rule from "./options.js";
+import type { GenerateResult, WireGenerateOptions } from "./protocol.js";
+import type { GenerateOptions, Piece } from "./types.js";
+
+const RULES: rule.Rules<GenerateOptions> = {
+  maxTokens: rule.count,
+  temperature: rule.number,
+  topK: rule.count,
+  topP: rule.number,
+  minP: rule.number,
+  repeatPenalty: rule.number,
+  repeatLastN: rule.count,
+  seed: rule.count,
+  ignoreEos: rule.flag,
+  stop: rule.textOrTexts,
+  addSpecial: rule.flag,
+  parseSpecial: rule.flag,
+  signal: rule.abortSignal,
+};
+
+/** Pieces that have arrived and not been taken, and whoever waits for the next. */
+class Inbox {
+  #pieces: Piece[] = [];
+  #wake: (() => void) | undefined;
+
+  add(pieces: Piece[]): void {
+    this.#pieces.push(...pieces);
+    this.wake();
+  }
+
+  wake(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+
+  take(): Piece[] {
+    const pieces = this.#pieces;
+    this.#pieces = [];
+    return pieces;
+  }
+
+  /** Resolves at the next {@link wake}. */
+  changed(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+}
+
+/** Runs one generation; `onEnd` hears its figures, also when it was aborted. */
+export async function* generation(
+  engine: Engine, prompt: string | readonly number[] | Uint32Array, options: GenerateOptions,
+  onEnd: (result: GenerateResult) => void,
+): AsyncGenerator<Piece, void, void> {
+  const { signal, ...given } = rule.readOptions<GenerateOptions>(options, RULES);
+  if (signal?.aborted) throw abortError(signal);
+  const wirePrompt = typeof prompt === "string" ? prompt : rule.tokenIds("prompt", prompt);
+
+  const inbox = new Inbox();
+  let outcome: { error?: unknown } | undefined;
+  const wireOptions = given as WireGenerateOptions;
+  const call = engine.begin("generate", { prompt: wirePrompt, options: wireOptions }, [], {
+    onPieces: (pieces) => inbox.add(pieces),
+  });
+  const ended = call.result
+    .then((result) => {
+      onEnd(result);
+      outcome = {};
+    })
+    .catch((error: unknown) => {
+      outcome = { error };
+    })
+    .finally(() => inbox.wake());
+  const onAbort = (): void => {
+    call.cancel();
+    inbox.wake();
+  };
+  signal?.addEventListener("abort", onAbort, { once: true });
+
+  try {
+    for (;;) {
+      for (const piece of inbox.take()) {
+        yield piece;
+        if (signal?.aborted) throw abortError(signal);
+      }
+      if (signal?.aborted) throw abortError(signal);
+      if (outcome) break;
+      await inbox.changed();
+    }
+    if (outcome.error !== undefined) throw outcome.error;
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+    if (!outcome) {
+      call.cancel();
+      // An abort answers at once; whoever merely left the loop gets complete figures.
+      if (!signal?.aborted) await ended;
+    }
+  }
+}

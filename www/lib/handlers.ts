@@ -1,0 +1,111 @@
+/** What the worker does for each call. */
+import { startBuild, type Glue, type WasmText, type WasmVision } from "./builds.js";
+import { BitpaneError } from "./errors.js";
+import { threadsReason } from "./features.js";
+import { readPixels } from "./image.js";
+import { loadModel, readHeader } from "./loading.js";
+import type { Calls, Op, Timed, WireImage } from "./protocol.js";
+import { runGeneration, runPerplexity } from "./stepping.js";
+import type { TextModelInfo, VisionModelInfo } from "./types.js";
+import type { Context } from "./worker.js";
+
+let glue: Glue | undefined;
+let textModel: WasmText | undefined;
+let visionModel: WasmVision | undefined;
+
+/** Bytes of WebAssembly memory. */
+export function wasmBytes(): number {
+  return glue?.memoryBytes() ?? 0;
+}
+
+function text(): WasmText {
+  if (textModel) return textModel;
+  throw new BitpaneError("BadArgument", "no language model is loaded");
+}
+
+function vision(): WasmVision {
+  if (visionModel) return visionModel;
+  throw new BitpaneError("BadArgument", "no vision model is loaded");
+}
+
+function timed<T>(work: () => T): Timed<T> {
+  const start = performance.now();
+  const value = work();
+  return { value, ms: performance.now() - start };
+}
+
+async function onPixels<T>(image: WireImage, work: (pixels: ImageData) => T): Promise<Timed<T>> {
+  vision(); // without a model, fail before an image is decoded for nothing
+  const pixels = await readPixels(image);
+  return timed(() => work(pixels));
+}
+
+/** `ImageData` clamps its bytes; the runtime reads them as they are. */
+function bytesOf(pixels: ImageData): Uint8Array {
+  const { buffer, byteOffset, byteLength } = pixels.data;
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** One handler for each call. */
+export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) => Promise<Calls[K]["result"]> } = {
+  async load({ kind, source, build, options }, context) {
+    const start = performance.now();
+    glue = await startBuild(build);
+    const model = await loadModel(glue, source, options, context);
+    if (model.kind() !== kind) throw wrongKind(model.kind(), kind);
+    textModel = model.takeText();
+    visionModel = model.takeVision();
+    if (options.labels) visionModel?.setLabels([...options.labels]);
+    const info = (textModel ?? vision()).info() as TextModelInfo | VisionModelInfo;
+    info.backend.threadsReason = threadsReason();
+    const loadMs = performance.now() - start;
+    context.send({ kind: "progress", progress: { status: "ready", loadMs } });
+    return { info, loadMs };
+  },
+
+  async inspect({ source, build }) {
+    glue = await startBuild(build);
+    return readHeader(glue, source);
+  },
+
+  async generate({ prompt, options }, context) {
+    return runGeneration(text(), prompt, options, context);
+  },
+
+  async tokenize({ text: given, addSpecial, parseSpecial }) {
+    return Array.from(text().tokenize(given, addSpecial, parseSpecial));
+  },
+
+  async detokenize({ tokens, removeSpecial, unparseSpecial }) {
+    return new TextDecoder().decode(text().detokenize(tokens, removeSpecial, unparseSpecial));
+  },
+
+  async logits({ tokens, last }) {
+    const flat = text().logits(tokens, last);
+    const n_vocab = flat.length / last;
+    return Array.from({ length: last }, (_, row) => flat.slice(row * n_vocab, (row + 1) * n_vocab));
+  },
+
+  async perplexity({ text: given, context: length }) {
+    return runPerplexity(text(), given, length);
+  },
+
+  async classify({ image, topK }) {
+    return onPixels(image, (pixels) => vision().classify(bytesOf(pixels), pixels.width, pixels.height, topK));
+  },
+
+  async features({ image }) {
+    return onPixels(image, (pixels) => vision().features(bytesOf(pixels), pixels.width, pixels.height));
+  },
+
+  async imageLogits({ pixels, shape }) {
+    return timed(() => vision().logits(pixels, Uint32Array.from(shape)));
+  },
+};
+
+function wrongKind(is: string, wanted: string): BitpaneError {
+  const names: Record<string, string> = { text: "language model", vision: "vision model" };
+  const loader = is === "text" ? "TextModel" : "VisionModel";
+  const message = `the file holds a ${names[is]}, not a ${names[wanted]}: load it with ${loader}.load`;
+  return new BitpaneError("UnsupportedArch", message);
+}

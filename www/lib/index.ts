@@ -1,0 +1,25 @@
+/**
+ * bitpane: quantized vision transformers and small language models in a web page.
+ *
+ * Everything heavy runs in a worker, one for each model; the page never blocks.
+ *
+ * @packageDocumentation
+ */
+export { TextModel } from "./text.js";
+export type {
+  DetokenizeOptions, LogitsOptions, Perplexity, PerplexityOptions, TokenizeOptions,
+} from "./text.js";
+export { VisionModel } from "./vision.js";
+export type { ClassifyOptions, ImageLogitsOptions } from "./vision.js";
+export { inspect } from "./inspect.js";
+export type { InspectOptions } from "./inspect.js";
+export { detectFeatures } from "./features.js";
+export type { BuildName, Features } from "./features.js";
+export { BitpaneError, ERROR_CODES } from "./errors.js";
+export type { ErrorCode } from "./errors.js";
+export { VERSION } from "./version.js";
+export type {
+  Backend, Classification, FinishReason, GenerateOptions, ImageSource, Inspection, LoadOptions,
+  ModelInfo, Piece, Progress, QuantizeType, Source, TensorSummary, TextLoadOptions, TextModelInfo,
+  TextStats, VisionLoadOptions, VisionModelInfo, VisionStats,
+} from "./types.js";

@@ -1,0 +1,126 @@
+/**
+ * Checks of arguments and options.
+ *
+ * Each option is read exactly once, so a getter or a Proxy cannot show one value to the
+ * check and another to the use. Types are checked here; domains (what temperature may be)
+ * are the runtime's to judge.
+ */
+import { badArgument, BitpaneError } from "./errors.js";
+
+/** Turns a given value into a clean one, or throws `BadArgument` naming `key`. */
+export type Rule<T> = (key: string, value: unknown) => T;
+
+/** One rule for each option of `T`. */
+export type Rules<T> = { [K in keyof T]-?: Rule<Exclude<T[K], undefined>> };
+
+/** The options that were given, checked. An unknown one is an error: most often a typo. */
+export function readOptions<T extends object>(options: unknown, rules: Rules<T>): Partial<T> {
+  const clean: Partial<T> = {};
+  if (options === undefined) return clean;
+  if (typeof options !== "object" || options === null) {
+    throw badArgument("options", "options must be an object");
+  }
+  for (const key of namesOf(options)) {
+    if (!Object.hasOwn(rules, key)) throw badArgument(key, `unknown option "${key}"`);
+    const value = read(options, key);
+    if (value !== undefined) clean[key as keyof T] = rules[key as keyof T](key, value);
+  }
+  return clean;
+}
+
+function namesOf(options: object): string[] {
+  try {
+    return Object.keys(options);
+  } catch (cause) {
+    throw new BitpaneError("BadArgument", "options cannot be read", { key: "options", cause });
+  }
+}
+
+function read(options: object, key: string): unknown {
+  try {
+    return (options as Record<string, unknown>)[key];
+  } catch (cause) {
+    throw new BitpaneError("BadArgument", `option "${key}" cannot be read`, { key, cause });
+  }
+}
+
+/** Any number but NaN. */
+export const number: Rule<number> = (key, value) => {
+  if (typeof value === "number" && !Number.isNaN(value)) return value;
+  throw badArgument(key, `"${key}" must be a number`);
+};
+
+/** A whole number from 0 on that a double holds exactly. */
+export const count: Rule<number> = (key, value) => {
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  throw badArgument(key, `"${key}" must be a whole number, 0 or more`);
+};
+
+/** A whole number from 1 on. */
+export const positive: Rule<number> = (key, value) => {
+  const given = count(key, value);
+  if (given > 0) return given;
+  throw badArgument(key, `"${key}" must be 1 or more`);
+};
+
+/** True or false. */
+export const flag: Rule<boolean> = (key, value) => {
+  if (typeof value === "boolean") return value;
+  throw badArgument(key, `"${key}" must be true or false`);
+};
+
+/** Text. */
+export const text: Rule<string> = (key, value) => {
+  if (typeof value === "string") return value;
+  throw badArgument(key, `"${key}" must be a string`);
+};
+
+/** A list of texts. */
+export const texts: Rule<string[]> = (key, value) => {
+  if (!Array.isArray(value)) throw badArgument(key, `"${key}" must be a list of strings`);
+  return Array.from(value, (item) => text(key, item));
+};
+
+/** One text or a list of them. */
+export const textOrTexts: Rule<string[]> = (key, value) =>
+  typeof value === "string" ? [value] : texts(key, value);
+
+/** A function. */
+export const callback: Rule<(...args: never[]) => unknown> = (key, value) => {
+  if (typeof value === "function") return value as (...args: never[]) => unknown;
+  throw badArgument(key, `"${key}" must be a function`);
+};
+
+/** An AbortSignal. */
+export const abortSignal: Rule<AbortSignal> = (key, value) => {
+  if (value instanceof AbortSignal) return value;
+  throw badArgument(key, `"${key}" must be an AbortSignal`);
+};
+
+/** One of a closed set of texts. */
+export function oneOf<const T extends string>(...allowed: readonly T[]): Rule<T> {
+  return (key, value) => {
+    if ((allowed as readonly unknown[]).includes(value)) return value as T;
+    throw badArgument(key, `"${key}" must be one of ${allowed.join(", ")}`);
+  };
+}
+
+/** Threads: "auto", or how many. */
+export const threads: Rule<"auto" | number> = (key, value) =>
+  value === "auto" ? value : positive(key, value);
+
+/** A SHA-256 in hexadecimal, in lower case. An empty one is refused, never "no check". */
+export const sha256: Rule<string> = (key, value) => {
+  if (typeof value === "string" && /^[0-9a-f]{64}$/i.test(value)) return value.toLowerCase();
+  throw badArgument(key, `"${key}" must be 64 hexadecimal digits`);
+};
+
+/** Token ids. */
+export function tokenIds(key: string, value: unknown): Uint32Array {
+  if (value instanceof Uint32Array) return value.slice();
+  if (!Array.isArray(value)) throw badArgument(key, `"${key}" must be a list of token ids`);
+  return Uint32Array.from(value, (id: unknown) => {
+    if (typeof id === "number" && Number.isInteger(id) && id >= 0 && id <= 0xffff_ffff) return id;
+    throw badArgument(key, `"${key}" must hold token ids: whole numbers, 0 or more`);
+  });
+}

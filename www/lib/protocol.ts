@@ -1,0 +1,80 @@
+/** Every message that passes between the page and its worker. */
+import type { WireError } from "./errors.js";
+import type { BuildName } from "./features.js";
+import type {
+  Classification, FinishReason, GenerateOptions, Inspection, Piece, Progress,
+  TextModelInfo, VisionModelInfo,
+} from "./types.js";
+
+/** A source in a form that can be posted. */
+export type WireSource =
+  | { type: "url"; url: string }
+  | { type: "blob"; blob: Blob }
+  /** A stream that stays in the page: the worker asks for each chunk (see {@link PullRequest}). */
+  | { type: "port"; port: MessagePort };
+
+/** Worker to page, over the port of a stream. */
+export type PullRequest = "pull" | "cancel";
+/** Page to worker, over the port of a stream: one answer to each `pull`. */
+export type PullReply = { bytes: Uint8Array } | { done: true } | { failed: string };
+
+/** An image in a form that can be posted: encoded, or decoded pixels. */
+export type WireImage = Blob | ImageBitmap | ImageData;
+
+/** Load options as WebAssembly takes them, and those that the worker itself uses. */
+export interface WireLoadOptions {
+  quantize?: string | undefined;
+  contextLength?: number | undefined;
+  kvType?: string | undefined;
+  sha256?: string | undefined;
+  labels?: readonly string[] | undefined;
+}
+
+/** Generation options without what stays in the page. */
+export type WireGenerateOptions = Omit<GenerateOptions, "signal" | "stop"> & { stop?: string[] };
+
+/** What a generation reports when it ends. */
+export interface GenerateResult {
+  promptTokens: number;
+  promptMs: number;
+  decodeTokens: number;
+  decodeMs: number;
+  finishReason: FinishReason;
+}
+
+/** A result together with the milliseconds of computing it took. */
+export interface Timed<T> {
+  value: T;
+  ms: number;
+}
+
+/** Every call: its arguments and its result. */
+export interface Calls {
+  load:
+    | { args: { kind: "text" | "vision"; source: WireSource; build: BuildName; options: WireLoadOptions };
+        result: { info: TextModelInfo | VisionModelInfo; loadMs: number } };
+  inspect: { args: { source: WireSource; build: BuildName }; result: Inspection };
+  generate: { args: { prompt: string | Uint32Array; options: WireGenerateOptions }; result: GenerateResult };
+  tokenize: { args: { text: string; addSpecial: boolean; parseSpecial: boolean }; result: number[] };
+  detokenize: { args: { tokens: Uint32Array; removeSpecial: boolean; unparseSpecial: boolean }; result: string };
+  logits: { args: { tokens: Uint32Array; last: number }; result: Float32Array[] };
+  perplexity: { args: { text: string; context: number | undefined }; result: { nll: number; tokens: number } };
+  classify: { args: { image: WireImage; topK: number }; result: Timed<Classification[]> };
+  features: { args: { image: WireImage }; result: Timed<Float32Array> };
+  imageLogits: { args: { pixels: Float32Array; shape: number[] }; result: Timed<Float32Array> };
+}
+
+/** The name of a call. */
+export type Op = keyof Calls;
+
+/** Page to worker. */
+export type Request = { [K in Op]: { op: K; id: number; args: Calls[K]["args"] } }[Op] | { op: "cancel"; id: number };
+
+/** Worker to page. */
+export type Reply =
+  /** The first message of every worker: it runs, and of which version it is. */
+  | { kind: "hello"; version: string }
+  | { kind: "progress"; id: number; progress: Progress }
+  | { kind: "pieces"; id: number; pieces: Piece[] }
+  | { kind: "result"; id: number; value: Calls[Op]["result"]; wasmBytes: number }
+  | { kind: "failed"; id: number; error: WireError };

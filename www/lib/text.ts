@@ -1,0 +1,136 @@
+import { forgotten, type Engine } from "./engine.js";
+import { generation } from "./generation.js";
+import { loadInto, LOAD_RULES } from "./load.js";
+import * as rule from "./options.js";
+import type { GenerateOptions, Piece, Source, TextLoadOptions, TextModelInfo, TextStats } from "./types.js";
+
+const TEXT_LOAD_RULES: rule.Rules<TextLoadOptions> = {
+  ...LOAD_RULES,
+  contextLength: rule.positive,
+  kvType: rule.text,
+};
+
+/** Options of {@link TextModel.tokenize}. */
+export interface TokenizeOptions {
+  /** Adds the tokens that the model wants around a text. Default false. */
+  addSpecial?: boolean;
+  /** Reads the text forms of special tokens as those tokens. Default false. */
+  parseSpecial?: boolean;
+}
+
+/** Options of {@link TextModel.detokenize}. */
+export interface DetokenizeOptions {
+  /** Leaves out the tokens that the model puts around a text. Default false. */
+  removeSpecial?: boolean;
+  /** Writes special tokens in their text form instead of leaving them out. Default false. */
+  unparseSpecial?: boolean;
+}
+
+/** Options of {@link TextModel.logits}. */
+export interface LogitsOptions {
+  /** How many of the last positions to return; all by default. */
+  last?: number;
+}
+
+/** Options of {@link TextModel.perplexity}. */
+export interface PerplexityOptions {
+  /** Tokens per chunk, the start token included; the model's context by default. */
+  context?: number;
+}
+
+/** What {@link TextModel.perplexity} measured. */
+export interface Perplexity {
+  /** Mean negative log-likelihood per token, in nats. */
+  nll: number;
+  /** Tokens that were scored. */
+  tokens: number;
+  /** exp(nll). */
+  perplexity: number;
+}
+
+const TOKENIZE_RULES: rule.Rules<TokenizeOptions> = { addSpecial: rule.flag, parseSpecial: rule.flag };
+const DETOKENIZE_RULES: rule.Rules<DetokenizeOptions> = { removeSpecial: rule.flag, unparseSpecial: rule.flag };
+
+/**
+ * A language model in a worker of its own.
+ *
+ * Calls on one model are served in the order in which they were made; a second `generate`
+ * waits until the first has ended.
+ */
+export class TextModel {
+  readonly #engine: Engine;
+  /** What was loaded. */
+  readonly info: TextModelInfo;
+  #stats: Omit<TextStats, "wasmBytes"> = {
+    promptTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0, finishReason: null,
+  };
+
+  private constructor(engine: Engine, info: TextModelInfo) {
+    this.#engine = engine;
+    this.info = info;
+    forgotten.register(this, engine, this);
+  }
+
+  /**
+   * Loads a GGUF language model.
+   *
+   * @throws {BitpaneError} with the code of what is wrong with the source, the file or the options.
+   */
+  static async load(source: Source, options: TextLoadOptions = {}): Promise<TextModel> {
+    const given = rule.readOptions<TextLoadOptions>(options, TEXT_LOAD_RULES);
+    const { quantize, contextLength, kvType, sha256 } = given;
+    const { engine, loaded } = await loadInto("text", source, given, { quantize, contextLength, kvType, sha256 });
+    return new TextModel(engine, loaded.info as TextModelInfo);
+  }
+
+  /** Figures of the last generation that ended. */
+  get stats(): TextStats {
+    return { ...this.#stats, wasmBytes: this.#engine.wasmBytes };
+  }
+
+  /**
+   * Continues a prompt, given as text or as token ids. Pieces arrive as they are computed.
+   * Leaving the loop early stops the computation.
+   */
+  generate(prompt: string | readonly number[] | Uint32Array, options: GenerateOptions = {}): AsyncGenerator<Piece, void, void> {
+    return generation(this.#engine, prompt, options, (result) => {
+      this.#stats = result;
+    });
+  }
+
+  /** The token ids of a text. */
+  async tokenize(text: string, options: TokenizeOptions = {}): Promise<number[]> {
+    const { addSpecial = false, parseSpecial = false } = rule.readOptions(options, TOKENIZE_RULES);
+    return this.#engine.call("tokenize", { text: rule.text("text", text), addSpecial, parseSpecial });
+  }
+
+  /** The text of token ids; bytes that are not UTF-8 become U+FFFD. */
+  async detokenize(tokens: readonly number[] | Uint32Array, options: DetokenizeOptions = {}): Promise<string> {
+    const { removeSpecial = false, unparseSpecial = false } = rule.readOptions(options, DETOKENIZE_RULES);
+    const ids = rule.tokenIds("tokens", tokens);
+    return this.#engine.call("detokenize", { tokens: ids, removeSpecial, unparseSpecial });
+  }
+
+  /** The logits after each of the last positions, the last position last; each of the vocabulary's length. */
+  async logits(tokens: readonly number[] | Uint32Array, options: LogitsOptions = {}): Promise<Float32Array[]> {
+    const ids = rule.tokenIds("tokens", tokens);
+    const { last = ids.length } = rule.readOptions<LogitsOptions>(options, { last: rule.positive });
+    return this.#engine.call("logits", { tokens: ids, last });
+  }
+
+  /**
+   * How well the model predicts a text. The text is tokenized without special tokens and cut
+   * into pieces of `context - 1` tokens; each is scored after the start token alone.
+   */
+  async perplexity(text: string, options: PerplexityOptions = {}): Promise<Perplexity> {
+    const { context } = rule.readOptions<PerplexityOptions>(options, { context: rule.positive });
+    const measured = await this.#engine.call("perplexity", { text: rule.text("text", text), context });
+    return { ...measured, perplexity: Math.exp(measured.nll) };
+  }
+
+  /** Ends the worker and frees its memory. Calls under way, and later ones, reject with `Disposed`. */
+  async dispose(): Promise<void> {
+    forgotten.unregister(this);
+    this.#engine.dispose();
+  }
+}

@@ -1,0 +1,210 @@
+/** The types that users of the package see. */
+import type { BuildName } from "./features.js";
+
+/**
+ * Where a model comes from: an address (relative ones resolve against the page), a file the
+ * user picked, bytes in memory, or a stream of bytes. A list of addresses names the shards
+ * of one model, in order.
+ */
+export type Source = string | URL | readonly string[] | File | Blob | ArrayBuffer | ReadableStream<Uint8Array>;
+
+/** The tensor types into which F32, F16 and BF16 weights can be quantized while loading. */
+export type QuantizeType = "Q8_0" | "Q4_0";
+
+/** What a load is doing. `loaded` and `total` are bytes; no `total` where it is not known. */
+export type Progress =
+  | { status: "download"; loaded: number; total?: number }
+  | { status: "verify"; loaded: number; total?: number }
+  | { status: "quantize"; tensorsDone: number; tensorsTotal: number }
+  | { status: "repack"; tensorsDone: number; tensorsTotal: number }
+  | { status: "ready"; loadMs: number };
+
+/** Options of every load. */
+export interface LoadOptions {
+  /** Threads to compute with. This version has one; `info.backend.threads` says what is used. */
+  threads?: "auto" | number;
+  /** Quantizes float weights to this type, tensor by tensor, while they arrive. */
+  quantize?: QuantizeType;
+  /**
+   * Whether the model may be kept for the next visit. This version keeps nothing beyond the
+   * browser's own HTTP cache, whichever value is given.
+   */
+  cache?: boolean;
+  /** The SHA-256 of the file in hexadecimal; any other content rejects with `IntegrityError`. */
+  sha256?: string;
+  /** Aborts the load, which then rejects with an `AbortError`. */
+  signal?: AbortSignal;
+  /** Hears what the load is doing. Exceptions from it are reported and do not disturb the load. */
+  onProgress?: (progress: Progress) => void;
+}
+
+/** Options of {@link TextModel.load}. */
+export interface TextLoadOptions extends LoadOptions {
+  /** Tokens that prompt and answer may have together. Default 2048, or the model's own length if less. */
+  contextLength?: number;
+  /** Tensor type of the cache of keys and values. This version has "F32" only. */
+  kvType?: string;
+}
+
+/** Options of {@link VisionModel.load}. */
+export interface VisionLoadOptions extends LoadOptions {
+  /** Names of the classes, in the order of the model's outputs. Overrides those in the file. */
+  labels?: readonly string[];
+}
+
+/** What computes. */
+export interface Backend {
+  /** The instruction set that the running build was compiled for. */
+  isa: BuildName | (string & {});
+  /** The kernel that does most of the work. */
+  kernel: string;
+  threads: number;
+  /** Why this many threads, for people. */
+  threadsReason: string;
+}
+
+/** What a loaded model is. */
+export interface ModelInfo {
+  architecture: string;
+  /** The model's own name, where the file has one. Comes from the file: treat it as hostile text. */
+  name?: string;
+  /** Number of weights. */
+  parameters: number;
+  /** Mean bits per weight, as held in memory. */
+  bitsPerWeight: number;
+  /** Bytes of all weights, as held in memory. */
+  weightBytes: number;
+  /** Entries of the output: tokens of the vocabulary, or classes. */
+  nOutput: number;
+  backend: Backend;
+  /** What a user should know: tensors that were ignored or kept in another type. */
+  notes: string[];
+}
+
+/** What a loaded language model is. */
+export interface TextModelInfo extends ModelInfo {
+  kind: "text";
+  /** Tokens that prompt and answer may have together. */
+  contextLength: number;
+  /** Bytes of the cache of keys and values. */
+  kvBytes: number;
+}
+
+/** What a loaded classifier is. */
+export interface VisionModelInfo extends ModelInfo {
+  kind: "vision";
+  /** Side of the square that an image is scaled to, in pixels. */
+  imageSize: number;
+}
+
+/** How to continue a prompt. */
+export interface GenerateOptions {
+  /** At most so many tokens. Default 256. */
+  maxTokens?: number;
+  /** 0 always takes the likeliest token; above 0, higher is more varied. */
+  temperature?: number;
+  /** Only the so many likeliest tokens; 0 for no limit. */
+  topK?: number;
+  /** Only the likeliest tokens that together have this probability; 1 for no limit. */
+  topP?: number;
+  /** Only tokens at least this fraction as likely as the likeliest; 0 for no limit. */
+  minP?: number;
+  /** Divides the score of recent tokens; 1 for none. */
+  repeatPenalty?: number;
+  /** How many recent tokens `repeatPenalty` looks at. */
+  repeatLastN?: number;
+  /** The same seed gives the same text. */
+  seed?: number;
+  /** Goes on after the model's end-of-text token. */
+  ignoreEos?: boolean;
+  /** Texts that end the answer; they are not part of it. */
+  stop?: string | readonly string[];
+  /** Puts the model's own start token first. Default true; only for prompts given as text. */
+  addSpecial?: boolean;
+  /** Reads the text forms of special tokens in the prompt as those tokens. Default false. */
+  parseSpecial?: boolean;
+  /** Stops the generation, which then throws an `AbortError`. */
+  signal?: AbortSignal;
+}
+
+/** A piece of generated text. */
+export interface Piece {
+  /**
+   * Text to append: whole characters only, so it is empty while the bytes of a character are
+   * still incomplete.
+   */
+  text: string;
+  /** The token it came from. Null for text that was held back until the end. */
+  token: number | null;
+}
+
+/** Why a generation ended: by the model or a `stop` text, at `maxTokens`, with the context full, or aborted. */
+export type FinishReason = "stop" | "length" | "context" | "abort";
+
+/** Figures of the last generation. */
+export interface TextStats {
+  /** Tokens of the prompt, with those that were still in the context from the last call. */
+  promptTokens: number;
+  /** Milliseconds from the prompt to the scores of the first new token. */
+  promptMs: number;
+  /** New tokens. The first of them needs no pass through the model beyond the prompt's. */
+  decodeTokens: number;
+  /** Milliseconds for all new tokens. */
+  decodeMs: number;
+  /** Bytes of WebAssembly memory that the model holds. */
+  wasmBytes: number;
+  /** Null before the first generation. */
+  finishReason: FinishReason | null;
+}
+
+/** Figures of the last image. */
+export interface VisionStats {
+  /** Milliseconds from pixels to answer: resizing and the model, without decoding the file. */
+  imageMs: number;
+  /** Bytes of WebAssembly memory that the model holds. */
+  wasmBytes: number;
+}
+
+/** One class and how likely it is. */
+export interface Classification {
+  index: number;
+  /** Name of the class, or "class" and its number where the model has no names. */
+  label: string;
+  /** Probability, 0 to 1, over all classes. */
+  score: number;
+  logit: number;
+}
+
+/** Anything that shows an image. Pixels are read at full size and scaled by the runtime. */
+export type ImageSource =
+  | Blob
+  | ImageBitmap
+  | ImageData
+  | HTMLImageElement
+  | HTMLCanvasElement
+  | HTMLVideoElement
+  | OffscreenCanvas;
+
+/** A tensor in a model file. */
+export interface TensorSummary {
+  name: string;
+  /** Tensor type, as GGUF names it. */
+  type: string;
+  /** Dimensions, outermost first. */
+  shape: number[];
+  bytes: number;
+}
+
+/** What the header of a model file says. All strings come from the file: treat them as hostile. */
+export interface Inspection {
+  container: "gguf" | "safetensors";
+  /** What the file can be loaded as, or null where its architecture is not supported. */
+  kind: "text" | "vision" | null;
+  architecture: string | null;
+  parameters: number;
+  bitsPerWeight: number;
+  weightBytes: number;
+  tensors: TensorSummary[];
+  /** Metadata; long arrays are given by their length only. */
+  metadata: Record<string, unknown>;
+}
