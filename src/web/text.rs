@@ -1,0 +1,72 @@
+//! Language models.
+
+use super::{from_js, to_js, to_object};
+use crate::tasks;
+use wasm_bindgen::prelude::*;
+
+/// A loaded language model.
+#[wasm_bindgen]
+pub struct TextModel {
+    inner: tasks::TextModel,
+}
+
+impl TextModel {
+    pub(super) fn new(inner: tasks::TextModel) -> Self {
+        TextModel { inner }
+    }
+}
+
+/// A generation under way. Belongs to the model that started it; starting another ends it.
+#[wasm_bindgen]
+pub struct Generation {
+    inner: tasks::Generation,
+}
+
+#[wasm_bindgen]
+impl TextModel {
+    /// [`tasks::ModelInfo`].
+    pub fn info(&self) -> Result<JsValue, JsValue> {
+        to_js(self.inner.info())
+    }
+
+    /// Token ids of a text.
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, JsValue> {
+        self.inner.tokenize(text, add_special, parse_special).map_err(to_object)
+    }
+
+    /// The bytes that token ids stand for: not always whole UTF-8 characters.
+    pub fn detokenize(
+        &self,
+        ids: &[u32],
+        remove_special: bool,
+        unparse_special: bool,
+    ) -> Result<Vec<u8>, JsValue> {
+        self.inner.tokenizer().decode(ids, remove_special, unparse_special).map_err(to_object)
+    }
+
+    /// The token that starts a text, for models that have one.
+    pub fn bos(&self) -> Option<u32> {
+        self.inner.tokenizer().bos()
+    }
+
+    /// Logits of the last `last` tokens, row after row: `[last, n_vocab]`.
+    pub fn logits(&mut self, ids: &[u32], last: usize) -> Result<Vec<f32>, JsValue> {
+        self.inner.logits(ids, last).map(|rows| rows.concat()).map_err(to_object)
+    }
+
+    /// Sum of -ln p, in nats, over all tokens but the first.
+    pub fn nll(&mut self, ids: &[u32]) -> Result<f64, JsValue> {
+        self.inner.nll(ids).map(|(sum, _)| sum).map_err(to_object)
+    }
+
+    /// Begins a generation; `options` are those of [`tasks::GenerateOptions`].
+    pub fn start(&mut self, prompt: Vec<u32>, options: JsValue) -> Result<Generation, JsValue> {
+        let inner = self.inner.start(prompt, from_js(options)?).map_err(to_object)?;
+        Ok(Generation { inner })
+    }
+
+    /// One step of a generation: [`tasks::Step`].
+    pub fn step(&mut self, generation: &mut Generation) -> Result<JsValue, JsValue> {
+        to_js(&self.inner.step(&mut generation.inner).map_err(to_object)?)
+    }
+}
