@@ -86,10 +86,18 @@ async function copyPage() {
     if (/\.(html|css|svg|webmanifest)$/.test(name)) await cp(join(ROOT, "www/demo", name), join(SITE, name));
   }
   await cp(PKG, join(SITE, "pkg"), { recursive: true });
-  await mkdir(join(SITE, "models"), { recursive: true });
-  if (await exists(join(ROOT, "www/models"))) {
-    await cp(join(ROOT, "www/models"), join(SITE, "models"), { recursive: true });
-  }
+  await copyModels();
+}
+
+/** Copies the built-in models, with a list of them: asking for a file that is not there is an error in the console. */
+async function copyModels() {
+  const from = join(ROOT, "www/models");
+  const to = join(SITE, "models");
+  const names = (await readdir(from).catch(() => [])).filter((name) => /\.(gguf|safetensors)$/.test(name));
+  await mkdir(to, { recursive: true });
+  for (const name of names) await cp(join(from, name), join(to, name));
+  const named = (stem) => names.find((name) => name.startsWith(`${stem}.`)) ?? null;
+  await writeFile(join(to, "models.json"), JSON.stringify({ story: named("story"), photo: named("photo") }) + "\n");
 }
 
 async function exists(path) {
