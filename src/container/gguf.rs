@@ -41,10 +41,10 @@ const DEFAULT_ALIGNMENT: u32 = 32;
 /// The metadata key that changes it.
 const ALIGNMENT_KEY: &str = "general.alignment";
 
-/// Fewest bytes of a metadata entry: key length, a key of one byte, type, value.
-const MIN_ENTRY_BYTES: u64 = 8 + 1 + 4 + 1;
-/// Fewest bytes of a tensor's entry: name length, a name of one byte, dimension count, type, offset.
-const MIN_TENSOR_BYTES: u64 = 8 + 1 + 4 + 4 + 8;
+/// Fewest bytes of a metadata entry: key length, type, value. (An empty key has its own verdict.)
+const MIN_ENTRY_BYTES: u64 = 8 + 4 + 1;
+/// Fewest bytes of a tensor's entry: name length, dimension count, type, offset.
+const MIN_TENSOR_BYTES: u64 = 8 + 4 + 4 + 8;
 
 /// Parses a header from a file's first bytes; `None` while they do not hold all of it.
 /// `file_len` is the length of the whole file, where it is known for certain.

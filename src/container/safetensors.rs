@@ -142,7 +142,10 @@ fn parse_json(json: &[u8]) -> Result<(Metadata, Vec<TensorInfo>)> {
     // A fault found by a visitor comes back as a parse error without its code: the kept one says more.
     match (header.fault, parsed) {
         (Some(fault), _) => return Err(fault),
-        (None, Err(e)) => return Err(Error::new(Code::BadHeader, format!("malformed header: {e}")).source(e)),
+        (None, Err(e)) => {
+            let at = LENGTH_BYTES + byte_of(&e, text) as u64;
+            return Err(Error::new(Code::BadHeader, format!("malformed header: {e}")).at(at).source(e));
+        }
         (None, Ok(())) => {}
     }
     check_unique(header.tensors.iter().map(|t| t.name.as_str()), |name| {
@@ -152,6 +155,12 @@ fn parse_json(json: &[u8]) -> Result<(Metadata, Vec<TensorInfo>)> {
         Error::new(Code::Duplicate, "the metadata key occurs twice").key(key)
     })?;
     Ok((header.metadata, header.tensors))
+}
+
+/// The byte of `text` at which its parser stopped.
+fn byte_of(e: &serde_json::Error, text: &str) -> usize {
+    let lines = text.split_inclusive('\n').take(e.line().saturating_sub(1));
+    lines.map(str::len).sum::<usize>() + e.column().saturating_sub(1)
 }
 
 /// Sorts tensors by offset, checks that they tile the data section, and makes their offsets
@@ -216,7 +225,8 @@ impl<'de> Visitor<'de> for &mut HeaderVisitor {
                 return Err(fail(&mut self.fault, Error::new(Code::LimitExceeded, message)));
             }
             if name.is_empty() || name.len() as u64 > limits::KEY_BYTES || name.contains('\0') {
-                let error = Error::new(Code::BadName, "a tensor name is empty, too long or holds NUL");
+                let error = Error::new(Code::BadName, "a tensor name is empty, too long or holds NUL")
+                    .tensor(name.chars().take(64).collect::<String>());
                 return Err(fail(&mut self.fault, error));
             }
             let tensor = map.next_value_seed(TensorVisitor { name: &name, fault: &mut self.fault })?;
@@ -281,7 +291,10 @@ impl<'de> Visitor<'de> for MetadataVisitor<'_> {
                 return Err(fail(self.fault, Error::new(Code::LimitExceeded, message)));
             }
             if key.len() as u64 > limits::KEY_BYTES {
-                return Err(fail(self.fault, Error::new(Code::BadKey, "a metadata key is too long")));
+                return Err(fail(
+                    self.fault,
+                    Error::new(Code::BadKey, "a key in the metadata is too long").key(METADATA_KEY),
+                ));
             }
             let value = map.next_value_seed(Text)?;
             self.metadata.push(key.into_owned(), Value::Str(value.as_bytes().to_vec()));

@@ -29,9 +29,9 @@ const FOREIGN: &[(&[u8], &str)] = &[
 /// Tells the container from a file's first bytes; `None` while there are too few of them (at
 /// most 24 are needed).
 ///
-/// A safetensors file has no magic number. What is not GGUF counts as safetensors when the
-/// header length in its first eight bytes is possible, or when a JSON object follows it: its
-/// parser then says what is wrong.
+/// A safetensors file has no magic number. What is neither GGUF nor known to be something else
+/// counts as safetensors when the header length in its first eight bytes is possible, or when a
+/// JSON object follows it: its parser then says what is wrong.
 ///
 /// # Errors
 /// [`Code::BadMagic`], with a guess at what the file is.
@@ -54,8 +54,10 @@ pub fn sniff(prefix: &[u8]) -> Result<Option<ContainerKind>> {
     match prefix.get(8) {
         None => Ok(None),
         Some(b'{') => Ok(Some(ContainerKind::Safetensors)),
-        Some(_) if !impossible_header => Ok(Some(ContainerKind::Safetensors)),
-        Some(_) => Err(bad_magic(&describe(prefix))),
+        Some(byte) if !impossible_header && (byte.is_ascii_whitespace() || foreign(prefix).is_none()) => {
+            Ok(Some(ContainerKind::Safetensors))
+        }
+        Some(_) => Err(bad_magic(&foreign(prefix).map_or_else(|| describe(prefix), str::to_string))),
     }
 }
 
