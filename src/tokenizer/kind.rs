@@ -1,8 +1,9 @@
 //! The kinds of tokenizer that `tokenizer.ggml.model` can name: one row each.
 
+use super::pretokenize::{self, PreTokenizer};
 use super::vocab::{as_invalid, invalid};
 use crate::container::Metadata;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 /// Key of the tokenizer's kind.
 pub(super) const MODEL: &str = "tokenizer.ggml.model";
@@ -10,15 +11,20 @@ pub(super) const MODEL: &str = "tokenizer.ggml.model";
 pub(super) const PRE: &str = "tokenizer.ggml.pre";
 
 /// How text becomes tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Algorithm {
     /// Merges by score.
     Spm,
+    /// Merges by rank, of bytes.
+    Bpe(&'static PreTokenizer),
+    /// Longest tokens first.
+    WordPiece,
 }
 
 /// A kind of tokenizer and what holds where its metadata says nothing.
+#[derive(Clone, Copy)]
 pub(super) struct Kind {
-    pub model: &'static str,
+    model: &'static str,
     pub algorithm: Algorithm,
     pub bos: Option<u32>,
     pub eos: Option<u32>,
@@ -31,28 +37,54 @@ pub(super) struct Kind {
     pub clean_spaces: bool,
 }
 
-const KINDS: &[Kind] = &[Kind {
-    model: "llama",
+/// Nothing added, no token that goes without saying.
+const PLAIN: Kind = Kind {
+    model: "",
     algorithm: Algorithm::Spm,
-    bos: Some(1),
-    eos: Some(2),
-    unk: Some(0),
+    bos: None,
+    eos: None,
+    unk: None,
     sep: None,
-    add_bos: true,
+    add_bos: false,
     add_sep: false,
-    add_space_prefix: true,
+    add_space_prefix: false,
     clean_spaces: false,
-}];
+};
+
+const BPE: &str = "gpt2";
+
+fn kinds() -> [Kind; 3] {
+    let (spm, wordpiece) = (Algorithm::Spm, Algorithm::WordPiece);
+    let llama = Kind { model: "llama", algorithm: spm, bos: Some(1), eos: Some(2), unk: Some(0), ..PLAIN };
+    let bert =
+        Kind { model: "bert", algorithm: wordpiece, bos: Some(101), sep: Some(102), unk: Some(100), ..PLAIN };
+    [
+        Kind { add_bos: true, add_space_prefix: true, ..llama },
+        Kind { model: BPE, ..PLAIN },
+        Kind { add_bos: true, add_sep: true, clean_spaces: true, ..bert },
+    ]
+}
 
 impl Kind {
     /// The kind that the metadata names.
-    pub fn read(meta: &Metadata) -> Result<&'static Kind> {
+    pub fn read(meta: &Metadata) -> Result<Kind> {
         let Some(model) = meta.str(MODEL).map_err(as_invalid)? else {
             return Err(invalid(MODEL, "the file has no tokenizer"));
         };
-        KINDS.iter().find(|kind| kind.model == model).ok_or_else(|| {
-            let known: Vec<&str> = KINDS.iter().map(|kind| kind.model).collect();
-            invalid(MODEL, format!("unknown tokenizer {model:?}; known are {}", known.join(", ")))
-        })
+        let kinds = kinds();
+        let Some(kind) = kinds.iter().find(|kind| kind.model == model) else {
+            let known = kinds.map(|kind| kind.model).join(", ");
+            return Err(invalid(MODEL, format!("unknown tokenizer {model:?}; known are {known}")));
+        };
+        if kind.model != BPE {
+            return Ok(*kind);
+        }
+        let name = meta.str(PRE).map_err(as_invalid)?.unwrap_or("default");
+        let Some(pre) = pretokenize::find(name) else {
+            let message = format!("unknown pre-tokenizer {name:?}; known are {}", pretokenize::names());
+            return Err(Error::new(Code::UnsupportedPreTokenizer, message).key(PRE));
+        };
+        let algorithm = Algorithm::Bpe(pre);
+        Ok(Kind { algorithm, add_bos: pre.add_bos, clean_spaces: pre.clean_spaces, ..*kind })
     }
 }

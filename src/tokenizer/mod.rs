@@ -1,22 +1,30 @@
 //! Text to token ids and back, from a model's own metadata and with llama.cpp's results.
 
+mod agenda;
+mod bpe;
 mod clean;
 mod kind;
 mod partition;
+mod pretokenize;
 mod special;
 mod spm;
 mod stream;
+mod trie;
+mod unicode;
 mod vocab;
+mod wordpiece;
 
 pub use stream::StreamDecoder;
 
 use crate::container::{Metadata, StrArray};
 use crate::error::{Code, Error, Result};
+use bpe::Bpe;
 use kind::{Algorithm, Kind};
 use partition::{Fragment, Partition};
 use special::Specials;
 use spm::Spm;
 use vocab::{TOKENS, Vocab, as_invalid, attr, invalid};
+use wordpiece::WordPiece;
 
 const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 
@@ -25,6 +33,27 @@ const MAX_TEXT_LEN: usize = 1 << 30;
 
 enum Model {
     Spm(Spm),
+    Bpe(Bpe),
+    WordPiece(WordPiece),
+}
+
+impl Model {
+    /// Appends the ids of a text without special tokens.
+    fn encode(&self, vocab: &Vocab, text: &str, space_prefix: bool, out: &mut Vec<u32>) {
+        match self {
+            Model::Spm(spm) => spm.encode(vocab, text, space_prefix, out),
+            Model::Bpe(bpe) => bpe.encode(vocab, text, out),
+            Model::WordPiece(wordpiece) => wordpiece.encode(text, out),
+        }
+    }
+
+    /// The bytes that token `id` stands for.
+    fn piece(&self, vocab: &Vocab, id: u32) -> Vec<u8> {
+        match self {
+            Model::Spm(_) | Model::WordPiece(_) => spm::piece(vocab, id),
+            Model::Bpe(_) => bpe::piece(vocab, id),
+        }
+    }
 }
 
 /// The tokenizer of one model.
@@ -52,13 +81,15 @@ impl Tokenizer {
     pub fn from_gguf(meta: &Metadata) -> Result<Tokenizer> {
         let kind = Kind::read(meta)?;
         let mut vocab = Vocab::read(meta)?;
-        let specials = Specials::read(meta, kind, &mut vocab)?;
+        let specials = Specials::read(meta, &kind, &mut vocab)?;
         let model = match kind.algorithm {
             Algorithm::Spm => Model::Spm(Spm::new(&vocab, specials.unk)?),
+            Algorithm::Bpe(pre) => Model::Bpe(Bpe::read(meta, &vocab, pre)?),
+            Algorithm::WordPiece => Model::WordPiece(WordPiece::read(meta, &vocab, specials.unk)?),
         };
         let mut pieces = StrArray::default();
         for id in 0..vocab.len() as u32 {
-            pieces.push(&spm::piece(&vocab, id));
+            pieces.push(&model.piece(&vocab, id));
         }
         let add_space_prefix = meta.bool(ADD_SPACE_PREFIX).map_err(as_invalid)?;
         Ok(Tokenizer {
@@ -142,11 +173,9 @@ impl Tokenizer {
         for fragment in self.partition.split(&self.vocab, text, parse_special) {
             match fragment {
                 Fragment::Token(id) => ids.push(id),
-                Fragment::Text(text) => match &self.model {
-                    Model::Spm(spm) => {
-                        spm.encode(&self.vocab, text, self.add_space_prefix && after_token, &mut ids)
-                    }
-                },
+                Fragment::Text(text) => {
+                    self.model.encode(&self.vocab, text, self.add_space_prefix && after_token, &mut ids);
+                }
             }
             after_token = matches!(fragment, Fragment::Token(_));
         }

@@ -5,6 +5,7 @@
 //! matches are found first (Aho and Corasick, "Efficient string matching", CACM 18(6), 1975) and then
 //! accepted in that order. Time is linear in the text, however many tokens there are.
 
+use super::trie::{NONE, ROOT, Trie};
 use super::vocab::{Vocab, attr};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -18,26 +19,19 @@ pub(super) enum Fragment<'a> {
     Token(u32),
 }
 
-const NONE: u32 = u32::MAX;
-const ROOT: usize = 0;
-
-/// A state of the automaton: a node of the trie of all special texts.
-struct Node {
-    byte: u8,
-    first_child: u32,
-    sibling: u32,
+/// What Aho and Corasick add to a node of the trie.
+#[derive(Clone, Copy)]
+struct Links {
     /// The node of the longest proper suffix that is in the trie.
     fail: u32,
     /// The nearest node along `fail` that ends a token.
     output: u32,
-    /// The token that ends here.
-    token: u32,
 }
 
 /// Finds special tokens in text.
 pub(super) struct Partition {
-    nodes: Vec<Node>,
-    root: Box<[u32; 256]>,
+    trie: Trie,
+    links: Vec<Links>,
     any_user_defined: bool,
 }
 
@@ -50,8 +44,8 @@ struct Match {
 impl Partition {
     /// An automaton of all control, unknown and user-defined tokens.
     pub fn new(vocab: &Vocab) -> Partition {
-        let mut this = Partition { nodes: Vec::new(), root: Box::new([NONE; 256]), any_user_defined: false };
-        this.add_node(0);
+        let mut trie = Trie::new();
+        let mut any_user_defined = false;
         let special = attr::CONTROL | attr::USER_DEFINED | attr::UNKNOWN;
         for id in 0..vocab.len() as u32 {
             let text = vocab.text(id);
@@ -59,76 +53,43 @@ impl Partition {
             if vocab.attr(id) & special == 0 || text.is_empty() || std::str::from_utf8(text).is_err() {
                 continue;
             }
-            this.any_user_defined |= matchable(vocab.attr(id), false);
-            this.insert(text, id);
+            any_user_defined |= matchable(vocab.attr(id), false);
+            trie.insert(text, id);
         }
+        let links = vec![Links { fail: ROOT as u32, output: NONE }; trie.nodes.len()];
+        let mut this = Partition { trie, links, any_user_defined };
         this.link();
         this
     }
 
-    fn add_node(&mut self, byte: u8) -> u32 {
-        let node = Node { byte, first_child: NONE, sibling: NONE, fail: 0, output: NONE, token: NONE };
-        self.nodes.push(node);
-        self.nodes.len() as u32 - 1
-    }
-
-    fn insert(&mut self, text: &[u8], id: u32) {
-        let mut node = ROOT;
-        for &byte in text {
-            node = match self.child(node, byte) {
-                Some(child) => child,
-                None => {
-                    let child = self.add_node(byte);
-                    if node == ROOT {
-                        self.root[byte as usize] = child;
-                    }
-                    self.nodes[child as usize].sibling = self.nodes[node].first_child;
-                    self.nodes[node].first_child = child;
-                    child as usize
-                }
-            };
-        }
-        self.nodes[node].token = id;
-    }
-
-    fn child(&self, node: usize, byte: u8) -> Option<usize> {
-        let mut child = if node == ROOT { self.root[byte as usize] } else { self.nodes[node].first_child };
-        while child != NONE {
-            let candidate = &self.nodes[child as usize];
-            if candidate.byte == byte {
-                return Some(child as usize);
-            }
-            child = candidate.sibling;
-        }
-        None
-    }
-
     fn step(&self, mut node: usize, byte: u8) -> usize {
         loop {
-            match self.child(node, byte) {
+            match self.trie.child(node, byte) {
                 Some(child) => return child,
                 None if node == ROOT => return ROOT,
-                None => node = self.nodes[node].fail as usize,
+                None => node = self.links[node].fail as usize,
             }
         }
     }
 
-    /// Fills `fail` and `output`, nodes of lesser depth first.
+    /// Fills `links`, nodes of lesser depth first.
     fn link(&mut self) {
         let mut queue = vec![ROOT];
         let mut next = 0;
         while let Some(&node) = queue.get(next) {
             next += 1;
-            let mut child = self.nodes[node].first_child;
+            let mut child = self.trie.nodes[node].first_child;
             while child != NONE {
                 let at = child as usize;
-                let byte = self.nodes[at].byte;
-                let fail = if node == ROOT { ROOT } else { self.step(self.nodes[node].fail as usize, byte) };
-                let ends = fail != ROOT && self.nodes[fail].token != NONE;
-                self.nodes[at].output = if ends { fail as u32 } else { self.nodes[fail].output };
-                self.nodes[at].fail = fail as u32;
+                let fail = match node {
+                    ROOT => ROOT,
+                    _ => self.step(self.links[node].fail as usize, self.trie.byte(at)),
+                };
+                let ends = self.trie.nodes[fail].token != NONE;
+                let output = if ends { fail as u32 } else { self.links[fail].output };
+                self.links[at] = Links { fail: fail as u32, output };
                 queue.push(at);
-                child = self.nodes[at].sibling;
+                child = self.trie.nodes[at].sibling;
             }
         }
     }
@@ -136,20 +97,20 @@ impl Partition {
     /// `node` or the nearest one along its outputs whose token may be matched.
     fn matching(&self, vocab: &Vocab, mut node: usize, parse_special: bool) -> Option<usize> {
         loop {
-            let Node { token, output, .. } = self.nodes[node];
+            let token = self.trie.nodes[node].token;
             if token != NONE && matchable(vocab.attr(token), parse_special) {
                 return Some(node);
             }
-            if output == NONE {
-                return None;
+            match self.links[node].output {
+                NONE => return None,
+                output => node = output as usize,
             }
-            node = output as usize;
         }
     }
 
     /// The parts of `text` in order. Control and unknown tokens are plain text unless `parse_special`.
     pub fn split<'a>(&self, vocab: &Vocab, text: &'a str, parse_special: bool) -> Vec<Fragment<'a>> {
-        let wanted = if parse_special { self.nodes.len() > 1 } else { self.any_user_defined };
+        let wanted = if parse_special { self.trie.nodes.len() > 1 } else { self.any_user_defined };
         let matches = if wanted { self.find(vocab, text.as_bytes(), parse_special) } else { BTreeMap::new() };
         if matches.is_empty() {
             return if text.is_empty() { Vec::new() } else { vec![Fragment::Text(text)] };
@@ -180,7 +141,7 @@ impl Partition {
                 continue;
             }
             if let Some(node) = self.matching(vocab, state, parse_special) {
-                let len = vocab.text(self.nodes[node].token).len();
+                let len = vocab.text(self.trie.nodes[node].token).len();
                 by_len.entry(Reverse(len)).or_default().push(Match { end: i + 1, node });
             }
         }
@@ -199,7 +160,7 @@ impl Partition {
         let mut taken = vec![false; text.len()];
         let mut accepted = BTreeMap::new();
         while let Some((Reverse(len), mut matches)) = by_len.pop_first() {
-            matches.sort_by_key(|m| (self.nodes[m.node].token, m.end));
+            matches.sort_by_key(|m| (self.trie.nodes[m.node].token, m.end));
             for Match { end, node } in matches {
                 // Every shorter match that ends here contains this byte too.
                 if taken[end - 1] {
@@ -207,18 +168,17 @@ impl Partition {
                 }
                 // What is taken is never shorter than `len`, so the two ends tell whether they overlap.
                 if !taken[end - len] {
-                    let token = self.nodes[node].token;
+                    let token = self.trie.nodes[node].token;
                     let range = extend(&taken, text, end - len, end, vocab.attr(token));
                     taken[range.0..range.1].fill(true);
                     accepted.insert(range.0, (range.1, token));
                     continue;
                 }
-                let output = self.nodes[node].output;
-                if output == NONE {
-                    continue;
-                }
-                if let Some(node) = self.matching(vocab, output as usize, parse_special) {
-                    let len = vocab.text(self.nodes[node].token).len();
+                let output = self.links[node].output;
+                if output != NONE
+                    && let Some(node) = self.matching(vocab, output as usize, parse_special)
+                {
+                    let len = vocab.text(self.trie.nodes[node].token).len();
                     by_len.entry(Reverse(len)).or_default().push(Match { end, node });
                 }
             }

@@ -5,10 +5,9 @@
 //! Source: T. Kudo and J. Richardson, "SentencePiece", EMNLP 2018 (the BPE model with scores), with the
 //! tie rule of llama.cpp: of equal scores the leftmost pair first.
 
+use super::agenda::{Agenda, Pair};
 use super::vocab::{Vocab, attr, byte_of};
 use crate::error::Result;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// The character that stands for a space.
 pub(super) const SPACE: &str = "\u{2581}";
@@ -28,16 +27,6 @@ struct Symbol {
     len: u32,
     prev: u32,
     next: u32,
-}
-
-/// A possible merge. Field order is the order of merging: highest score, then leftmost.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Bigram {
-    score: u32,
-    left: Reverse<u32>,
-    right: u32,
-    /// Length of the union when the merge was proposed: it tells whether either side has changed since.
-    len: u32,
 }
 
 impl Spm {
@@ -67,7 +56,7 @@ impl Spm {
             }
             escaped.push_str(part);
         }
-        let mut merger = Merger { vocab, text: "", symbols: Vec::new(), queue: BinaryHeap::new() };
+        let mut merger = Merger { vocab, text: "", symbols: Vec::new(), agenda: Agenda::default() };
         let mut start = 0;
         for (space, _) in escaped.match_indices(SPACE) {
             // No token reaches from the byte before this space into it, so no merge does either: the
@@ -116,7 +105,7 @@ struct Merger<'a> {
     vocab: &'a Vocab,
     text: &'a str,
     symbols: Vec<Symbol>,
-    queue: BinaryHeap<Bigram>,
+    agenda: Agenda,
 }
 
 impl<'a> Merger<'a> {
@@ -124,6 +113,7 @@ impl<'a> Merger<'a> {
     fn run(&mut self, text: &'a str, byte_ids: &[u32; 256], out: &mut Vec<u32>) {
         self.text = text;
         self.split();
+        self.agenda.start(self.symbols.len());
         for right in 1..self.symbols.len() as u32 {
             self.propose(right - 1, right);
         }
@@ -150,7 +140,7 @@ impl<'a> Merger<'a> {
     }
 
     fn merge(&mut self) {
-        while let Some(Bigram { left: Reverse(left), right, len, .. }) = self.queue.pop() {
+        while let Some((_, Pair { left, right, stamp: len })) = self.agenda.pop() {
             let (l, r) = (left as usize, right as usize);
             let right_len = self.symbols[r].len;
             if self.symbols[l].len == 0 || right_len == 0 || self.symbols[l].len + right_len != len {
@@ -176,14 +166,14 @@ impl<'a> Merger<'a> {
         let (l, r) = (&self.symbols[left as usize], &self.symbols[right as usize]);
         let len = l.len + r.len;
         if let Some(id) = self.vocab.id(&self.text.as_bytes()[l.start as usize..][..len as usize]) {
-            let score = ordered(self.vocab.score(id));
-            self.queue.push(Bigram { score, left: Reverse(left), right, len });
+            // The union's length tells later whether either side has changed.
+            self.agenda.push(descending(self.vocab.score(id)), Pair { left, right, stamp: len });
         }
     }
 }
 
-/// An integer that orders like the number; -0 equals 0.
-fn ordered(score: f32) -> u32 {
+/// An integer that is the less the greater the score; -0 equals 0.
+fn descending(score: f32) -> u32 {
     let bits = (score + 0.0).to_bits();
-    if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits }
+    if bits >> 31 == 0 { !(bits | 0x8000_0000) } else { bits }
 }
