@@ -1,0 +1,31 @@
+/** Facts that two files must agree on. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+
+const read = (path) => readFile(new URL(`../../${path}`, import.meta.url), "utf8");
+
+test("error codes are the same in Rust and TypeScript, in the same order", async () => {
+  const rust = /^codes! \{$(.*?)^\}$/ms.exec(await read("src/error.rs"))?.[1] ?? "";
+  const inRust = [...rust.matchAll(/^ {4}(\w+),$/gm)].map(([, name]) => name);
+  const script = /ERROR_CODES = \[(.*?)\] as const/s.exec(await read("www/lib/errors.ts"))?.[1] ?? "";
+  const inScript = [...script.matchAll(/"(\w+)"/g)].map(([, name]) => name);
+  assert.ok(inRust.length >= 40, `${inRust.length} codes found in src/error.rs`);
+  assert.deepEqual(inScript, inRust);
+});
+
+test("the version is the same in Cargo.toml and TypeScript", async () => {
+  const cargo = /^version = "(.+)"$/m.exec(await read("Cargo.toml"))?.[1];
+  const script = /VERSION = "(.+)"/.exec(await read("www/lib/version.ts"))?.[1];
+  assert.match(cargo, /^\d+\.\d+\.\d+/);
+  assert.equal(script, cargo);
+});
+
+test("the package has no dependency and runs nothing when it is installed", async () => {
+  const manifest = JSON.parse(await read("pkg/package.json"));
+  assert.equal(manifest.name, "bitpane");
+  for (const key of ["dependencies", "peerDependencies", "optionalDependencies", "scripts", "bin"]) {
+    assert.equal(manifest[key], undefined, key);
+  }
+  assert.equal(manifest.exports["./simd128.wasm"], "./simd128/bitpane_bg.wasm");
+});
