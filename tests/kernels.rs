@@ -68,7 +68,7 @@ fn expected(x: &[f32], w: &PackedWeights, m: usize) -> Vec<f32> {
 /// the scale of every block is 1.
 fn whole_numbers(random: &mut Random, n: usize, limit: i64, negative_only: bool) -> Vec<f32> {
     let mut out: Vec<f32> =
-        (0..n).map(|_| (random.next() % (2 * limit as u64) ) as i64 - limit).map(|v| v as f32).collect();
+        (0..n).map(|_| (random.next() % (2 * limit as u64)) as i64 - limit).map(|v| v as f32).collect();
     for block in out.chunks_exact_mut(32) {
         let at = (random.next() % 32) as usize;
         block[at] = if negative_only || random.next() & 1 == 0 { -limit as f32 } else { limit as f32 };
@@ -242,7 +242,8 @@ fn vector_maths_is_accurate_and_the_same_everywhere() {
     }
     for n in [1, 2, 3, 4, 5, 197, 1001] {
         let row = &x[..n];
-        let soft = both(|x, s| if s { vecmath::softmax::<Scalar>(x) } else { vecmath::softmax::<Native>(x) }, row);
+        let soft =
+            both(|x, s| if s { vecmath::softmax::<Scalar>(x) } else { vecmath::softmax::<Native>(x) }, row);
         let max = f64::from(row[n - 1]);
         let total: f64 = row.iter().map(|&v| (f64::from(v) - max).exp()).sum();
         for (&got, &v) in soft.iter().zip(row) {

@@ -140,9 +140,12 @@ fn deit_tiny_sees_what_the_reference_sees() {
     let Some(weights) = shared("data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors") else { return };
     let golden = json(&shared("data/vit/deit_tiny_reference_logits.json").unwrap());
     let golden = &golden["deit_tiny"];
-    for (quantize, reference, bound) in
-        [(None, true, 0.02), (None, false, 0.02), (Some("Q8_0"), false, 0.25), (Some("Q4_0"), false, f32::MAX)]
-    {
+    for (quantize, reference, bound) in [
+        (None, true, 0.02),
+        (None, false, 0.02),
+        (Some("Q8_0"), false, 0.25),
+        (Some("Q4_0"), false, f32::MAX),
+    ] {
         let mut model = vision(&weights, quantize, reference);
         let mut worst = 0f32;
         let mut same = 0;
@@ -169,7 +172,8 @@ fn deit_tiny_synthetic_input() {
     let Some(weights) = shared("data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors") else { return };
     let golden = json(&shared("data/vit/deit_tiny_reference_logits.json").unwrap());
     let golden = &golden["deit_tiny"]["synthetic_input"];
-    let pixels: Vec<f32> = (0..3 * 224 * 224).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 * 4.0 - 2.0).collect();
+    let pixels: Vec<f32> =
+        (0..3 * 224 * 224).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 * 4.0 - 2.0).collect();
     let logits = vision(&weights, None, false).logits(&pixels, &[1, 3, 224, 224]).unwrap();
     for (got, want) in logits.iter().zip(numbers(&golden["logits_first20"])) {
         assert!((got - want).abs() < 0.02, "{got} is not {want}");

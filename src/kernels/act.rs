@@ -18,7 +18,8 @@ pub struct Activations {
     k: usize,
     x: Vec<f32>,
     quantized: bool,
-    /// Codes. One row: groups of 4 in order. More: tiles of [`MR`] rows, `[tile][k / 4][MR]`.
+    /// Codes. One row: `[k / 4][plane][4 bytes]`. More: in tiles of [`MR`] rows,
+    /// `[tile][k / 4][plane][MR][4 bytes]`; the path says how many planes.
     codes: Vec<u8>,
     /// Per row (padded to [`MR`]) and 32 values: the scale.
     scales: Vec<f32>,
@@ -85,20 +86,16 @@ impl Activations {
         self.scales.resize(rows * n_blocks, 0.0);
         self.sums.resize(rows * n_blocks, 0);
         let tile_rows = if m == 1 { 1 } else { MR };
-        let step = tile_rows * P::ACT_BYTES;
+        let group = tile_rows * P::ACT_BYTES;
         for row in 0..rows {
-            let first = (row / tile_rows * tile_rows * (k / 4) + row % tile_rows) * P::ACT_BYTES;
+            let first = row / tile_rows * tile_rows * (k / 4) * P::ACT_BYTES + row % tile_rows * 4;
             for block in 0..n_blocks {
-                let (scale, sum) = if row < m {
-                    let x = &self.x[row * k + block * TILE_K..][..TILE_K];
-                    let codes = &mut self.codes[first + block * 8 * step..][..7 * step + P::ACT_BYTES];
-                    // SAFETY: x has 32 floats; the 8 groups lie `step` apart within `codes`.
-                    unsafe { quantize_block::<P>(x.as_ptr(), codes.as_mut_ptr(), step) }
-                } else {
-                    let codes = &mut self.codes[first + block * 8 * step..][..7 * step + P::ACT_BYTES];
-                    (0..8).for_each(|g| codes[g * step..][..P::ACT_BYTES].fill(0));
-                    (0.0, 0)
-                };
+                let at = row * k + block * TILE_K;
+                let x = if row < m { &self.x[at..at + TILE_K] } else { &[0f32; TILE_K] };
+                let codes = &mut self.codes[first + block * 8 * group..][..8 * group - (tile_rows - 1) * 4];
+                // SAFETY: x has 32 floats; the planes of 8 groups lie `4 * tile_rows` apart in `codes`.
+                let (scale, sum) =
+                    unsafe { quantize_block::<P>(x.as_ptr(), codes.as_mut_ptr(), 4 * tile_rows) };
                 self.scales[row * n_blocks + block] = scale;
                 self.sums[row * n_blocks + block] = sum;
             }
@@ -107,12 +104,14 @@ impl Activations {
     }
 }
 
-/// Quantizes 32 floats; groups of 4 codes are written `step` bytes apart. Gives (d, sum of codes).
+/// Quantizes 32 floats; the planes of the 8 groups of 4 codes are written `plane_stride`
+/// bytes apart. Gives (d, sum of codes).
 ///
 /// # Safety
-/// 32 floats at `x` are readable, and `P::ACT_BYTES` bytes at each of the 8 places writable.
+/// 32 floats at `x` are readable, and 4 bytes at each of the `8 * ACT_BYTES / 4` planes writable.
 #[inline(always)]
-unsafe fn quantize_block<P: DotPath>(x: *const f32, codes: *mut u8, step: usize) -> (f32, i32) {
+unsafe fn quantize_block<P: DotPath>(x: *const f32, codes: *mut u8, plane_stride: usize) -> (f32, i32) {
+    let group = plane_stride * (P::ACT_BYTES / 4);
     // SAFETY: offsets 0..32 of x; the caller vouches for the places written.
     unsafe {
         let load = |i: usize| P::I::fload(x.add(4 * i));
@@ -129,7 +128,8 @@ unsafe fn quantize_block<P: DotPath>(x: *const f32, codes: *mut u8, step: usize)
             let a = P::I::round(P::I::fmul(load(2 * i), inv));
             let b = P::I::round(P::I::fmul(load(2 * i + 1), inv));
             sum = P::I::add32(sum, P::I::add32(a, b));
-            P::store_act(codes.add(2 * i * step), codes.add((2 * i + 1) * step), a, b);
+            let p = codes.add(2 * i * group);
+            P::store_act(p, p.add(group), plane_stride, a, b);
         }
         (amax / 127.0, P::I::sum32(sum))
     }

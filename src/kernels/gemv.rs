@@ -39,6 +39,7 @@ unsafe fn strip<P: DotPath, T: Tile>(
     out: &mut [f32; NR],
 ) {
     let mut total = [P::I::fsplat(0.0); 4];
+    let consts = P::consts();
     let tile_bytes = T::PACKING.tile_bytes();
     debug_assert!(strip.len() == scales.len() * tile_bytes);
     debug_assert!(codes.len() == scales.len() * TILE_K / 4 * P::ACT_BYTES);
@@ -48,7 +49,7 @@ unsafe fn strip<P: DotPath, T: Tile>(
         let mut acc = [P::I::splat32(-T::OFFSET * sum); 4];
         // SAFETY: one tile and one block of activations per scale, as the caller vouches.
         unsafe {
-            T::dot::<P>(&mut acc, tile, act);
+            T::dot::<P>(consts, &mut acc, tile, act);
             let d = P::I::fsplat(d);
             let w_scales = tile.add(T::CODE_BYTES).cast::<f32>();
             for (c, (total, acc)) in total.iter_mut().zip(acc).enumerate() {

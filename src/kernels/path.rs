@@ -19,38 +19,43 @@ pub trait DotPath: 'static {
     const PANEL_VECS: usize;
     /// 4 activations, ready to multiply.
     type Act: Copy;
+    /// Constant vectors that loops use.
+    type Consts: Copy;
 
-    /// Writes 8 activations (four i32 lanes `a`, then `b`, each within +-127) as two groups of 4.
+    /// The constants. Made outside of loops and opaque to the compiler, because engines build
+    /// a literal vector anew (up to five instructions) wherever it stands in the code.
+    fn consts() -> Self::Consts;
+
+    /// Writes 8 activations (four i32 lanes `a`, then `b`, each within +-127) as two groups of 4,
+    /// the planes of a group `plane_stride` bytes apart.
     ///
     /// # Safety
-    /// [`Self::ACT_BYTES`] bytes at each pointer are writable.
-    unsafe fn store_act(p0: *mut u8, p1: *mut u8, a: <Self::I as Isa>::V, b: <Self::I as Isa>::V);
+    /// 4 bytes at each of the `ACT_BYTES / 4` planes from `p0` and from `p1` are writable.
+    unsafe fn store_act(
+        p0: *mut u8,
+        p1: *mut u8,
+        plane_stride: usize,
+        a: <Self::I as Isa>::V,
+        b: <Self::I as Isa>::V,
+    );
 
-    /// Four activations for all lanes.
+    /// Four activations, their planes 4 bytes apart, for all lanes.
     ///
     /// # Safety
     /// [`Self::ACT_BYTES`] bytes at `p` are readable.
     unsafe fn load_act(p: *const u8) -> Self::Act;
 
-    /// `acc + products` with codes 0..=127.
-    fn dot_u7(acc: <Self::I as Isa>::V, codes: <Self::I as Isa>::V, act: Self::Act) -> <Self::I as Isa>::V;
-
     /// `acc + products` with codes -128..=127.
     fn dot_i8(acc: <Self::I as Isa>::V, codes: <Self::I as Isa>::V, act: Self::Act) -> <Self::I as Isa>::V;
 
     /// `acc + products` with two 4-bit codes per byte: low nibbles times `lo`, high ones times `hi`.
-    #[inline(always)]
     fn dot_nibbles(
+        consts: Self::Consts,
         acc: <Self::I as Isa>::V,
         codes: <Self::I as Isa>::V,
         lo: Self::Act,
         hi: Self::Act,
-    ) -> <Self::I as Isa>::V {
-        let mask = Self::I::splat16(0x0f0f);
-        let low = Self::I::and(codes, mask);
-        let high = Self::I::and(Self::I::shr16::<4>(codes), mask);
-        Self::dot_u7(Self::dot_u7(acc, low, lo), high, hi)
-    }
+    ) -> <Self::I as Isa>::V;
 
     /// Adds the products of two panel units (8 columns x 4 k) with 4 activations of each of
     /// [`MR`] rows.
@@ -59,10 +64,11 @@ pub trait DotPath: 'static {
     /// `32 * PANEL_VECS` bytes at `w` and `MR * ACT_BYTES` at `a` are readable.
     unsafe fn micro_step(acc: &mut [[<Self::I as Isa>::V; 2]; MR], w: *const u8, a: *const u8);
 
-    /// One unit of codes 0..=127, spread for repeated use, to [`Self::PANEL_VECS`] vectors.
+    /// One unit of codes 0..=127, spread for repeated use, to [`Self::PANEL_VECS`] vectors 32
+    /// bytes apart (two units lie side by side).
     ///
     /// # Safety
-    /// `16 * PANEL_VECS` bytes at `p` are writable.
+    /// 16 bytes at each of these places from `p` are writable.
     unsafe fn store_panel_u7(p: *mut u8, codes: <Self::I as Isa>::V);
 
     /// One unit of codes -128..=127, likewise.
@@ -83,12 +89,14 @@ impl<I: Isa> DotPath for P16<I> {
     const ACT_BYTES: usize = 8;
     const PANEL_VECS: usize = 2;
     type Act = (I::V, I::V);
+    /// The low nibble of each u16.
+    type Consts = I::V;
 
     #[inline(always)]
-    unsafe fn store_act(p0: *mut u8, p1: *mut u8, a: I::V, b: I::V) {
+    unsafe fn store_act(p0: *mut u8, p1: *mut u8, plane_stride: usize, a: I::V, b: I::V) {
         let pairs = I::permute_0213(I::narrow16(a, b));
         // SAFETY: the caller's.
-        unsafe { I::store_halves(p0, p1, pairs) }
+        unsafe { I::store_lanes32([p0, p0.add(plane_stride), p1, p1.add(plane_stride)], pairs) }
     }
 
     #[inline(always)]
@@ -98,10 +106,8 @@ impl<I: Isa> DotPath for P16<I> {
     }
 
     #[inline(always)]
-    fn dot_u7(acc: I::V, codes: I::V, act: Self::Act) -> I::V {
-        let even = I::and(codes, I::splat16(0x00ff));
-        let odd = I::shr16::<8>(codes);
-        I::add32(I::add32(acc, I::dot16(even, act.0)), I::dot16(odd, act.1))
+    fn consts() -> I::V {
+        std::hint::black_box(I::splat16(0x000f))
     }
 
     #[inline(always)]
@@ -112,9 +118,8 @@ impl<I: Isa> DotPath for P16<I> {
     }
 
     #[inline(always)]
-    fn dot_nibbles(acc: I::V, codes: I::V, lo: Self::Act, hi: Self::Act) -> I::V {
+    fn dot_nibbles(mask: I::V, acc: I::V, codes: I::V, lo: Self::Act, hi: Self::Act) -> I::V {
         // One plane per nibble of the u16 lane: one operation fewer than through bytes.
-        let mask = I::splat16(0x000f);
         let acc = I::add32(acc, I::dot16(I::and(codes, mask), lo.0));
         let acc = I::add32(acc, I::dot16(I::and(I::shr16::<8>(codes), mask), lo.1));
         let acc = I::add32(acc, I::dot16(I::and(I::shr16::<4>(codes), mask), hi.0));
@@ -123,16 +128,19 @@ impl<I: Isa> DotPath for P16<I> {
 
     #[inline(always)]
     unsafe fn micro_step(acc: &mut [[I::V; 2]; MR], w: *const u8, a: *const u8) {
-        // SAFETY: the caller's; unit c is at 32c, its odd plane 16 bytes on.
+        // SAFETY: the caller's; per plane two vectors of codes and MR pairs of activations.
         unsafe {
             for plane in 0..2 {
-                let w0 = I::load(w.add(16 * plane));
-                let w1 = I::load(w.add(32 + 16 * plane));
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let act = I::load32_splat(a.add(8 * r + 4 * plane));
-                    acc[0] = I::add32(acc[0], I::dot16(w0, act));
-                    acc[1] = I::add32(acc[1], I::dot16(w1, act));
-                }
+                let w0 = I::load(w.add(32 * plane));
+                let w1 = I::load(w.add(32 * plane + 16));
+                let act = I::load(a.add(16 * plane));
+                row::<I, 0>(acc, w0, w1, act);
+                row::<I, 1>(acc, w0, w1, act);
+                row::<I, 2>(acc, w0, w1, act);
+                row::<I, 3>(acc, w0, w1, act);
+                // Keeps the loads of the next plane behind this one: hoisted, they would need
+                // more registers than x86 has.
+                std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
             }
         }
     }
@@ -142,7 +150,7 @@ impl<I: Isa> DotPath for P16<I> {
         // SAFETY: the caller's.
         unsafe {
             I::store(p, I::and(codes, I::splat16(0x00ff)));
-            I::store(p.add(16), I::shr16::<8>(codes));
+            I::store(p.add(32), I::shr16::<8>(codes));
         }
     }
 
@@ -151,7 +159,15 @@ impl<I: Isa> DotPath for P16<I> {
         // SAFETY: the caller's.
         unsafe {
             I::store(p, I::sar16::<8>(I::shl16::<8>(codes)));
-            I::store(p.add(16), I::sar16::<8>(codes));
+            I::store(p.add(32), I::sar16::<8>(codes));
         }
     }
+}
+
+/// One row of the micro-kernel: lane `R` of `act` against both vectors of codes.
+#[inline(always)]
+fn row<I: Isa, const R: usize>(acc: &mut [[I::V; 2]; MR], w0: I::V, w1: I::V, act: I::V) {
+    let act = I::splat_lane32::<R>(act);
+    acc[R][0] = I::add32(acc[R][0], I::dot16(w0, act));
+    acc[R][1] = I::add32(acc[R][1], I::dot16(w1, act));
 }

@@ -19,7 +19,12 @@ pub trait Tile: 'static {
     ///
     /// # Safety
     /// A whole tile at `tile` and `8 * P::ACT_BYTES` bytes at `act` are readable.
-    unsafe fn dot<P: DotPath>(acc: &mut [<P::I as Isa>::V; 4], tile: *const u8, act: *const u8);
+    unsafe fn dot<P: DotPath>(
+        consts: P::Consts,
+        acc: &mut [<P::I as Isa>::V; 4],
+        tile: *const u8,
+        act: *const u8,
+    );
 
     /// Spreads 8 columns (`half` 0 or 1) of the tile into a panel: for each of 8 groups of 4 k,
     /// two units of `P::PANEL_VECS` vectors.
@@ -37,7 +42,12 @@ impl Tile for TileU4 {
     const OFFSET: i32 = 8;
 
     #[inline(always)]
-    unsafe fn dot<P: DotPath>(acc: &mut [<P::I as Isa>::V; 4], tile: *const u8, act: *const u8) {
+    unsafe fn dot<P: DotPath>(
+        consts: P::Consts,
+        acc: &mut [<P::I as Isa>::V; 4],
+        tile: *const u8,
+        act: *const u8,
+    ) {
         for g in 0..4 {
             // SAFETY: g and c stay within the tile and the 8 activation groups.
             unsafe {
@@ -45,7 +55,7 @@ impl Tile for TileU4 {
                 let hi = P::load_act(act.add((4 + g) * P::ACT_BYTES));
                 for (c, acc) in acc.iter_mut().enumerate() {
                     let codes = P::I::load(tile.add(g * 64 + c * 16));
-                    *acc = P::dot_nibbles(*acc, codes, lo, hi);
+                    *acc = P::dot_nibbles(consts, *acc, codes, lo, hi);
                 }
             }
         }
@@ -53,7 +63,7 @@ impl Tile for TileU4 {
 
     #[inline(always)]
     unsafe fn unpack<P: DotPath>(tile: *const u8, half: usize, panel: *mut u8) {
-        let unit = 16 * P::PANEL_VECS;
+        let group = 32 * P::PANEL_VECS;
         let mask = P::I::splat16(0x0f0f);
         for g in 0..4 {
             for c in 0..2 {
@@ -61,8 +71,8 @@ impl Tile for TileU4 {
                 unsafe {
                     let codes = P::I::load(tile.add(g * 64 + half * 32 + c * 16));
                     let high = P::I::and(P::I::shr16::<4>(codes), mask);
-                    P::store_panel_u7(panel.add((g * 2 + c) * unit), P::I::and(codes, mask));
-                    P::store_panel_u7(panel.add(((4 + g) * 2 + c) * unit), high);
+                    P::store_panel_u7(panel.add(g * group + c * 16), P::I::and(codes, mask));
+                    P::store_panel_u7(panel.add((4 + g) * group + c * 16), high);
                 }
             }
         }
@@ -77,7 +87,12 @@ impl Tile for TileI8 {
     const OFFSET: i32 = 0;
 
     #[inline(always)]
-    unsafe fn dot<P: DotPath>(acc: &mut [<P::I as Isa>::V; 4], tile: *const u8, act: *const u8) {
+    unsafe fn dot<P: DotPath>(
+        _: P::Consts,
+        acc: &mut [<P::I as Isa>::V; 4],
+        tile: *const u8,
+        act: *const u8,
+    ) {
         for g in 0..8 {
             // SAFETY: g and c stay within the tile and the 8 activation groups.
             unsafe {
@@ -96,7 +111,7 @@ impl Tile for TileI8 {
                 // SAFETY: within the tile and the panel.
                 unsafe {
                     let codes = P::I::load(tile.add(g * 64 + half * 32 + c * 16));
-                    P::store_panel_i8(panel.add((g * 2 + c) * 16 * P::PANEL_VECS), codes);
+                    P::store_panel_i8(panel.add(g * 32 * P::PANEL_VECS + c * 16), codes);
                 }
             }
         }

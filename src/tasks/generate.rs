@@ -27,7 +27,12 @@ pub struct GenerateOptions {
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        GenerateOptions { max_tokens: 256, ignore_eos: false, stop: Vec::new(), sampler: SamplerParams::default() }
+        GenerateOptions {
+            max_tokens: 256,
+            ignore_eos: false,
+            stop: Vec::new(),
+            sampler: SamplerParams::default(),
+        }
     }
 }
 

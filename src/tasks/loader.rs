@@ -70,7 +70,11 @@ impl Loader {
         if let Some(other) = options.kv_type.as_deref().filter(|t| !t.eq_ignore_ascii_case("F32")) {
             return bad("kvType", format!("{other:?} is not supported; supported: F32"));
         }
-        Ok(Loader { stream: Stream::new(file_len), collect: Collect { target, ..Collect::default() }, options })
+        Ok(Loader {
+            stream: Stream::new(file_len),
+            collect: Collect { target, ..Collect::default() },
+            options,
+        })
     }
 
     /// Takes the next file bytes.
@@ -130,7 +134,8 @@ fn quantize_target(name: &str) -> Result<DType> {
     match DType::from_name(name).and_then(DType::format).filter(|f| writable(f)) {
         Some(format) => Ok(format.dtype),
         None => {
-            let known: Vec<_> = crate::quant::FORMATS.iter().filter(|f| writable(f)).map(|f| f.name).collect();
+            let known: Vec<_> =
+                crate::quant::FORMATS.iter().filter(|f| writable(f)).map(|f| f.name).collect();
             let rule = format!("{name:?} cannot be quantized to; supported: {}", known.join(", "));
             Err(Error::new(Code::BadArgument, rule).key("quantize"))
         }
@@ -177,7 +182,11 @@ impl Collect {
         let tensor = self.tensor(idx)?;
         if tensor.dtype.format().is_some_and(|f| f.codec.is_none() && is_plain_number(f.dtype)) {
             // Index buffers and the like: no architecture computes with them.
-            self.info.notes.push(format!("tensor {:?} of type {} is ignored", tensor.name, tensor.dtype.name()));
+            self.info.notes.push(format!(
+                "tensor {:?} of type {} is ignored",
+                tensor.name,
+                tensor.dtype.name()
+            ));
             return Ok(Current::Skipped);
         }
         let (format, codec) = tensor.dtype.codec().map_err(|e| e.tensor(&tensor.name))?;
@@ -218,10 +227,7 @@ fn matrix_shape(tensor: &TensorInfo) -> Option<(usize, usize)> {
 
 /// A vision model's first and last layer lose most by few bits and weigh little.
 fn is_first_or_last(name: &str) -> bool {
-    matches!(
-        names::to_timm(name).as_str(),
-        "patch_embed.proj.weight" | "head.weight" | "head_dist.weight"
-    )
+    matches!(names::to_timm(name).as_str(), "patch_embed.proj.weight" | "head.weight" | "head_dist.weight")
 }
 
 fn at_least_8_bits(target: DType) -> DType {
@@ -240,7 +246,8 @@ impl Sink for Collect {
     fn header(&mut self, header: &Header) -> Result<()> {
         let (family, architecture) = identify(header)?;
         self.info.architecture = architecture;
-        self.info.parameters = header.tensors.iter().map(|t| t.shape.iter().map(|&d| d as u64).product::<u64>()).sum();
+        self.info.parameters =
+            header.tensors.iter().map(|t| t.shape.iter().map(|&d| d as u64).product::<u64>()).sum();
         self.family = Some(family);
         self.header = Some(header.clone());
         Ok(())

@@ -32,7 +32,8 @@ impl TextModel {
         let tokenizer = Tokenizer::from_gguf(metadata)?;
         let config = model.config();
         if tokenizer.n_vocab() > config.n_vocab {
-            let what = format!("{} tokens, but the embedding has {} rows", tokenizer.n_vocab(), config.n_vocab);
+            let what =
+                format!("{} tokens, but the embedding has {} rows", tokenizer.n_vocab(), config.n_vocab);
             return Err(Error::new(Code::TokenizerInvalid, what).key("tokenizer.ggml.tokens"));
         }
         info.kind = "text";

@@ -16,7 +16,8 @@ pub fn shared(name: &str) -> Option<PathBuf> {
 /// A parsed JSON file.
 #[allow(dead_code)] // not every test file reads JSON
 pub fn json(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    serde_json::from_slice(&std::fs::read(path).unwrap())
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// Numbers of any nesting, flattened.

@@ -47,14 +47,16 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Safety
     /// 16 bytes at `p` are writable.
     unsafe fn store(p: *mut u8, v: Self::V);
-    /// Bytes 0..8 of `v` to `p0`, bytes 8..16 to `p1`.
+    /// i32 lane i of `v` to `p[i]`.
     /// # Safety
-    /// 8 bytes at each pointer are writable.
-    unsafe fn store_halves(p0: *mut u8, p1: *mut u8, v: Self::V);
+    /// 4 bytes at each pointer are writable.
+    unsafe fn store_lanes32(p: [*mut u8; 4], v: Self::V);
     /// # Safety
     /// 4 bytes at `p` are readable.
     unsafe fn load32_splat(p: *const u8) -> Self::V;
 
+    /// i32 lane `L` in all lanes.
+    fn splat_lane32<const L: usize>(a: Self::V) -> Self::V;
     fn splat16(x: u16) -> Self::V;
     fn splat32(x: i32) -> Self::V;
     fn and(a: Self::V, b: Self::V) -> Self::V;

@@ -45,15 +45,18 @@ impl Isa for Scalar {
         unsafe { p.cast::<V>().write_unaligned(v) }
     }
     #[inline(always)]
-    unsafe fn store_halves(p0: *mut u8, p1: *mut u8, v: V) {
-        unsafe {
-            p0.cast::<[u32; 2]>().write_unaligned([v[0], v[1]]);
-            p1.cast::<[u32; 2]>().write_unaligned([v[2], v[3]]);
+    unsafe fn store_lanes32(p: [*mut u8; 4], v: V) {
+        for (p, x) in p.into_iter().zip(v) {
+            unsafe { p.cast::<u32>().write_unaligned(x) }
         }
     }
     #[inline(always)]
     unsafe fn load32_splat(p: *const u8) -> V {
         [unsafe { p.cast::<u32>().read_unaligned() }; 4]
+    }
+    #[inline(always)]
+    fn splat_lane32<const L: usize>(a: V) -> V {
+        [a[L]; 4]
     }
     #[inline(always)]
     fn splat16(x: u16) -> V {

@@ -22,15 +22,26 @@ impl Isa for Simd128 {
         unsafe { v128_store(p.cast(), v) }
     }
     #[inline(always)]
-    unsafe fn store_halves(p0: *mut u8, p1: *mut u8, v: v128) {
+    unsafe fn store_lanes32(p: [*mut u8; 4], v: v128) {
         unsafe {
-            v128_store64_lane::<0>(v, p0.cast());
-            v128_store64_lane::<1>(v, p1.cast());
+            v128_store32_lane::<0>(v, p[0].cast());
+            v128_store32_lane::<1>(v, p[1].cast());
+            v128_store32_lane::<2>(v, p[2].cast());
+            v128_store32_lane::<3>(v, p[3].cast());
         }
     }
     #[inline(always)]
     unsafe fn load32_splat(p: *const u8) -> v128 {
         unsafe { v128_load32_splat(p.cast()) }
+    }
+    #[inline(always)]
+    fn splat_lane32<const L: usize>(a: v128) -> v128 {
+        match L {
+            0 => i32x4_shuffle::<0, 0, 0, 0>(a, a),
+            1 => i32x4_shuffle::<1, 1, 1, 1>(a, a),
+            2 => i32x4_shuffle::<2, 2, 2, 2>(a, a),
+            _ => i32x4_shuffle::<3, 3, 3, 3>(a, a),
+        }
     }
     #[inline(always)]
     fn splat16(x: u16) -> v128 {

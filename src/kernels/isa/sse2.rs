@@ -24,15 +24,27 @@ impl Isa for Sse2 {
         unsafe { _mm_storeu_si128(p.cast(), v) }
     }
     #[inline(always)]
-    unsafe fn store_halves(p0: *mut u8, p1: *mut u8, v: __m128i) {
-        unsafe {
-            _mm_storel_epi64(p0.cast(), v);
-            _mm_storel_epi64(p1.cast(), _mm_unpackhi_epi64(v, v));
+    unsafe fn store_lanes32(p: [*mut u8; 4], v: __m128i) {
+        let mut lanes = [0i32; 4];
+        unsafe { _mm_storeu_si128(lanes.as_mut_ptr().cast(), v) };
+        for (p, x) in p.into_iter().zip(lanes) {
+            unsafe { p.cast::<i32>().write_unaligned(x) }
         }
     }
     #[inline(always)]
     unsafe fn load32_splat(p: *const u8) -> __m128i {
         unsafe { _mm_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    fn splat_lane32<const L: usize>(a: __m128i) -> __m128i {
+        unsafe {
+            match L {
+                0 => _mm_shuffle_epi32::<0b00_00_00_00>(a),
+                1 => _mm_shuffle_epi32::<0b01_01_01_01>(a),
+                2 => _mm_shuffle_epi32::<0b10_10_10_10>(a),
+                _ => _mm_shuffle_epi32::<0b11_11_11_11>(a),
+            }
+        }
     }
     #[inline(always)]
     fn splat16(x: u16) -> __m128i {
