@@ -54,7 +54,7 @@ impl Resample {
 
 fn sinc(x: f64) -> f64 {
     let x = x * std::f64::consts::PI;
-    if x == 0.0 { 1.0 } else { x.sin() / x }
+    if x == 0.0 { 1.0 } else { libm::sin(x) / x }
 }
 
 /// For a range of output positions along one axis: which inputs count, and how much.

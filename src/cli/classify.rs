@@ -1,0 +1,138 @@
+//! `bitpane classify`: says what photos show.
+
+use super::{Failure, Outcome, labels, open, output, output::Output, photo};
+use crate::error::Result;
+use crate::tasks::{Class, VisionModel};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Say what photos show, with an image classifier
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// An image classifier (ViT or DeiT): a safetensors or GGUF file
+    model: PathBuf,
+    /// Photos: BMP, JPEG, PNG or WebP
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<PathBuf>,
+    /// How many of the most probable classes to name
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    top_k: u32,
+    /// Names of the classes, one per line, as in "tench" or "n01440764 tench"
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    #[command(flatten)]
+    load: open::LoadArgs,
+}
+
+#[derive(Serialize)]
+struct Document {
+    results: Vec<Answer>,
+}
+
+/// One photo's classes, or why there are none.
+#[derive(Serialize)]
+struct Answer {
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Failed>,
+    /// Best first.
+    top: Vec<Class>,
+    /// Milliseconds from pixels to answer.
+    ms: f64,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    code: &'static str,
+    message: String,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
+    let names = args.labels.as_deref().map(labels::read).transpose()?;
+    let mut model = open::vision_model(&args.model, &args.load)?;
+    if let Some(names) = names {
+        let path = args.labels.as_deref().unwrap_or(Path::new(""));
+        model.set_labels(names).map_err(|e| open::in_file(path, e))?;
+    }
+    let mut results = Vec::with_capacity(args.images.len());
+    let mut any_failed = false;
+    for path in &args.images {
+        let answer = answer(&mut model, path, args.top_k as usize);
+        any_failed |= answer.error.is_some();
+        if out.json {
+            results.push(answer);
+        } else {
+            print(&answer, out)?;
+        }
+    }
+    if out.json {
+        out.document(&Document { results })?;
+    }
+    if any_failed { Err(Failure::Reported) } else { Ok(()) }
+}
+
+/// Classifies one photo. A photo that fails is reported: the others may be fine.
+fn answer(model: &mut VisionModel, path: &Path, top_k: usize) -> Answer {
+    let file = path.display().to_string();
+    match classify(model, path, top_k) {
+        Ok((top, ms)) => Answer { file, error: None, top, ms },
+        Err(error) => {
+            output::report(&error);
+            let failed = Failed { code: error.code.as_str(), message: error.message };
+            Answer { file, error: Some(failed), top: Vec::new(), ms: 0.0 }
+        }
+    }
+}
+
+fn classify(model: &mut VisionModel, path: &Path, top_k: usize) -> Result<(Vec<Class>, f64)> {
+    let photo = photo::read(path)?;
+    let begin = Instant::now();
+    let top = model.classify(&photo.view()?, top_k).map_err(|e| open::in_file(path, e))?;
+    Ok((top, begin.elapsed().as_secs_f64() * 1e3))
+}
+
+fn print(answer: &Answer, out: &mut Output) -> std::io::Result<()> {
+    if answer.error.is_some() {
+        return Ok(());
+    }
+    let top = &answer.top;
+    out.line(format!("{} ({:.0} ms)", answer.file, answer.ms))?;
+    let rows: Vec<[String; 4]> = top
+        .iter()
+        .map(|class| {
+            [
+                format!("{:.1} %", class.score * 100.0),
+                bar(class.score),
+                class.index.to_string(),
+                output::one_line(&class.label, 60),
+            ]
+        })
+        .collect();
+    out.table([true, false, true, false], &rows)
+}
+
+/// A bar of 20 cells, drawn in eighths of a cell.
+fn bar(score: f32) -> String {
+    const CELLS: usize = 20;
+    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (score.clamp(0.0, 1.0) * (CELLS * 8) as f32).round() as usize;
+    let drawn = "█".repeat(eighths / 8) + PARTS[eighths % 8];
+    let blank = CELLS - drawn.chars().count();
+    drawn + &" ".repeat(blank)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_have_one_length() {
+        for (score, expected) in [(0.0, ""), (0.5, "██████████"), (1.0, "████████████████████"), (0.03, "▋")]
+        {
+            assert_eq!(bar(score).trim_end(), expected);
+            assert_eq!(bar(score).chars().count(), 20);
+        }
+        assert_eq!(bar(f32::NAN).trim_end(), "");
+    }
+}

@@ -1,0 +1,175 @@
+//! Model files: opened, checked and read in portions.
+
+use super::Failure;
+use super::output::Progress;
+use crate::container::Header;
+use crate::container::stream::{Sink, Stream};
+use crate::error::{Code, Error, Result};
+use crate::tasks::{LoadOptions, Loaded, Loader, TextModel, VisionModel};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// How every command that computes loads its model.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Loading")]
+pub(super) struct LoadArgs {
+    /// Quantize float weights to this type while loading, such as Q8_0 or Q4_0
+    #[arg(long, value_name = "TYPE")]
+    quantize: Option<String>,
+    /// Compute with float activations: slow and exact, for comparison
+    #[arg(long)]
+    reference: bool,
+    /// Threads to use; for now the engine computes with one, whatever is asked
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
+}
+
+impl LoadArgs {
+    /// Options for the loader, with room for that many tokens (or the default).
+    fn options(&self, context_length: Option<usize>) -> LoadOptions {
+        LoadOptions {
+            quantize: self.quantize.clone(),
+            reference: self.reference,
+            context_length,
+            ..LoadOptions::default()
+        }
+    }
+}
+
+/// Names the file in an error's message.
+pub(super) fn in_file(path: &Path, mut error: Error) -> Error {
+    error.message = format!("{}: {}", path.display(), error.message);
+    error
+}
+
+/// An input or output error with the file's name.
+pub(super) fn io_error(path: &Path, what: &str, error: std::io::Error) -> Error {
+    Error::new(Code::Io, format!("{}: {what}: {error}", path.display())).source(error)
+}
+
+/// Opens a file for reading; its length where it is a regular file.
+///
+/// # Errors
+/// [`Code::Io`] where it is missing, unreadable or a directory.
+pub(super) fn open(path: &Path) -> Result<(File, Option<u64>)> {
+    let file = File::open(path).map_err(|e| io_error(path, "cannot open", e))?;
+    let metadata = file.metadata().map_err(|e| io_error(path, "cannot open", e))?;
+    if metadata.is_dir() {
+        return Err(Error::new(Code::Io, format!("{}: is a directory, not a file", path.display())));
+    }
+    Ok((file, metadata.is_file().then_some(metadata.len())))
+}
+
+/// Reads a small text file (labels, a text to measure) of at most `max_bytes`.
+///
+/// # Errors
+/// [`Code::Io`], [`Code::LimitExceeded`], or [`Code::BadValue`] where it is not UTF-8.
+pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
+    let (file, _) = open(path)?;
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|e| io_error(path, "cannot read", e))?;
+    if bytes.len() as u64 > max_bytes {
+        let message = format!("{}: longer than {max_bytes} bytes", path.display());
+        return Err(Error::new(Code::LimitExceeded, message));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let offset = e.utf8_error().valid_up_to() as u64;
+        Error::new(Code::BadValue, format!("{}: not UTF-8 text", path.display())).at(offset)
+    })
+}
+
+/// Gives a file's bytes to `take`, portion by portion, until it returns false or the file ends.
+fn read_chunks(path: &Path, mut file: File, mut take: impl FnMut(&[u8]) -> Result<bool>) -> Result<()> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(n) => {
+                if !take(&chunk[..n]).map_err(|e| in_file(path, e))? {
+                    return Ok(());
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(io_error(path, "cannot read", e)),
+        }
+    }
+}
+
+/// Keeps the header and ignores the tensors.
+struct HeaderOnly(Option<Header>);
+
+impl Sink for HeaderOnly {
+    fn header(&mut self, header: &Header) -> Result<()> {
+        self.0 = Some(header.clone());
+        Ok(())
+    }
+
+    fn tensor_bytes(&mut self, _: usize, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn tensor_end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads what a model file says before its tensor data, and no further.
+///
+/// # Errors
+/// What is wrong with the file or its header.
+pub(super) fn header(path: &Path) -> Result<Header> {
+    let (file, file_len) = open(path)?;
+    let mut stream = Stream::new(file_len);
+    let mut sink = HeaderOnly(None);
+    read_chunks(path, file, |bytes| {
+        stream.push(bytes, &mut sink)?;
+        Ok(sink.0.is_none())
+    })?;
+    if sink.0.is_none() {
+        stream.finish(&mut sink).map_err(|e| in_file(path, e))?;
+    }
+    sink.0.ok_or_else(|| in_file(path, Error::new(Code::Truncated, "the file ends before its header")))
+}
+
+/// Loads a model of either kind.
+fn load(path: &Path, args: &LoadArgs, context_length: Option<usize>) -> std::result::Result<Loaded, Failure> {
+    // Options are judged before the file, so that a mistyped one never costs a long load.
+    Loader::new(args.options(context_length), None).map_err(Failure::Usage)?;
+    let (file, file_len) = open(path)?;
+    let mut loader = Loader::new(args.options(context_length), file_len)?;
+    let mut progress = Progress::new();
+    read_chunks(path, file, |bytes| {
+        loader.push(bytes)?;
+        progress.show("loading", loader.progress().bytes, file_len.unwrap_or(0));
+        Ok(true)
+    })?;
+    Ok(loader.finish().map_err(|e| in_file(path, e))?)
+}
+
+/// Loads a language model.
+pub(super) fn text_model(
+    path: &Path,
+    args: &LoadArgs,
+    context_length: Option<usize>,
+) -> std::result::Result<Box<TextModel>, Failure> {
+    match load(path, args, context_length)? {
+        Loaded::Text(model) => Ok(model),
+        Loaded::Vision(_) => Err(wrong_kind(path, "an image classifier, this needs a language model")),
+    }
+}
+
+/// Loads an image classifier.
+pub(super) fn vision_model(path: &Path, args: &LoadArgs) -> std::result::Result<Box<VisionModel>, Failure> {
+    match load(path, args, None)? {
+        Loaded::Vision(model) => Ok(model),
+        Loaded::Text(_) => Err(wrong_kind(path, "a language model, this needs an image classifier")),
+    }
+}
+
+fn wrong_kind(path: &Path, what: &str) -> Failure {
+    Failure::Input(Error::new(Code::UnsupportedArch, format!("{}: {what}", path.display())))
+}
