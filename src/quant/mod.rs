@@ -56,6 +56,9 @@ pub enum KernelForm {
     U4(UnpackCodes),
     /// Signed 8-bit codes, `w = d * q`, one scale per 32.
     I8(UnpackCodes),
+    /// No integer form of its own yet: the decoded values are held as [`KernelForm::I8`] with
+    /// scales of their own, at most 1/254 of each 32's largest magnitude off.
+    ViaI8,
 }
 
 /// Splits whole blocks into codes (one byte per element, in element order) and scales (one

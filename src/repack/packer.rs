@@ -2,7 +2,7 @@
 
 use super::{AlignedBytes, NR, PackedWeights, Packing, TILE_K};
 use crate::error::{Code, Error, Result};
-use crate::quant::{Codec, DType, Format, KernelForm, UnpackCodes};
+use crate::quant::{Codec, DType, Format, KernelForm};
 
 /// Receives a matrix's file bytes in any portions and packs them, quantizing on the way if
 /// the target type is another than the source's. Extra memory: one strip.
@@ -102,23 +102,34 @@ impl Packer {
         let strip_bytes = self.out.packing.strip_bytes(self.out.k);
         let start = self.next_strip * strip_bytes;
         let rows = std::mem::take(&mut self.rows);
+        let mut requantized = std::mem::take(&mut self.scratch.blocks);
         for (column, row) in rows.chunks_exact(self.row_bytes).enumerate() {
             let row_idx = self.next_strip * NR + column;
             let blocks: &[u8] = if self.source.0.dtype == self.target.0.dtype {
                 row
             } else {
-                self.scratch.quantize(self.source, self.target, row, self.out.k, row_idx)?;
-                &std::mem::take(&mut self.scratch.blocks)
+                self.scratch.quantize(self.source, self.target, row, self.out.k, row_idx, &mut requantized)?;
+                &requantized
             };
             let strip = &mut self.out.data[start..start + strip_bytes];
             match self.target.1.kernel {
                 KernelForm::F32 => scatter::<4>(blocks, column, strip),
                 KernelForm::F16 | KernelForm::Bf16 => scatter::<2>(blocks, column, strip),
                 KernelForm::U4(unpack) | KernelForm::I8(unpack) => {
-                    self.scratch.write_codes(unpack, blocks, column, self.out.packing, self.out.k, strip);
+                    self.scratch.reserve(self.out.k);
+                    unpack(blocks, &mut self.scratch.codes, &mut self.scratch.scales);
+                    self.scratch.write_codes(column, self.out.packing, strip);
+                }
+                KernelForm::ViaI8 => {
+                    self.scratch.reserve(self.out.k);
+                    self.scratch.values.resize(self.out.k, 0.0);
+                    (self.target.1.dequantize)(blocks, &mut self.scratch.values);
+                    self.scratch.round_to_i8();
+                    self.scratch.write_codes(column, self.out.packing, strip);
                 }
             }
         }
+        self.scratch.blocks = requantized;
         self.rows = rows;
         self.rows.clear();
         self.next_strip += 1;
@@ -132,7 +143,7 @@ fn packing_of(form: KernelForm) -> Packing {
         KernelForm::F16 => Packing::F16,
         KernelForm::Bf16 => Packing::Bf16,
         KernelForm::U4(_) => Packing::U4,
-        KernelForm::I8(_) => Packing::I8,
+        KernelForm::I8(_) | KernelForm::ViaI8 => Packing::I8,
     }
 }
 
@@ -144,7 +155,7 @@ fn scatter<const W: usize>(row: &[u8], column: usize, strip: &mut [u8]) {
 }
 
 impl Scratch {
-    /// Requantizes one row into `self.blocks`.
+    /// Requantizes one row into `blocks`.
     fn quantize(
         &mut self,
         source: (&Format, Codec),
@@ -152,6 +163,7 @@ impl Scratch {
         row: &[u8],
         k: usize,
         row_idx: usize,
+        blocks: &mut Vec<u8>,
     ) -> Result<()> {
         self.values.resize(k, 0.0);
         (source.1.dequantize)(row, &mut self.values);
@@ -159,25 +171,34 @@ impl Scratch {
             let what = format!("weight {} at row {row_idx}, column {i} cannot be quantized", self.values[i]);
             return Err(Error::new(Code::NonFiniteWeight, what));
         }
-        self.blocks.resize(k / target.0.block_len * target.0.block_bytes, 0);
+        blocks.resize(k / target.0.block_len * target.0.block_bytes, 0);
         let Some(quantize) = target.1.quantize else { unreachable!("checked by Packer::new") };
-        quantize(&self.values, &mut self.blocks);
+        quantize(&self.values, blocks);
         Ok(())
     }
 
-    /// Writes one row's codes and scales down one column of an integer strip.
-    fn write_codes(
-        &mut self,
-        unpack: UnpackCodes,
-        blocks: &[u8],
-        column: usize,
-        packing: Packing,
-        k: usize,
-        strip: &mut [u8],
-    ) {
+    fn reserve(&mut self, k: usize) {
         self.codes.resize(k, 0);
         self.scales.resize(k / TILE_K, 0.0);
-        unpack(blocks, &mut self.codes, &mut self.scales);
+    }
+
+    /// `values` to `codes` and `scales`; a block with a NaN or infinity keeps a NaN scale, so
+    /// that the fault shows in the result instead of being lost.
+    fn round_to_i8(&mut self) {
+        let blocks = self.values.chunks_exact(TILE_K).zip(self.codes.chunks_exact_mut(TILE_K));
+        for ((x, codes), scale) in blocks.zip(&mut self.scales) {
+            let finite = x.iter().all(|v| v.is_finite());
+            let amax = x.iter().fold(0f32, |m, v| m.max(v.abs()));
+            let inv = if amax > 0.0 { 127.0 / amax } else { 0.0 };
+            *scale = if finite { amax / 127.0 } else { f32::NAN };
+            for (code, v) in codes.iter_mut().zip(x) {
+                *code = (v * inv).round_ties_even().clamp(-127.0, 127.0) as i8 as u8;
+            }
+        }
+    }
+
+    /// Writes `codes` and `scales` down one column of an integer strip.
+    fn write_codes(&mut self, column: usize, packing: Packing, strip: &mut [u8]) {
         let tiles = strip.chunks_exact_mut(packing.tile_bytes());
         for ((tile, codes), scale) in tiles.zip(self.codes.chunks_exact(TILE_K)).zip(&self.scales) {
             let scale_at = tile.len() - super::TILE_SCALE_BYTES + column * 4;
