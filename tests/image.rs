@@ -1,5 +1,6 @@
 //! Preprocessing against Pillow: small formula images byte for byte, and the sample photos where
 //! they are present (`tests/data/image_goldens.py` made the numbers).
+#![cfg(not(target_arch = "wasm32"))]
 
 use bitpane::image::{Fit, PixelView, Preprocess, Resample, preprocess, resize_crop};
 use serde::Deserialize;
@@ -103,7 +104,6 @@ fn planes_hold_normalised_values() {
 /// The photos, decoded by the `image` crate. Where its decoder gives Pillow's very pixels (BMP), the
 /// crop must be Pillow's very bytes; JPEG decoders round colours differently by a level here and
 /// there, so there the channel means decide.
-#[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn photos_equal_pillow() {
     const JPEG_MEAN_TOLERANCE: f64 = 0.02; // of 255

@@ -1,4 +1,5 @@
 //! Whole models against the reference logits, texts and perplexities beside the checkout.
+#![cfg(not(target_arch = "wasm32"))]
 
 mod common;
 
