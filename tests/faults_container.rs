@@ -68,6 +68,18 @@ fn headers_of_many_megabytes() {
     say(&format!("{} large container cases", builders.len()));
 }
 
+/// A header read again from its start for every chunk would take minutes here.
+#[test]
+fn time_is_linear_in_the_header_however_it_arrives() {
+    for (what, file) in large::two_megabytes() {
+        assert!(file.len() > 1_900_000, "{what}: {}", file.len());
+        for chunk in [1, 1000] {
+            let best = (0..5).map(|_| ms_of(|| stream(&file, None, chunk).unwrap()));
+            assert!(best.into_iter().any(|ms| ms < LARGE_LIMIT_MS), "{what} by {chunk}");
+        }
+    }
+}
+
 fn ms_of(f: impl FnOnce()) -> f64 {
     let start = now_ms();
     f();

@@ -11,7 +11,20 @@ pub type Build = fn() -> Case;
 
 /// Every large case.
 pub fn builders() -> Vec<Build> {
-    [&SAFETENSORS[..], GGUF].concat()
+    [SAFETENSORS, GGUF].concat()
+}
+
+/// Valid files with headers of about two megabytes, each of another make.
+pub fn two_megabytes() -> Vec<(&'static str, Vec<u8>)> {
+    let of = |entries: &[Vec<u8>]| gguf::file(entries, &[], 0);
+    let small: Vec<_> = (0..50_000u32).map(|i| kv(&format!("key of the number {i:08}"), U8, &[1])).collect();
+    vec![
+        ("many strings", of(&[kv_array("k", STRING, 200_000, &string(b"xy").repeat(200_000))])),
+        ("one string", of(&[kv("k", STRING, &string(&vec![b'x'; 2_000_000]))])),
+        ("one array", of(&[kv_array("k", I32, 500_000, &vec![1; 2_000_000])])),
+        ("many entries", of(&small)),
+        ("safetensors", safetensors::file(many(40_000, |i| i.to_string()), 0)),
+    ]
 }
 
 const SAFETENSORS: &[Build] = &[
