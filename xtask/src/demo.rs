@@ -61,7 +61,7 @@ pub fn serve(ws: &Workspace, options: &Options) -> Result<(), String> {
 }
 
 /// What is served, and where.
-pub fn mounts(ws: &Workspace, shared: bool) -> Result<Vec<Mount>, String> {
+fn mounts(ws: &Workspace, shared: bool) -> Result<Vec<Mount>, String> {
     let mut wanted = vec![("/", "www/dist")];
     if shared {
         wanted.insert(0, ("/shared/", "../shared"));
@@ -75,7 +75,7 @@ pub fn mounts(ws: &Workspace, shared: bool) -> Result<Vec<Mount>, String> {
 }
 
 /// The listener's address as one types it into a browser.
-pub fn address(listener: &TcpListener) -> Result<String, String> {
+fn address(listener: &TcpListener) -> Result<String, String> {
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     Ok(format!("http://localhost:{port}/"))
 }

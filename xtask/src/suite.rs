@@ -1,15 +1,13 @@
 //! Runs every test there is and sums them up.
 
-use std::net::TcpListener;
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::build;
 use crate::counts::{self, Counts};
 use crate::process::{self, Outcome};
 use crate::setup::{self, Tool};
 use crate::workspace::Workspace;
-use crate::{build, demo, server};
 
 /// No step of the tests takes this long unless it hangs.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -233,25 +231,13 @@ fn build_all(ws: &Workspace) -> Row {
     Row::of_check("build", start.elapsed(), failure)
 }
 
-/// Serves the page and runs tests/browser against it.
+/// Runs tests/browser, which serves what `build` made.
 fn browser(ws: &Workspace) -> Row {
-    let (address, chromium) = match (start_server(ws), setup::browser(ws)) {
-        (Ok(address), Some(chromium)) => (address, chromium),
-        (Err(why), _) => return failed("browser", why),
-        (_, None) => return failed("browser", "there is no Chromium".to_string()),
-    };
     let mut command = ws.words(&["npm", "test", "--silent"]);
-    command.env("BITPANE_URL", address).env("CHROME", chromium);
+    if let Some(chromium) = setup::browser(ws) {
+        command.env("CHROME", chromium);
+    }
     tests(ws, "browser", &mut command, counts::node)
-}
-
-/// Serves the page, and ../shared where there is one, for as long as this program runs.
-fn start_server(ws: &Workspace) -> Result<String, String> {
-    let mounts = demo::mounts(ws, ws.at("../shared").is_dir())?;
-    let listener: TcpListener = server::listen(0).map_err(|error| format!("no port to serve on: {error}"))?;
-    let address = demo::address(&listener)?;
-    thread::spawn(move || server::serve(&listener, &mounts));
-    Ok(address)
 }
 
 /// Prints the table and, as the last line, the sum; whether nothing failed.
