@@ -1,0 +1,34 @@
+// bitpane through its npm package.
+import { TextModel, VisionModel } from "/pkg/index.js";
+
+let model;
+
+export async function load({ url, threads, kind, quantize }) {
+  const options = { threads, quantize, cache: false };
+  model =
+    kind === "text"
+      ? await TextModel.load(url, { ...options, contextLength: 2048 })
+      : await VisionModel.load(url, options);
+  return { ...model.info.backend };
+}
+
+export async function measure({ kind, promptLen, decodeLen, prompt, imageShape }) {
+  if (kind === "vision") {
+    const n = imageShape.reduce((a, b) => a * b);
+    const input = Float32Array.from({ length: n }, Math.random);
+    const start = performance.now();
+    await model.logits(input, { shape: imageShape });
+    return { imageMs: performance.now() - start };
+  }
+  const options = { maxTokens: decodeLen + 1, temperature: 0, ignoreEos: true };
+  for await (const _ of model.generate(prompt.text, options));
+  const { promptTokens, promptMs, decodeTokens, decodeMs, wasmBytes } = model.stats;
+  if (promptTokens !== promptLen || decodeTokens < decodeLen) {
+    throw new Error(`unexpected token counts: ${JSON.stringify(model.stats)}`);
+  }
+  return {
+    promptTps: (promptTokens * 1000) / promptMs,
+    decodeTps: (decodeLen * 1000) / decodeMs,
+    wasmBytes,
+  };
+}

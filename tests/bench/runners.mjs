@@ -1,0 +1,70 @@
+// One interface over all contenders: open(case) loads the model, then measure(task) runs it.
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { buildCandle, HERE, modelFile, python, ROOT } from "./files.mjs";
+
+/** A contender in a page of its own. */
+async function openPage(name, task, { browser, origin, threads }) {
+  const page = await browser.newPage();
+  const problems = [];
+  page.on("pageerror", (error) => problems.push(String(error)));
+  await page.goto(`${origin}/contenders/page.html?module=${name}`);
+  try {
+    await page.waitForFunction("window.ready", undefined, { timeout: 60_000 });
+  } catch {
+    throw new Error(problems.join("; ") || "the page did not start");
+  }
+  const url = `${origin}/models/${task.files[name]}`;
+  const info = await page.evaluate((t) => window.load(t), { ...task, url, threads });
+  return {
+    info,
+    measure: (t) => page.evaluate((t) => window.measure(t), t),
+    close: () => page.close(),
+  };
+}
+
+/** A contender in a Python process of its own (native.py). */
+async function openNative(kind, interpreter, name, task, threads) {
+  const path = modelFile(task.files[name]);
+  const child = spawn(interpreter, [join(HERE, "native.py"), kind, path, String(threads)], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const next = async () => {
+    const { value, done } = await lines.next();
+    if (done) throw new Error("native.py ended");
+    return JSON.parse(value);
+  };
+  const info = await next();
+  const measure = (t) => {
+    child.stdin.write(JSON.stringify(t) + "\n");
+    return next();
+  };
+  return { info, measure, close: () => child.stdin.end() };
+}
+
+/**
+ * Contender to opener. `why(options)` gives the reason a contender cannot run, if there is one.
+ * `options`: { browser, origin, threads, llamaPython }.
+ */
+export const runners = {
+  bitpane: {
+    why: () => !existsSync(join(ROOT, "pkg/index.js")) && "pkg/ is absent: run `cargo xtask build`",
+    open: openPage,
+  },
+  wllama: { open: openPage },
+  candle: {
+    why: ({ threads }) => threads > 1 && "has one thread in a browser",
+    open: (name, task, options) => (buildCandle(), openPage(name, task, options)),
+  },
+  "onnxruntime-web": { open: openPage },
+  "llama.cpp (native)": {
+    why: ({ llamaPython }) => !llamaPython && "no --llama-python given",
+    open: (name, task, { llamaPython, threads }) => openNative("llama", llamaPython, name, task, threads),
+  },
+  "onnxruntime (native)": {
+    open: (name, task, { threads }) => openNative("onnx", python(), name, task, threads),
+  },
+};
