@@ -2,6 +2,8 @@
 
 #[path = "tokenizer/faults.rs"]
 mod faults;
+#[path = "tokenizer/json.rs"]
+mod json;
 #[path = "tokenizer/limits.rs"]
 mod limits;
 #[path = "tokenizer/merges.rs"]

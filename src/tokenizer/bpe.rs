@@ -5,10 +5,10 @@
 //! its released encoder for the mapping of bytes.
 
 use super::agenda::{Agenda, Pair};
-use super::pretokenize::PreTokenizer;
+use super::pretokenize::{PreTokenizer, Splitter};
 use super::vocab::{Vocab, as_invalid, attr, byte_of, invalid};
-use crate::container::{Array, Metadata, StrArray};
-use crate::error::Result;
+use crate::container::{Array, Metadata};
+use crate::error::{Error, Result};
 
 /// Key of the merges, best first, each two pieces with a space between them.
 pub(super) const MERGES: &str = "tokenizer.ggml.merges";
@@ -17,7 +17,9 @@ const NONE: u32 = u32::MAX;
 
 /// Encoder of one byte-level vocabulary.
 pub(super) struct Bpe {
-    pre: &'static PreTokenizer,
+    splitter: Splitter,
+    /// Whether a word that is a token is taken whole, whatever the merges say.
+    ignore_merges: bool,
     merges: Merges,
     /// The token of each byte, or `NONE`: such bytes are left out, as in llama.cpp.
     byte_ids: [u32; 256],
@@ -25,28 +27,32 @@ pub(super) struct Bpe {
 
 impl Bpe {
     /// Reads and checks the merges.
-    pub fn read(meta: &Metadata, vocab: &Vocab, pre: &'static PreTokenizer) -> Result<Bpe> {
-        let merges = match meta.array(MERGES).map_err(as_invalid)? {
+    pub fn read(meta: &Metadata, vocab: &Vocab, pre: &PreTokenizer) -> Result<Bpe> {
+        let texts = match meta.array(MERGES).map_err(as_invalid)? {
             Some(Array::Str(merges)) => merges,
             Some(_) => return Err(invalid(MERGES, "expected an array of strings")),
             None => return Err(invalid(MERGES, "the file has no merges")),
         };
-        Bpe::new(merges, vocab, pre)
+        let mut merges = Merges::new(texts.len(), MERGES);
+        for text in texts.iter() {
+            merges.add_text(vocab, text)?;
+        }
+        Ok(Bpe::new(vocab, merges, pre.splitter(), pre.ignore_merges))
     }
 
     /// An encoder with these merges.
-    pub fn new(merges: &StrArray, vocab: &Vocab, pre: &'static PreTokenizer) -> Result<Bpe> {
+    pub fn new(vocab: &Vocab, merges: Merges, splitter: Splitter, ignore_merges: bool) -> Bpe {
         let byte_id = |byte: u8| vocab.id(char_of(byte).encode_utf8(&mut [0; 4]).as_bytes());
         let byte_ids = std::array::from_fn(|byte| byte_id(byte as u8).unwrap_or(NONE));
-        Ok(Bpe { pre, merges: Merges::new(merges, vocab)?, byte_ids })
+        Bpe { splitter, ignore_merges, merges, byte_ids }
     }
 
     /// Appends the ids of `text`.
     pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
         let mut merger = Merger { merges: &self.merges, symbols: Vec::new(), agenda: Agenda::default() };
         let mut encoded = String::new();
-        for word in self.pre.split(text) {
-            if self.pre.ignore_merges {
+        for word in self.splitter.split(text) {
+            if self.ignore_merges {
                 encoded.clear();
                 encoded.extend(word.bytes().map(char_of));
                 if let Some(id) = vocab.id(encoded.as_bytes()) {
@@ -122,43 +128,50 @@ struct Merge {
 }
 
 /// All merges by rank, with look-up by pair in a table of open addressing.
-struct Merges {
+pub(super) struct Merges {
     by_rank: Vec<Merge>,
     slots: Vec<u32>,
+    /// What errors name.
+    key: &'static str,
 }
 
 /// As for the vocabulary: honest merges stay far below this.
 const MAX_PROBES: usize = 256;
 
 impl Merges {
-    fn new(texts: &StrArray, vocab: &Vocab) -> Result<Merges> {
-        let slots = vec![NONE; (texts.len() * 2).next_power_of_two()];
-        let mut merges = Merges { by_rank: Vec::with_capacity(texts.len()), slots };
-        let mut union = Vec::new();
-        for (rank, text) in texts.iter().enumerate() {
-            let fault = |what: &str| {
-                invalid(MERGES, format!("merge {rank}, {:?}, {what}", String::from_utf8_lossy(text)))
-            };
-            // From the second byte on: the first piece could itself begin with a space.
-            let Some(space) = text.iter().skip(1).position(|&b| b == b' ') else {
-                return Err(fault("has no space between two pieces"));
-            };
-            let (left, right) = (&text[..=space], &text[space + 2..]);
-            union.clear();
-            union.extend_from_slice(left);
-            union.extend_from_slice(right);
-            let ids = (vocab.id(left), vocab.id(right), vocab.id(&union));
-            let (Some(left), Some(right), Some(merged)) = ids else {
-                return Err(fault("names a piece that is not in the vocabulary"));
-            };
-            match merges.slot(left, right) {
-                Some(slot) if merges.slots[slot] == NONE => merges.slots[slot] = rank as u32,
-                Some(_) => return Err(fault("occurs twice")),
-                None => return Err(fault("has the same hash as too many others")),
-            }
-            merges.by_rank.push(Merge { left, right, merged });
+    /// Room for `n_merges`; errors will name `key`.
+    pub fn new(n_merges: usize, key: &'static str) -> Merges {
+        let slots = vec![NONE; (n_merges * 2).next_power_of_two()];
+        Merges { by_rank: Vec::with_capacity(n_merges), slots, key }
+    }
+
+    /// Adds the next merge, written with a space between its pieces.
+    pub fn add_text(&mut self, vocab: &Vocab, text: &[u8]) -> Result<()> {
+        // From the second byte on: the first piece could itself begin with a space.
+        match text.iter().skip(1).position(|&b| b == b' ') {
+            Some(i) => self.add(vocab, &text[..=i], &text[i + 2..]),
+            None => Err(self.fault(text, b"", "has no space between two pieces")),
         }
-        Ok(merges)
+    }
+
+    /// Adds the next merge.
+    pub fn add(&mut self, vocab: &Vocab, left: &[u8], right: &[u8]) -> Result<()> {
+        let ids = (vocab.id(left), vocab.id(right), vocab.id(&[left, right].concat()));
+        let (Some(left_id), Some(right_id), Some(merged)) = ids else {
+            return Err(self.fault(left, right, "names a piece that is not in the vocabulary"));
+        };
+        match self.slot(left_id, right_id) {
+            Some(slot) if self.slots[slot] == NONE => self.slots[slot] = self.by_rank.len() as u32,
+            Some(_) => return Err(self.fault(left, right, "occurs twice")),
+            None => return Err(self.fault(left, right, "has the same hash as too many others")),
+        }
+        self.by_rank.push(Merge { left: left_id, right: right_id, merged });
+        Ok(())
+    }
+
+    fn fault(&self, left: &[u8], right: &[u8], what: &str) -> Error {
+        let (left, right) = (String::from_utf8_lossy(left), String::from_utf8_lossy(right));
+        invalid(self.key, format!("merge {}, {left:?} {right:?}, {what}", self.by_rank.len()))
     }
 
     /// The slot of a pair, or the empty one where it would stand.

@@ -31,7 +31,6 @@ pub(super) struct Kind {
     pub unk: Option<u32>,
     pub sep: Option<u32>,
     pub add_bos: bool,
-    pub add_sep: bool,
     pub add_space_prefix: bool,
     /// Whether decoding removes the space before punctuation.
     pub clean_spaces: bool,
@@ -46,7 +45,6 @@ const PLAIN: Kind = Kind {
     unk: None,
     sep: None,
     add_bos: false,
-    add_sep: false,
     add_space_prefix: false,
     clean_spaces: false,
 };
@@ -61,7 +59,7 @@ fn kinds() -> [Kind; 3] {
     [
         Kind { add_bos: true, add_space_prefix: true, ..llama },
         Kind { model: BPE, ..PLAIN },
-        Kind { add_bos: true, add_sep: true, clean_spaces: true, ..bert },
+        Kind { add_bos: true, clean_spaces: true, ..bert },
     ]
 }
 

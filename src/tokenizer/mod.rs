@@ -3,6 +3,7 @@
 mod agenda;
 mod bpe;
 mod clean;
+mod json;
 mod kind;
 mod partition;
 mod pretokenize;
@@ -87,20 +88,23 @@ impl Tokenizer {
             Algorithm::Bpe(pre) => Model::Bpe(Bpe::read(meta, &vocab, pre)?),
             Algorithm::WordPiece => Model::WordPiece(WordPiece::read(meta, &vocab, specials.unk)?),
         };
+        let space = meta.bool(ADD_SPACE_PREFIX).map_err(as_invalid)?.unwrap_or(kind.add_space_prefix);
+        Ok(Tokenizer::new(vocab, specials, model, space, kind.clean_spaces))
+    }
+
+    fn new(
+        vocab: Vocab,
+        specials: Specials,
+        model: Model,
+        add_space_prefix: bool,
+        clean_spaces: bool,
+    ) -> Tokenizer {
         let mut pieces = StrArray::default();
         for id in 0..vocab.len() as u32 {
             pieces.push(&model.piece(&vocab, id));
         }
-        let add_space_prefix = meta.bool(ADD_SPACE_PREFIX).map_err(as_invalid)?;
-        Ok(Tokenizer {
-            partition: Partition::new(&vocab),
-            vocab,
-            specials,
-            model,
-            pieces,
-            add_space_prefix: add_space_prefix.unwrap_or(kind.add_space_prefix),
-            clean_spaces: kind.clean_spaces,
-        })
+        let partition = Partition::new(&vocab);
+        Tokenizer { vocab, partition, specials, model, pieces, add_space_prefix, clean_spaces }
     }
 
     /// Checks that the vocabulary has exactly as many tokens as the embedding has rows.

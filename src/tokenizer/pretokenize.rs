@@ -6,6 +6,10 @@
 //! ones before it left, and what a rule does not match stays together as a piece.
 
 use super::unicode::{Class, class, is_letter, is_newline, is_number, is_other, is_punctuation, is_space};
+use std::borrow::Cow;
+
+/// A way to cut text into words.
+pub(super) struct Splitter(Cow<'static, [Rule]>);
 
 /// A named way to cut text, and what llama.cpp ties to that name.
 pub(super) struct PreTokenizer {
@@ -19,9 +23,9 @@ pub(super) struct PreTokenizer {
     pub add_bos: bool,
 }
 
-/// One pattern. `L N M P S` are the major general categories, `\s` is white space.
+/// One pattern of a regular expression. `L N M P S` are the major general categories, `\s` is white space.
 #[derive(Clone, Copy, Debug)]
-enum Rule {
+pub(super) enum Rule {
     /// `'s|'t|'re|'ve|'m|'ll|'d| ?L+| ?N+| ?[^\sLN]+|\s+(?!\S)|\s+`
     Gpt2,
     /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\nLN]?L+|N{1,digits}| ?[^\sLN]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
@@ -54,11 +58,11 @@ enum Rule {
 
 use Rule::*;
 
-const LLAMA3: Rule = Cl100k { digits: 3, contractions: true, marks: false };
-const QWEN2: Rule = Cl100k { digits: 1, contractions: true, marks: false };
+pub(super) const LLAMA3: Rule = Cl100k { digits: 3, contractions: true, marks: false };
+pub(super) const QWEN2: Rule = Cl100k { digits: 1, contractions: true, marks: false };
 /// Chinese and whatever else the ranges of DeepSeek's first tokenizers span.
 const ASIAN: Rule = Ranges(&[('\u{4e00}', '\u{9fa5}'), ('\u{800}', '\u{4e00}'), ('\u{ac00}', '\u{d7ff}')]);
-const CHINESE_JAPANESE: Rule = Ranges(&[('\u{4e00}', '\u{9fa5}'), ('\u{3040}', '\u{30ff}')]);
+pub(super) const CHINESE_JAPANESE: Rule = Ranges(&[('\u{4e00}', '\u{9fa5}'), ('\u{3040}', '\u{30ff}')]);
 
 const fn row(names: &'static [&'static str], rules: &'static [Rule]) -> PreTokenizer {
     PreTokenizer { names, rules, clean_spaces: true, ignore_merges: false, add_bos: false }
@@ -120,10 +124,22 @@ pub(super) fn names() -> String {
 }
 
 impl PreTokenizer {
+    /// What cuts the text.
+    pub fn splitter(&self) -> Splitter {
+        Splitter(Cow::Borrowed(self.rules))
+    }
+}
+
+impl Splitter {
+    /// Cuts by these rules in turn.
+    pub fn new(rules: Vec<Rule>) -> Splitter {
+        Splitter(Cow::Owned(rules))
+    }
+
     /// The words of `text` in order.
     pub fn split<'a>(&self, text: &'a str) -> impl Iterator<Item = &'a str> {
         let mut ends = vec![text.len()];
-        for rule in self.rules {
+        for rule in self.0.iter() {
             let mut finer = Vec::with_capacity(ends.len());
             let mut start = 0;
             for end in ends {
@@ -349,7 +365,7 @@ mod tests {
     use super::find;
 
     fn words<'a>(name: &str, text: &'a str) -> Vec<&'a str> {
-        find(name).unwrap().split(text).collect()
+        find(name).unwrap().splitter().split(text).collect()
     }
 
     #[test]
@@ -395,11 +411,11 @@ mod tests {
         let text = "A \u{a0}b\r\n'll 1½ ⅷ\u{301}\u{378}\0 中文！가 👨‍👩‍👧…  \t\n ";
         for row in super::PRE_TOKENIZERS {
             for (start, _) in text.char_indices() {
-                let words: Vec<&str> = row.split(&text[start..]).collect();
+                let words: Vec<&str> = row.splitter().split(&text[start..]).collect();
                 assert_eq!(words.concat(), text[start..]);
                 assert!(words.iter().all(|word| !word.is_empty()));
             }
-            assert_eq!(row.split("").collect::<String>(), "");
+            assert_eq!(row.splitter().split("").collect::<String>(), "");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Special tokens: the ids that the metadata names, and those known by their text.
 
-use super::kind::Kind;
+use super::kind::{Algorithm, Kind};
 use super::vocab::{Vocab, as_invalid, attr, invalid};
 use crate::container::{Metadata, Value};
 use crate::error::Result;
@@ -29,7 +29,6 @@ const SEP: &str = "tokenizer.ggml.seperator_token_id";
 
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
-const ADD_SEP: &str = "tokenizer.ggml.add_sep_token";
 
 /// Texts that end a generation in whatever vocabulary they occur.
 const END_TEXTS: &[&str] = &[
@@ -133,24 +132,19 @@ impl Specials {
         let (eos, unk, sep) = (named(EOS, kind.eos)?, named(UNK, kind.unk)?, named(SEP, kind.sep)?);
         let mut ends: Vec<u32> = [eos, named(EOT, None)?, named(EOM, None)?].into_iter().flatten().collect();
         ends.extend(mark_fill_tokens(meta, vocab));
-        ends.extend(mark_end_texts(vocab));
-        ends.sort_unstable();
-        ends.dedup();
-        for text in VISIBLE_TEXTS {
-            if let Some(id) = vocab.id(text.as_bytes()) {
-                vocab.change_attr(id, attr::USER_DEFINED, !0);
-            }
-        }
+        let end_of_generation = mark_known_texts(ends, vocab);
         let switch = |key, default| Ok(meta.bool(key).map_err(as_invalid)?.unwrap_or(default));
+        // Word pieces always stand between the same two tokens.
+        let framed = matches!(kind.algorithm, Algorithm::WordPiece);
         let specials = Specials {
             bos,
             eos,
             unk,
             sep,
-            add_bos: switch(ADD_BOS, kind.add_bos)?,
-            add_eos: switch(ADD_EOS, false)?,
-            add_sep: switch(ADD_SEP, kind.add_sep)?,
-            end_of_generation: keep_real_ends(ends, vocab),
+            add_bos: framed || switch(ADD_BOS, kind.add_bos)?,
+            add_eos: !framed && switch(ADD_EOS, false)?,
+            add_sep: framed,
+            end_of_generation,
         };
         specials.check()?;
         set_strip(meta, vocab)?;
@@ -161,7 +155,7 @@ impl Specials {
         let wanted = [
             (self.add_bos, self.bos, BOS, ADD_BOS),
             (self.add_eos, self.eos, EOS, ADD_EOS),
-            (self.add_sep, self.sep, SEP, ADD_SEP),
+            (self.add_sep, self.sep, SEP, "this kind of tokenizer"),
         ];
         for (add, id, id_key, add_key) in wanted {
             if add && id.is_none() {
@@ -206,12 +200,22 @@ fn mark_fill_tokens(meta: &Metadata, vocab: &mut Vocab) -> Vec<u32> {
     ends
 }
 
-fn mark_end_texts(vocab: &mut Vocab) -> Vec<u32> {
-    let ids: Vec<u32> = END_TEXTS.iter().filter_map(|text| vocab.id(text.as_bytes())).collect();
-    for &id in &ids {
-        vocab.change_attr(id, attr::CONTROL, 0);
+/// Corrects the kinds of tokens that are known by their text; gives all that end a generation, ascending.
+pub(super) fn mark_known_texts(mut ends: Vec<u32>, vocab: &mut Vocab) -> Vec<u32> {
+    for text in END_TEXTS {
+        if let Some(id) = vocab.id(text.as_bytes()) {
+            vocab.change_attr(id, attr::CONTROL, 0);
+            ends.push(id);
+        }
     }
-    ids
+    for text in VISIBLE_TEXTS {
+        if let Some(id) = vocab.id(text.as_bytes()) {
+            vocab.change_attr(id, attr::USER_DEFINED, !0);
+        }
+    }
+    ends.sort_unstable();
+    ends.dedup();
+    keep_real_ends(ends, vocab)
 }
 
 /// Two chat formats use a text that ends others' generations in the middle of a reply.

@@ -136,6 +136,18 @@ pub(super) fn base(c: char) -> char {
     }
 }
 
+/// What follows the leading consonant in the decomposition of a Hangul syllable: a vowel, and a trailing
+/// consonant if there is one. Nothing for other characters.
+pub(super) fn syllable_rest(c: char) -> impl Iterator<Item = char> {
+    let index = match u32::from(c) {
+        code @ 0xac00..=0xd7a3 => Some(code - 0xac00),
+        _ => None,
+    };
+    let vowel = index.map(|i| 0x1161 + i % 588 / 28);
+    let trailing = index.map(|i| i % 28).filter(|&t| t > 0).map(|t| 0x11a7 + t);
+    vowel.into_iter().chain(trailing).filter_map(char::from_u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +227,11 @@ mod tests {
         for c in '\0'..=char::MAX {
             assert_eq!(class(c), reference_class(u32::from(c)), "{c:?}");
             assert_eq!(base(c), reference_base(c), "{c:?}");
+        }
+        for c in '\u{ac00}'..='\u{d7a3}' {
+            let mut parts = Vec::new();
+            decompose_canonical(c, |part| parts.push(part));
+            assert_eq!(syllable_rest(c).collect::<Vec<_>>(), parts[1..], "{c:?}");
         }
     }
 }
