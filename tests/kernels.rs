@@ -2,8 +2,9 @@
 //! the browser.
 
 use bitpane::kernels::act::Activations;
-use bitpane::kernels::isa::{Isa, Native, Scalar};
+use bitpane::kernels::isa::{Native, Scalar};
 use bitpane::kernels::path::{DotPath, P16};
+use bitpane::kernels::path32::{D32, Signed, Unsigned};
 use bitpane::kernels::{float, matmul_on, reference, vecmath};
 use bitpane::quant::DType;
 use bitpane::repack::{PackedWeights, Packer};
@@ -43,12 +44,9 @@ fn pack(values: &[f32], dtype: DType, n: usize, k: usize) -> PackedWeights {
     packer.finish().unwrap()
 }
 
-fn activations<P: DotPath>(x: &[f32], m: usize, k: usize, quantize: bool) -> Activations {
+fn activations(x: &[f32], m: usize, k: usize, integer: bool) -> Activations {
     let mut act = Activations::default();
-    act.fill(m, k).copy_from_slice(x);
-    if quantize {
-        act.quantize::<P>();
-    }
+    act.fill(m, k, integer).copy_from_slice(x);
     act
 }
 
@@ -85,7 +83,7 @@ fn products_of_whole_numbers_are_exact_integers() {
             let w = pack(&weights, dtype, n, k);
             for m in 1..=6 {
                 let x = whole_numbers(&mut random, m * k, 127, false);
-                for got in [product::<P16<Scalar>>(&x, &w, m), product::<P16<Native>>(&x, &w, m)] {
+                for got in on_every_path(&x, &w, m) {
                     for i in 0..m * n {
                         let (x, w) = (&x[i / n * k..][..k], &weights[i % n * k..][..k]);
                         let want: i64 = x.iter().zip(w).map(|(&a, &b)| a as i64 * b as i64).sum();
@@ -109,7 +107,22 @@ fn bits(x: &[f32]) -> Vec<u32> {
 
 fn product<P: DotPath>(x: &[f32], w: &PackedWeights, m: usize) -> Vec<f32> {
     let mut out = vec![f32::NAN; m * w.n()];
-    matmul_on::<P>(&activations::<P>(x, m, w.k(), true), w, &mut out);
+    matmul_on::<P>(&mut activations(x, m, w.k(), true), w, &mut out);
+    out
+}
+
+fn on_every_path(x: &[f32], w: &PackedWeights, m: usize) -> Vec<Vec<f32>> {
+    let mut out = vec![
+        product::<P16<Scalar>>(x, w, m),
+        product::<P16<Native>>(x, w, m),
+        product::<D32<Scalar, Unsigned>>(x, w, m),
+        product::<D32<Scalar, Signed>>(x, w, m),
+    ];
+    // The engine's own dot product, on the path that its reading allows.
+    bitpane::kernels::select_paths(&|| 0.0);
+    let mut chosen = vec![f32::NAN; m * w.n()];
+    bitpane::kernels::matmul(&mut activations(x, m, w.k(), true), w, &mut chosen);
+    out.push(chosen);
     out
 }
 
@@ -127,8 +140,9 @@ fn integer_products_are_the_defined_ones_on_every_path() {
                 for (i, (&a, &b)) in got.iter().zip(&want).enumerate() {
                     assert!(close(a, b, (k as f32).sqrt()), "{dtype:?} {m}x{n}x{k} at {i}: {a} is not {b}");
                 }
-                let native = product::<P16<Native>>(x, &w, m);
-                assert_eq!(bits(&got), bits(&native), "{dtype:?} {m}x{n}x{k}: {} differs", Native::NAME);
+                for (i, other) in on_every_path(x, &w, m).iter().enumerate() {
+                    assert_eq!(bits(&got), bits(other), "{dtype:?} {m}x{n}x{k}: path {i} differs");
+                }
             }
         }
     }
@@ -183,7 +197,7 @@ fn float_products_match_the_oracle_for_every_packing() {
             let w = pack(&random.normals(n * k), dtype, n, k);
             let m = 5;
             let x = random.normals(m * k);
-            let act = activations::<P16<Native>>(&x, m, k, false);
+            let act = activations(&x, m, k, false);
             let (mut got, mut scalar, mut want) = (vec![0f32; m * n], vec![0f32; m * n], vec![0f32; m * n]);
             float::matmul::<Native>(&act, &w, &mut got);
             float::matmul::<Scalar>(&act, &w, &mut scalar);

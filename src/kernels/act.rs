@@ -11,20 +11,64 @@ use crate::repack::TILE_K;
 /// Rows per tile of the matrix-matrix kernels; rows are padded to a multiple of it.
 pub const MR: usize = 4;
 
-/// The input of one or several matrix products: quantized once, used by all of them.
+/// The input of one or several matrix products: quantized once per layout, used by all.
 #[derive(Default)]
 pub struct Activations {
     m: usize,
     k: usize,
     x: Vec<f32>,
-    quantized: bool,
+    integer: bool,
+    coded: Vec<Coded>,
+}
+
+/// The activations in one path's layout.
+#[derive(Default)]
+pub struct Coded {
+    /// The path, or `None` where what follows is of an earlier fill.
+    layout: Option<&'static str>,
+    n_blocks: usize,
     /// Codes. One row: `[k / 4][plane][4 bytes]`. More: in tiles of [`MR`] rows,
     /// `[tile][k / 4][plane][MR][4 bytes]`; the path says how many planes.
-    codes: Vec<u8>,
-    /// Per row (padded to [`MR`]) and 32 values: the scale.
+    pub(super) codes: Vec<u8>,
     scales: Vec<f32>,
-    /// Per row (padded to [`MR`]) and 32 values: the sum of the codes.
     sums: Vec<i32>,
+}
+
+impl Coded {
+    /// Scales of a (padded) row, one per 32 k.
+    pub(super) fn scales(&self, row: usize) -> &[f32] {
+        &self.scales[row * self.n_blocks..][..self.n_blocks]
+    }
+
+    /// Sums of codes of a (padded) row, one per 32 k.
+    pub(super) fn sums(&self, row: usize) -> &[i32] {
+        &self.sums[row * self.n_blocks..][..self.n_blocks]
+    }
+
+    fn quantize<P: DotPath>(&mut self, x: &[f32], m: usize, k: usize) {
+        let tile_rows = if m == 1 { 1 } else { MR };
+        let rows = m.next_multiple_of(tile_rows);
+        let n_blocks = k / TILE_K;
+        self.n_blocks = n_blocks;
+        self.codes.resize(rows * k / 4 * P::ACT_BYTES, 0);
+        self.scales.resize(rows * n_blocks, 0.0);
+        self.sums.resize(rows * n_blocks, 0);
+        let group = tile_rows * P::ACT_BYTES;
+        for row in 0..rows {
+            let first = row / tile_rows * tile_rows * (k / 4) * P::ACT_BYTES + row % tile_rows * 4;
+            for block in 0..n_blocks {
+                let at = row * k + block * TILE_K;
+                let x = if row < m { &x[at..at + TILE_K] } else { &[0f32; TILE_K] };
+                let codes = &mut self.codes[first + block * 8 * group..][..8 * group - (tile_rows - 1) * 4];
+                // SAFETY: x has 32 floats; the planes of 8 groups lie `4 * tile_rows` apart in `codes`.
+                let (scale, sum) =
+                    unsafe { quantize_block::<P>(x.as_ptr(), codes.as_mut_ptr(), 4 * tile_rows) };
+                self.scales[row * n_blocks + block] = scale;
+                self.sums[row * n_blocks + block] = sum;
+            }
+        }
+        self.layout = Some(P::NAME);
+    }
 }
 
 impl Activations {
@@ -38,69 +82,38 @@ impl Activations {
         self.k
     }
 
-    /// Whether codes exist; otherwise products are computed in float.
-    pub fn is_quantized(&self) -> bool {
-        self.quantized
-    }
-
     /// The floats, `[m, k]`.
     pub fn x(&self) -> &[f32] {
         &self.x
     }
 
-    /// Codes of row tile `tile`, or of the only row.
-    pub(super) fn codes(&self) -> &[u8] {
-        &self.codes
+    /// Whether products with integer weights may use quantized activations.
+    pub fn is_integer(&self) -> bool {
+        self.integer
     }
 
-    /// Scales of a (padded) row, one per 32 k.
-    pub(super) fn scales(&self, row: usize) -> &[f32] {
-        let n = self.k / TILE_K;
-        &self.scales[row * n..][..n]
-    }
-
-    /// Sums of codes of a (padded) row, one per 32 k.
-    pub(super) fn sums(&self, row: usize) -> &[i32] {
-        let n = self.k / TILE_K;
-        &self.sums[row * n..][..n]
-    }
-
-    /// Makes room for `[m, k]` floats and hands them out to be filled; [`Self::quantize`]
-    /// must follow before integer products.
-    pub fn fill(&mut self, m: usize, k: usize) -> &mut [f32] {
-        (self.m, self.k, self.quantized) = (m, k, false);
+    /// Makes room for `[m, k]` floats and hands them out to be filled. With `integer`,
+    /// products with integer weights quantize them; otherwise all products are in float.
+    pub fn fill(&mut self, m: usize, k: usize, integer: bool) -> &mut [f32] {
+        (self.m, self.k, self.integer) = (m, k, integer);
+        self.coded.iter_mut().for_each(|c| c.layout = None);
         self.x.resize(m * k, 0.0);
         &mut self.x
     }
 
-    /// Quantizes what [`Self::fill`] was given. Without effect where k is not a multiple of 32:
-    /// such inputs only meet float weights.
-    pub fn quantize<P: DotPath>(&mut self) {
-        if self.k == 0 || !self.k.is_multiple_of(TILE_K) {
-            return;
-        }
-        let (m, k) = (self.m, self.k);
-        let rows = if m == 1 { 1 } else { m.next_multiple_of(MR) };
-        let n_blocks = k / TILE_K;
-        self.codes.resize(rows * k / 4 * P::ACT_BYTES, 0);
-        self.scales.resize(rows * n_blocks, 0.0);
-        self.sums.resize(rows * n_blocks, 0);
-        let tile_rows = if m == 1 { 1 } else { MR };
-        let group = tile_rows * P::ACT_BYTES;
-        for row in 0..rows {
-            let first = row / tile_rows * tile_rows * (k / 4) * P::ACT_BYTES + row % tile_rows * 4;
-            for block in 0..n_blocks {
-                let at = row * k + block * TILE_K;
-                let x = if row < m { &self.x[at..at + TILE_K] } else { &[0f32; TILE_K] };
-                let codes = &mut self.codes[first + block * 8 * group..][..8 * group - (tile_rows - 1) * 4];
-                // SAFETY: x has 32 floats; the planes of 8 groups lie `4 * tile_rows` apart in `codes`.
-                let (scale, sum) =
-                    unsafe { quantize_block::<P>(x.as_ptr(), codes.as_mut_ptr(), 4 * tile_rows) };
-                self.scales[row * n_blocks + block] = scale;
-                self.sums[row * n_blocks + block] = sum;
-            }
-        }
-        self.quantized = true;
+    /// The codes in the layout of `P`, made on first use. k is a multiple of 32 wherever
+    /// integer weights are.
+    pub fn coded<P: DotPath>(&mut self) -> &Coded {
+        let found = self.coded.iter().position(|c| c.layout == Some(P::NAME));
+        let i = found.unwrap_or_else(|| {
+            let i = self.coded.iter().position(|c| c.layout.is_none()).unwrap_or_else(|| {
+                self.coded.push(Coded::default());
+                self.coded.len() - 1
+            });
+            self.coded[i].quantize::<P>(&self.x, self.m, self.k);
+            i
+        });
+        &self.coded[i]
     }
 }
 

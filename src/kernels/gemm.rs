@@ -4,7 +4,7 @@
 //! meet all row tiles: unpacking costs next to nothing per product, so one micro-kernel
 //! serves every code width.
 
-use super::act::{Activations, MR};
+use super::act::{Coded, MR};
 use super::isa::Isa;
 use super::path::DotPath;
 use super::strip_columns;
@@ -25,13 +25,14 @@ struct Panel {
 
 /// The strips' columns of `out[m, n] = act[m, k] . w[n, k]`; other columns are left alone.
 pub fn gemm<P: DotPath, T: Tile>(
-    act: &Activations,
+    act: &Coded,
+    m: usize,
     w: &PackedWeights,
     strips: Range<usize>,
     out: &mut [f32],
 ) {
-    assert!(act.m() > 1 && act.is_quantized() && w.packing() == T::PACKING && w.k() == act.k());
-    assert!(out.len() == act.m() * w.n() && strips.end <= w.n_strips());
+    assert!(w.packing() == T::PACKING && out.len() == m * w.n() && strips.end <= w.n_strips());
+    assert!(act.codes.len() == m.next_multiple_of(MR) * w.k() / 4 * P::ACT_BYTES);
     let n_tiles = w.k() / TILE_K;
     let unit_bytes = 16 * P::PANEL_VECS;
     let mut panel = Panel {
@@ -40,15 +41,16 @@ pub fn gemm<P: DotPath, T: Tile>(
     };
     for i in strips {
         for half in 0..NR / PANEL_NR {
-            let n = strip_columns(w, i).saturating_sub(half * PANEL_NR).min(PANEL_NR);
-            if n == 0 {
+            let columns = strip_columns(w, i).saturating_sub(half * PANEL_NR).min(PANEL_NR);
+            if columns == 0 {
                 continue;
             }
             let first_column = i * NR + half * PANEL_NR;
+            let mut to = Target { out, m, n: w.n(), first_column, columns };
             for slab in (0..n_tiles).step_by(SLAB_TILES) {
                 let tiles = slab..(slab + SLAB_TILES).min(n_tiles);
                 fill_panel::<P, T>(&mut panel, w.strip(i), half, tiles.clone());
-                rows::<P, T>(&panel, act, tiles, out, w.n(), first_column, n);
+                rows::<P, T>(&panel, act, w.k(), tiles, &mut to);
             }
         }
     }
@@ -69,32 +71,34 @@ fn fill_panel<P: DotPath, T: Tile>(panel: &mut Panel, strip: &[u8], half: usize,
     }
 }
 
-/// All row tiles against the panel; adds to `out` unless the slab is the first.
-fn rows<P: DotPath, T: Tile>(
-    panel: &Panel,
-    act: &Activations,
-    tiles: Range<usize>,
-    out: &mut [f32],
+/// Where a panel's products go.
+struct Target<'a> {
+    out: &'a mut [f32],
+    m: usize,
     n: usize,
     first_column: usize,
     columns: usize,
-) {
-    for first_row in (0..act.m()).step_by(MR) {
-        let n_rows = (act.m() - first_row).min(MR);
+}
+
+/// All row tiles against the panel; adds to what is there unless the slab is the first.
+fn rows<P: DotPath, T: Tile>(panel: &Panel, act: &Coded, k: usize, tiles: Range<usize>, to: &mut Target) {
+    for first_row in (0..to.m).step_by(MR) {
+        let n_rows = (to.m - first_row).min(MR);
         let mut c = [[0f32; PANEL_NR]; MR];
+        let place = |r: usize| (first_row + r) * to.n + to.first_column;
         if tiles.start > 0 {
             for (r, c) in c.iter_mut().enumerate().take(n_rows) {
-                c[..columns].copy_from_slice(&out[(first_row + r) * n + first_column..][..columns]);
+                c[..to.columns].copy_from_slice(&to.out[place(r)..][..to.columns]);
             }
         }
-        let codes = &act.codes()[first_row * act.k() / 4 * P::ACT_BYTES..];
+        let codes = &act.codes[first_row * k / 4 * P::ACT_BYTES..];
         let codes = &codes[tiles.start * 8 * MR * P::ACT_BYTES..][..tiles.len() * 8 * MR * P::ACT_BYTES];
         let scales = std::array::from_fn(|r| &act.scales(first_row + r)[tiles.clone()]);
         let sums = std::array::from_fn(|r| &act.sums(first_row + r)[tiles.clone()]);
         // SAFETY: panel, codes, scales and sums all cover `tiles.len()` tiles.
         unsafe { micro::<P, T>(panel, codes, &scales, &sums, &mut c) };
         for (r, c) in c.iter().enumerate().take(n_rows) {
-            out[(first_row + r) * n + first_column..][..columns].copy_from_slice(&c[..columns]);
+            to.out[place(r)..][..to.columns].copy_from_slice(&c[..to.columns]);
         }
     }
 }
@@ -113,16 +117,23 @@ unsafe fn micro<P: DotPath, T: Tile>(
     c: &mut [[f32; PANEL_NR]; MR],
 ) {
     let n_tiles = scales[0].len();
+    let consts = P::consts();
     let (mut w, mut a) = (panel.codes.as_ptr(), codes.as_ptr());
     for t in 0..n_tiles {
         // SAFETY: t < n_tiles for every access; see the contract.
         unsafe {
-            let mut acc: [[<P::I as Isa>::V; 2]; MR] = std::array::from_fn(|r| {
-                let start = if T::OFFSET == 0 { 0 } else { -T::OFFSET * sums[r].get_unchecked(t) };
-                [P::I::splat32(start); 2]
+            let column_bias = if T::SIGNED { P::panel_bias_i8(w) } else { None };
+            let mut acc: [[<P::I as Isa>::V; 2]; MR] = std::array::from_fn(|r| match column_bias {
+                Some(bias) => bias,
+                None if T::OFFSET == 0 => [P::I::splat32(0); 2],
+                None => [P::I::splat32(-T::OFFSET * sums[r].get_unchecked(t)); 2],
             });
             for _ in 0..8 {
-                P::micro_step(&mut acc, w, a);
+                if T::SIGNED {
+                    P::micro_step_i8(consts, &mut acc, w, a);
+                } else {
+                    P::micro_step(&mut acc, w, a);
+                }
                 w = w.add(32 * P::PANEL_VECS);
                 a = a.add(MR * P::ACT_BYTES);
             }

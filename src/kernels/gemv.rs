@@ -1,6 +1,6 @@
 //! One row of activations times packed weights: decoding.
 
-use super::act::Activations;
+use super::act::Coded;
 use super::isa::Isa;
 use super::path::DotPath;
 use super::strip_columns;
@@ -9,20 +9,15 @@ use crate::repack::{NR, PackedWeights, TILE_K};
 use std::ops::Range;
 
 /// Columns `16 * strips.start ..` of `out[n] = act[k] . w[n, k]`; other columns are left alone.
-pub fn gemv<P: DotPath, T: Tile>(
-    act: &Activations,
-    w: &PackedWeights,
-    strips: Range<usize>,
-    out: &mut [f32],
-) {
-    assert!(act.m() == 1 && act.is_quantized() && w.packing() == T::PACKING && w.k() == act.k());
+pub fn gemv<P: DotPath, T: Tile>(act: &Coded, w: &PackedWeights, strips: Range<usize>, out: &mut [f32]) {
+    assert!(w.packing() == T::PACKING && act.codes.len() == w.k() / 4 * P::ACT_BYTES);
     assert!(out.len() == w.n() && strips.end <= w.n_strips());
     let (scales, sums) = (act.scales(0), act.sums(0));
     for i in strips {
         let mut columns = [0f32; NR];
         // SAFETY: the strip holds k / 32 tiles and `codes` k activations (checked by their
         // constructors); scales and sums have k / 32 entries.
-        unsafe { strip::<P, T>(w.strip(i), act.codes(), scales, sums, &mut columns) };
+        unsafe { strip::<P, T>(w.strip(i), &act.codes, scales, sums, &mut columns) };
         let n = strip_columns(w, i);
         out[i * NR..][..n].copy_from_slice(&columns[..n]);
     }

@@ -15,52 +15,51 @@ pub mod gemm;
 pub mod gemv;
 pub mod isa;
 pub mod path;
+pub mod path32;
 pub mod reference;
+mod select;
 pub mod tile;
 pub mod vecmath;
 
 use crate::repack::{NR, PackedWeights, Packing};
 use act::{Activations, MR};
-use isa::Isa;
 use path::{DotPath, P16};
+pub use select::{backend_name, select_paths};
 use tile::{Tile, TileI8, TileU4};
 
-/// The multiplication path of this build.
-pub type NativePath = P16<isa::Native>;
-
-/// As shown to users: which kernels run.
-pub fn backend_name() -> (&'static str, &'static str) {
-    (<isa::Native as Isa>::NAME, NativePath::NAME)
-}
+/// The path that every build has.
+pub type PlainPath = P16<isa::Native>;
 
 /// `out[i, j] = sum over k of act[i, k] * w[j, k]`: `act` is `[m, k]`, `w` is `[n, k]`, `out`
 /// is `[m, n]`, row-major.
 ///
-/// Integer packings multiply the quantized activations, unless `act` was prepared as float
-/// only; float packings multiply the float ones.
+/// Integer packings multiply the quantized activations, unless `act` is float only; float
+/// packings multiply the float ones.
 ///
 /// # Panics
 /// Where the shapes do not agree: a bug in the caller, not an input error.
-pub fn matmul(act: &Activations, w: &PackedWeights, out: &mut [f32]) {
-    matmul_on::<NativePath>(act, w, out);
+pub fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
+    select::matmul(act, w, out);
 }
 
-/// [`matmul`] on a given path, for tests.
-pub fn matmul_on<P: DotPath>(act: &Activations, w: &PackedWeights, out: &mut [f32]) {
+/// [`matmul`] on a given path.
+pub fn matmul_on<P: DotPath>(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
     assert_eq!(act.k(), w.k(), "activations and weights disagree on k");
     assert_eq!(out.len(), act.m() * w.n(), "output is not m x n");
     match w.packing() {
-        Packing::U4 if act.is_quantized() => integer::<P, TileU4>(act, w, out),
-        Packing::I8 if act.is_quantized() => integer::<P, TileI8>(act, w, out),
+        Packing::U4 if act.is_integer() => integer::<P, TileU4>(act, w, out),
+        Packing::I8 if act.is_integer() => integer::<P, TileI8>(act, w, out),
         _ => float::matmul::<P::I>(act, w, out),
     }
 }
 
-fn integer<P: DotPath, T: Tile>(act: &Activations, w: &PackedWeights, out: &mut [f32]) {
-    if act.m() == 1 {
+fn integer<P: DotPath, T: Tile>(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
+    let m = act.m();
+    let act = act.coded::<P>();
+    if m == 1 {
         gemv::gemv::<P, T>(act, w, 0..w.n_strips(), out);
     } else {
-        gemm::gemm::<P, T>(act, w, 0..w.n_strips(), out);
+        gemm::gemm::<P, T>(act, m, w, 0..w.n_strips(), out);
     }
 }
 

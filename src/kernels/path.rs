@@ -45,8 +45,16 @@ pub trait DotPath: 'static {
     /// [`Self::ACT_BYTES`] bytes at `p` are readable.
     unsafe fn load_act(p: *const u8) -> Self::Act;
 
-    /// `acc + products` with codes -128..=127.
-    fn dot_i8(acc: <Self::I as Isa>::V, codes: <Self::I as Isa>::V, act: Self::Act) -> <Self::I as Isa>::V;
+    /// Adds the products of a tile of codes -128..=127 (8 groups of 4 units) with 32 activations.
+    ///
+    /// # Safety
+    /// 512 bytes at `tile` and `8 * ACT_BYTES` at `act` are readable.
+    unsafe fn dot_tile_i8(
+        consts: Self::Consts,
+        acc: &mut [<Self::I as Isa>::V; 4],
+        tile: *const u8,
+        act: *const u8,
+    );
 
     /// `acc + products` with two 4-bit codes per byte: low nibbles times `lo`, high ones times `hi`.
     fn dot_nibbles(
@@ -63,6 +71,32 @@ pub trait DotPath: 'static {
     /// # Safety
     /// `32 * PANEL_VECS` bytes at `w` and `MR * ACT_BYTES` at `a` are readable.
     unsafe fn micro_step(acc: &mut [[<Self::I as Isa>::V; 2]; MR], w: *const u8, a: *const u8);
+
+    /// As [`Self::micro_step`], for a panel of codes -128..=127 whose sums began at
+    /// [`Self::panel_bias_i8`].
+    ///
+    /// # Safety
+    /// As [`Self::micro_step`].
+    #[inline(always)]
+    unsafe fn micro_step_i8(
+        _: Self::Consts,
+        acc: &mut [[<Self::I as Isa>::V; 2]; MR],
+        w: *const u8,
+        a: *const u8,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { Self::micro_step(acc, w, a) }
+    }
+
+    /// Where the sums of a tile's 8 columns (signed panel of 8 groups) have to begin; `None`
+    /// for zero.
+    ///
+    /// # Safety
+    /// `256 * PANEL_VECS` bytes at `panel` are readable.
+    #[inline(always)]
+    unsafe fn panel_bias_i8(_panel: *const u8) -> Option<[<Self::I as Isa>::V; 2]> {
+        None
+    }
 
     /// One unit of codes 0..=127, spread for repeated use, to [`Self::PANEL_VECS`] vectors 32
     /// bytes apart (two units lie side by side).
@@ -111,10 +145,19 @@ impl<I: Isa> DotPath for P16<I> {
     }
 
     #[inline(always)]
-    fn dot_i8(acc: I::V, codes: I::V, act: Self::Act) -> I::V {
-        let even = I::sar16::<8>(I::shl16::<8>(codes));
-        let odd = I::sar16::<8>(codes);
-        I::add32(I::add32(acc, I::dot16(even, act.0)), I::dot16(odd, act.1))
+    unsafe fn dot_tile_i8(_: I::V, acc: &mut [I::V; 4], tile: *const u8, act: *const u8) {
+        for g in 0..8 {
+            // SAFETY: g and c stay within the tile and the 8 activation groups.
+            unsafe {
+                let a = Self::load_act(act.add(g * Self::ACT_BYTES));
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    let codes = I::load(tile.add(g * 64 + c * 16));
+                    let even = I::sar16::<8>(I::shl16::<8>(codes));
+                    let odd = I::sar16::<8>(codes);
+                    *acc = I::add32(I::add32(*acc, I::dot16(even, a.0)), I::dot16(odd, a.1));
+                }
+            }
+        }
     }
 
     #[inline(always)]
@@ -166,7 +209,7 @@ impl<I: Isa> DotPath for P16<I> {
 
 /// One row of the micro-kernel: lane `R` of `act` against both vectors of codes.
 #[inline(always)]
-fn row<I: Isa, const R: usize>(acc: &mut [[I::V; 2]; MR], w0: I::V, w1: I::V, act: I::V) {
+pub(super) fn row<I: Isa, const R: usize>(acc: &mut [[I::V; 2]; MR], w0: I::V, w1: I::V, act: I::V) {
     let act = I::splat_lane32::<R>(act);
     acc[R][0] = I::add32(acc[R][0], I::dot16(w0, act));
     acc[R][1] = I::add32(acc[R][1], I::dot16(w1, act));

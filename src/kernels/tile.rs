@@ -11,6 +11,8 @@ pub trait Tile: 'static {
     const PACKING: Packing;
     /// Subtracted from every code.
     const OFFSET: i32;
+    /// Whether codes are signed bytes (else 0..=127).
+    const SIGNED: bool;
     /// Bytes of codes; the scales follow them.
     const CODE_BYTES: usize = Self::PACKING.tile_bytes() - NR * 4;
 
@@ -40,6 +42,7 @@ pub struct TileU4;
 impl Tile for TileU4 {
     const PACKING: Packing = Packing::U4;
     const OFFSET: i32 = 8;
+    const SIGNED: bool = false;
 
     #[inline(always)]
     unsafe fn dot<P: DotPath>(
@@ -85,23 +88,17 @@ pub struct TileI8;
 impl Tile for TileI8 {
     const PACKING: Packing = Packing::I8;
     const OFFSET: i32 = 0;
+    const SIGNED: bool = true;
 
     #[inline(always)]
     unsafe fn dot<P: DotPath>(
-        _: P::Consts,
+        consts: P::Consts,
         acc: &mut [<P::I as Isa>::V; 4],
         tile: *const u8,
         act: *const u8,
     ) {
-        for g in 0..8 {
-            // SAFETY: g and c stay within the tile and the 8 activation groups.
-            unsafe {
-                let a = P::load_act(act.add(g * P::ACT_BYTES));
-                for (c, acc) in acc.iter_mut().enumerate() {
-                    *acc = P::dot_i8(*acc, P::I::load(tile.add(g * 64 + c * 16)), a);
-                }
-            }
-        }
+        // SAFETY: the caller's.
+        unsafe { P::dot_tile_i8(consts, acc, tile, act) }
     }
 
     #[inline(always)]

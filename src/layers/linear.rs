@@ -13,7 +13,7 @@ pub struct Linear {
 
 impl Linear {
     /// `out[m, n] = act[m, k] . weight^T + bias`.
-    pub fn forward(&self, act: &Activations, out: &mut [f32]) {
+    pub fn forward(&self, act: &mut Activations, out: &mut [f32]) {
         matmul(act, &self.weight, out);
         if let Some(bias) = &self.bias {
             for row in out.chunks_exact_mut(bias.len()) {

@@ -8,12 +8,8 @@ pub use linear::Linear;
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::{Rope, RopePairing};
 
-use crate::kernels::NativePath;
-use crate::kernels::act::Activations;
-use crate::kernels::path::DotPath;
-
 /// The instruction set that layers compute with.
-pub type I = <NativePath as DotPath>::I;
+pub type I = crate::kernels::isa::Native;
 
 /// How products with integer weights are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,10 +22,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Ends the filling of `act`, quantizing it where this mode does.
-    pub fn prepare(self, act: &mut Activations) {
-        if self == Mode::Int8 {
-            act.quantize::<NativePath>();
-        }
+    /// Whether integer weights meet quantized activations.
+    pub fn is_integer(self) -> bool {
+        self == Mode::Int8
     }
 }

@@ -198,11 +198,10 @@ impl LanguageModel for Llama {
         }
         context.n_tokens += m;
         // Only the rows that are asked for pass through the largest matrix.
-        self.output_norm.forward(&b.x[(m - n_out) * n_embd..], b.act.fill(n_out, n_embd));
-        mode.prepare(&mut b.act);
+        self.output_norm.forward(&b.x[(m - n_out) * n_embd..], b.act.fill(n_out, n_embd, mode.is_integer()));
         logits.resize(n_out * n_vocab, 0.0);
         if n_out > 0 {
-            matmul(&b.act, self.output.as_ref().unwrap_or(&self.token_embd), logits);
+            matmul(&mut b.act, self.output.as_ref().unwrap_or(&self.token_embd), logits);
         }
     }
 }
@@ -222,14 +221,13 @@ impl Layer {
     ) {
         let TextConfig { n_embd, n_head, n_head_kv, head_dim, .. } = *config;
         let (n_q, n_kv) = (n_head * head_dim, n_head_kv * head_dim);
-        self.attn_norm.forward(&b.x, b.act.fill(m, n_embd));
-        mode.prepare(&mut b.act);
+        self.attn_norm.forward(&b.x, b.act.fill(m, n_embd, mode.is_integer()));
         b.q.resize(m * n_q, 0.0);
         b.k.resize(m * n_kv, 0.0);
         b.v.resize(m * n_kv, 0.0);
-        self.attn_q.forward(&b.act, &mut b.q);
-        self.attn_k.forward(&b.act, &mut b.k);
-        self.attn_v.forward(&b.act, &mut b.v);
+        self.attn_q.forward(&mut b.act, &mut b.q);
+        self.attn_k.forward(&mut b.act, &mut b.k);
+        self.attn_v.forward(&mut b.act, &mut b.v);
         rope.rotate(&mut b.q, n_head, head_dim);
         rope.rotate(&mut b.k, n_head_kv, head_dim);
         for (i, (k, v)) in b.k.chunks_exact(n_kv).zip(b.v.chunks_exact(n_kv)).enumerate() {
@@ -237,27 +235,32 @@ impl Layer {
         }
         let scale = 1.0 / (head_dim as f32).sqrt();
         let mask = Mask::Causal { first_pos };
-        attention::<I>(&b.q, n_head, scale, kv, mask, &mut b.attention, b.act.fill(m, n_q));
-        mode.prepare(&mut b.act);
+        attention::<I>(
+            &b.q,
+            n_head,
+            scale,
+            kv,
+            mask,
+            &mut b.attention,
+            b.act.fill(m, n_q, mode.is_integer()),
+        );
         b.out.resize(m * n_embd, 0.0);
-        self.attn_output.forward(&b.act, &mut b.out);
+        self.attn_output.forward(&mut b.act, &mut b.out);
         vecmath::add::<I>(&mut b.x, &b.out);
     }
 
     /// `x += W_down (silu(W_gate h) * W_up h)` with `h = norm(x)`.
     fn feed_forward(&self, n_ff: usize, m: usize, mode: Mode, b: &mut Buffers) {
         let n_embd = self.ffn_norm.weight.len();
-        self.ffn_norm.forward(&b.x, b.act.fill(m, n_embd));
-        mode.prepare(&mut b.act);
+        self.ffn_norm.forward(&b.x, b.act.fill(m, n_embd, mode.is_integer()));
         b.gate.resize(m * n_ff, 0.0);
         b.up.resize(m * n_ff, 0.0);
-        self.ffn_gate.forward(&b.act, &mut b.gate);
-        self.ffn_up.forward(&b.act, &mut b.up);
+        self.ffn_gate.forward(&mut b.act, &mut b.gate);
+        self.ffn_up.forward(&mut b.act, &mut b.up);
         vecmath::silu_mul::<I>(&mut b.gate, &b.up);
-        b.act.fill(m, n_ff).copy_from_slice(&b.gate);
-        mode.prepare(&mut b.act);
+        b.act.fill(m, n_ff, mode.is_integer()).copy_from_slice(&b.gate);
         b.out.resize(m * n_embd, 0.0);
-        self.ffn_down.forward(&b.act, &mut b.out);
+        self.ffn_down.forward(&mut b.act, &mut b.out);
         vecmath::add::<I>(&mut b.x, &b.out);
     }
 }

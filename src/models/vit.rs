@@ -121,14 +121,12 @@ impl Vit {
         let n_embd = self.config.n_embd;
         let mut logits = vec![0f32; self.config.n_class];
         let b = &mut self.buffers;
-        self.norm.forward(&b.x[..n_embd], b.act.fill(1, n_embd));
-        mode.prepare(&mut b.act);
-        self.head.forward(&b.act, &mut logits);
+        self.norm.forward(&b.x[..n_embd], b.act.fill(1, n_embd, mode.is_integer()));
+        self.head.forward(&mut b.act, &mut logits);
         if let Some(head) = &self.head_dist {
             let mut second = vec![0f32; logits.len()];
-            self.norm.forward(&b.x[n_embd..2 * n_embd], b.act.fill(1, n_embd));
-            mode.prepare(&mut b.act);
-            head.forward(&b.act, &mut second);
+            self.norm.forward(&b.x[n_embd..2 * n_embd], b.act.fill(1, n_embd, mode.is_integer()));
+            head.forward(&mut b.act, &mut second);
             logits.iter_mut().zip(second).for_each(|(a, b)| *a = (*a + b) / 2.0);
         }
         logits
@@ -150,11 +148,10 @@ impl Vit {
         let (n_patch, n_prefix) = (per_side * per_side, self.prefix.len() / n_embd);
         let m = n_prefix + n_patch;
         let b = &mut self.buffers;
-        let patches = b.act.fill(n_patch, 3 * patch_size * patch_size);
+        let patches = b.act.fill(n_patch, 3 * patch_size * patch_size, mode.is_integer());
         cut_patches(pixels, image_size, patch_size, patches);
-        mode.prepare(&mut b.act);
         b.x.resize(m * n_embd, 0.0);
-        self.patch_embed.forward(&b.act, &mut b.x[n_prefix * n_embd..]);
+        self.patch_embed.forward(&mut b.act, &mut b.x[n_prefix * n_embd..]);
         b.x[..n_prefix * n_embd].copy_from_slice(&self.prefix);
         vecmath::add::<I>(&mut b.x, &self.pos_embed);
         for layer in &self.layers {
@@ -207,13 +204,12 @@ impl Layer {
     /// `x += W_o attention(q, k, v)` with `q, k, v = W_qkv norm1(x)`; all tokens see all.
     fn attend(&self, n_head: usize, m: usize, kv: &mut KvCache, mode: Mode, b: &mut Buffers) {
         let n_embd = self.norm1.weight.len();
-        self.norm1.forward(&b.x, b.act.fill(m, n_embd));
-        mode.prepare(&mut b.act);
+        self.norm1.forward(&b.x, b.act.fill(m, n_embd, mode.is_integer()));
         b.q.resize(m * n_embd, 0.0);
         b.qkv.resize(m * 3 * n_embd, 0.0);
         match &self.qkv {
             Qkv::Fused(qkv) => {
-                qkv.forward(&b.act, &mut b.qkv);
+                qkv.forward(&mut b.act, &mut b.qkv);
                 for (i, row) in b.qkv.chunks_exact(3 * n_embd).enumerate() {
                     b.q[i * n_embd..][..n_embd].copy_from_slice(&row[..n_embd]);
                     kv.store(i, &row[n_embd..2 * n_embd], &row[2 * n_embd..]);
@@ -222,34 +218,39 @@ impl Layer {
             Qkv::Separate([q, k, v]) => {
                 let (keys, rest) = b.qkv.split_at_mut(m * n_embd);
                 let values = &mut rest[..m * n_embd];
-                q.forward(&b.act, &mut b.q);
-                k.forward(&b.act, keys);
-                v.forward(&b.act, values);
+                q.forward(&mut b.act, &mut b.q);
+                k.forward(&mut b.act, keys);
+                v.forward(&mut b.act, values);
                 for (i, (k, v)) in keys.chunks_exact(n_embd).zip(values.chunks_exact(n_embd)).enumerate() {
                     kv.store(i, k, v);
                 }
             }
         }
         let scale = 1.0 / ((n_embd / n_head) as f32).sqrt();
-        attention::<I>(&b.q, n_head, scale, kv, Mask::Full { n: m }, &mut b.attention, b.act.fill(m, n_embd));
-        mode.prepare(&mut b.act);
+        attention::<I>(
+            &b.q,
+            n_head,
+            scale,
+            kv,
+            Mask::Full { n: m },
+            &mut b.attention,
+            b.act.fill(m, n_embd, mode.is_integer()),
+        );
         b.out.resize(m * n_embd, 0.0);
-        self.proj.forward(&b.act, &mut b.out);
+        self.proj.forward(&mut b.act, &mut b.out);
         vecmath::add::<I>(&mut b.x, &b.out);
     }
 
     /// `x += W_2 gelu(W_1 norm2(x))`.
     fn feed_forward(&self, m: usize, mode: Mode, b: &mut Buffers) {
         let (n_embd, n_ff) = (self.norm2.weight.len(), self.fc1.n());
-        self.norm2.forward(&b.x, b.act.fill(m, n_embd));
-        mode.prepare(&mut b.act);
+        self.norm2.forward(&b.x, b.act.fill(m, n_embd, mode.is_integer()));
         b.out.resize(m * n_ff, 0.0);
-        self.fc1.forward(&b.act, &mut b.out);
+        self.fc1.forward(&mut b.act, &mut b.out);
         vecmath::gelu::<I>(&mut b.out);
-        b.act.fill(m, n_ff).copy_from_slice(&b.out);
-        mode.prepare(&mut b.act);
+        b.act.fill(m, n_ff, mode.is_integer()).copy_from_slice(&b.out);
         b.out.resize(m * n_embd, 0.0);
-        self.fc2.forward(&b.act, &mut b.out);
+        self.fc2.forward(&mut b.act, &mut b.out);
         vecmath::add::<I>(&mut b.x, &b.out);
     }
 }

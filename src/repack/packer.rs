@@ -108,7 +108,14 @@ impl Packer {
             let blocks: &[u8] = if self.source.0.dtype == self.target.0.dtype {
                 row
             } else {
-                self.scratch.quantize(self.source, self.target, row, self.out.k, row_idx, &mut requantized)?;
+                self.scratch.quantize(
+                    self.source,
+                    self.target,
+                    row,
+                    self.out.k,
+                    row_idx,
+                    &mut requantized,
+                )?;
                 &requantized
             };
             let strip = &mut self.out.data[start..start + strip_bytes];

@@ -104,7 +104,7 @@ impl Loader {
         let mode = if self.options.reference { Mode::Float } else { Mode::Int8 };
         let mut info = info;
         let (isa, kernel) = backend_name();
-        let kernel = if self.options.reference { "float reference" } else { kernel };
+        let kernel = if self.options.reference { "float reference".into() } else { kernel };
         info.backend = Backend { isa, kernel, threads: 1 };
         info.bits_per_weight = info.weight_bytes as f64 * 8.0 / info.parameters.max(1) as f64;
         info.name = header.metadata.str("general.name").ok().flatten().map(String::from);

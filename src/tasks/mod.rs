@@ -51,7 +51,7 @@ pub struct Backend {
     /// Instruction set, such as `"simd128"`.
     pub isa: &'static str,
     /// How products are formed.
-    pub kernel: &'static str,
+    pub kernel: String,
     /// Threads.
     pub threads: usize,
 }

@@ -5,7 +5,7 @@
 
 use bitpane::kernels::act::Activations;
 use bitpane::kernels::attention::{KvCache, Mask, Scratch, attention};
-use bitpane::kernels::{NativePath, isa, matmul};
+use bitpane::kernels::{PlainPath, isa, matmul};
 use bitpane::quant::DType;
 use bitpane::repack::{PackedWeights, Packer};
 use std::cell::RefCell;
@@ -40,8 +40,7 @@ pub extern "C" fn setup(dtype: u32, m: usize, n: usize, k: usize, copies: usize)
                 packer.finish().unwrap()
             })
             .collect();
-        s.act.fill(m, k).copy_from_slice(&numbers(m * k));
-        s.act.quantize::<NativePath>();
+        s.act.fill(m, k, true).copy_from_slice(&numbers(m * k));
         s.out = vec![0.0; m * n];
     });
 }
@@ -51,7 +50,7 @@ pub extern "C" fn setup(dtype: u32, m: usize, n: usize, k: usize, copies: usize)
 pub extern "C" fn run_matmul(rounds: usize) {
     STATE.with_borrow_mut(|s| {
         for i in 0..rounds {
-            matmul(&s.act, &s.weights[i % s.weights.len()], &mut s.out);
+            matmul(&mut s.act, &s.weights[i % s.weights.len()], &mut s.out);
         }
     });
 }
@@ -59,7 +58,13 @@ pub extern "C" fn run_matmul(rounds: usize) {
 /// Quantizes the activations `rounds` times.
 #[unsafe(no_mangle)]
 pub extern "C" fn run_quantize(rounds: usize) {
-    STATE.with_borrow_mut(|s| (0..rounds).for_each(|_| s.act.quantize::<NativePath>()));
+    STATE.with_borrow_mut(|s| {
+        for _ in 0..rounds {
+            let (m, k) = (s.act.m(), s.act.k());
+            s.act.fill(m, k, true);
+            s.act.coded::<PlainPath>();
+        }
+    });
 }
 
 /// Makes a cache of `n_ctx` tokens and queries of `m` tokens.
@@ -70,7 +75,7 @@ pub extern "C" fn setup_attention(m: usize, n_head: usize, n_head_kv: usize, hea
         let row = numbers(n_head_kv * head_dim);
         (0..n_ctx).for_each(|i| kv.store(i, &row, &row));
         s.kv = Some(kv);
-        s.act.fill(m, n_head * head_dim).copy_from_slice(&numbers(m * n_head * head_dim));
+        s.act.fill(m, n_head * head_dim, true).copy_from_slice(&numbers(m * n_head * head_dim));
         s.out = vec![0.0; m * n_head * head_dim];
     });
 }

@@ -28,6 +28,16 @@ pub type Native = Sse2;
 #[cfg(not(any(target_arch = "wasm32", target_arch = "x86_64")))]
 pub type Native = Scalar;
 
+/// An instruction set with dot products of bytes: i32 lane j gets the sum over its four bytes.
+#[allow(missing_docs)]
+pub trait Dot8: Isa {
+    /// `acc + a . b` with `a` signed and `b` within 0..=127; where the engine reads `b` as
+    /// unsigned, up to 255.
+    fn dot8_unsigned(acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// `acc + a . b` with both signed, for engines that read `b` so.
+    fn dot8_signed(acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
+}
+
 /// One 128-bit instruction set. Lane widths are in the names; integers wrap.
 ///
 /// Functions that take pointers are `unsafe`: the caller vouches that the bytes read or
@@ -51,6 +61,10 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Safety
     /// 4 bytes at each pointer are writable.
     unsafe fn store_lanes32(p: [*mut u8; 4], v: Self::V);
+    /// i32 lanes 0 and 1 of `v` to `p0` and `p1`.
+    /// # Safety
+    /// 4 bytes at each pointer are writable.
+    unsafe fn store_two32(p0: *mut u8, p1: *mut u8, v: Self::V);
     /// # Safety
     /// 4 bytes at `p` are readable.
     unsafe fn load32_splat(p: *const u8) -> Self::V;
@@ -61,6 +75,7 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn splat32(x: i32) -> Self::V;
     fn and(a: Self::V, b: Self::V) -> Self::V;
     fn or(a: Self::V, b: Self::V) -> Self::V;
+    fn xor(a: Self::V, b: Self::V) -> Self::V;
     /// u16 lanes, logical right shift.
     fn shr16<const N: u32>(a: Self::V) -> Self::V;
     /// i16 lanes, arithmetic right shift.
@@ -74,6 +89,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn dot16(a: Self::V, b: Self::V) -> Self::V;
     /// Eight i32 to i16 with signed saturation; `a` gives lanes 0..4.
     fn narrow16(a: Self::V, b: Self::V) -> Self::V;
+    /// Sixteen i16 to i8 with signed saturation; `a` gives lanes 0..8.
+    fn narrow8(a: Self::V, b: Self::V) -> Self::V;
     /// i16 lanes in the order 0, 2, 1, 3, 4, 6, 5, 7.
     fn permute_0213(a: Self::V) -> Self::V;
     /// Wrapping sum of the i32 lanes.

@@ -1,6 +1,6 @@
 //! Plain arrays: the portable implementation, and the oracle for the others.
 
-use super::Isa;
+use super::{Dot8, Isa};
 use half::f16;
 
 /// Portable scalar code.
@@ -51,6 +51,13 @@ impl Isa for Scalar {
         }
     }
     #[inline(always)]
+    unsafe fn store_two32(p0: *mut u8, p1: *mut u8, v: V) {
+        unsafe {
+            p0.cast::<u32>().write_unaligned(v[0]);
+            p1.cast::<u32>().write_unaligned(v[1]);
+        }
+    }
+    #[inline(always)]
     unsafe fn load32_splat(p: *const u8) -> V {
         [unsafe { p.cast::<u32>().read_unaligned() }; 4]
     }
@@ -73,6 +80,10 @@ impl Isa for Scalar {
     #[inline(always)]
     fn or(a: V, b: V) -> V {
         zip(a, b, |x, y| x | y)
+    }
+    #[inline(always)]
+    fn xor(a: V, b: V) -> V {
+        zip(a, b, |x, y| x ^ y)
     }
     #[inline(always)]
     fn shr16<const N: u32>(a: V) -> V {
@@ -114,6 +125,13 @@ impl Isa for Scalar {
     fn narrow16(a: V, b: V) -> V {
         let n = |x: u32| (x as i32).clamp(-32768, 32767) as i16 as u16;
         from_halves(std::array::from_fn(|i| n(if i < 4 { a[i] } else { b[i - 4] })))
+    }
+    #[inline(always)]
+    fn narrow8(a: V, b: V) -> V {
+        let n = |x: u16| u32::from((x as i16).clamp(-128, 127) as i8 as u8);
+        let (a, b) = (halves(a), halves(b));
+        let byte = |i: usize| n(if i < 8 { a[i] } else { b[i - 8] });
+        std::array::from_fn(|l| (0..4).map(|i| byte(4 * l + i) << (8 * i)).sum())
     }
     #[inline(always)]
     fn permute_0213(a: V) -> V {
@@ -203,5 +221,24 @@ impl Isa for Scalar {
     unsafe fn load_bf16(p: *const u8) -> F {
         let h = unsafe { p.cast::<[u16; 4]>().read_unaligned() };
         h.map(|x| f32::from_bits(u32::from(x) << 16))
+    }
+}
+
+#[inline(always)]
+fn dot8(acc: V, a: V, b: V, product: impl Fn(u8, u8) -> i32) -> V {
+    std::array::from_fn(|l| {
+        let (x, y) = (a[l].to_le_bytes(), b[l].to_le_bytes());
+        (0..4).fold(acc[l], |sum, i| sum.wrapping_add(product(x[i], y[i]) as u32))
+    })
+}
+
+impl Dot8 for Scalar {
+    #[inline(always)]
+    fn dot8_unsigned(acc: V, a: V, b: V) -> V {
+        dot8(acc, a, b, |x, y| i32::from(x as i8) * i32::from(y))
+    }
+    #[inline(always)]
+    fn dot8_signed(acc: V, a: V, b: V) -> V {
+        dot8(acc, a, b, |x, y| i32::from(x as i8) * i32::from(y as i8))
     }
 }

@@ -7,8 +7,22 @@ use core::arch::wasm32::*;
 #[derive(Clone, Copy, Debug)]
 pub struct Simd128;
 
+/// The build with relaxed SIMD: the dot product is one operation. Float operations stay plain,
+/// so that both builds compute the same bits.
+#[cfg(target_feature = "relaxed-simd")]
+impl super::Dot8 for Simd128 {
+    #[inline(always)]
+    fn dot8_unsigned(acc: v128, a: v128, b: v128) -> v128 {
+        i32x4_relaxed_dot_i8x16_i7x16_add(a, b, acc)
+    }
+    #[inline(always)]
+    fn dot8_signed(acc: v128, a: v128, b: v128) -> v128 {
+        i32x4_relaxed_dot_i8x16_i7x16_add(a, b, acc)
+    }
+}
+
 impl Isa for Simd128 {
-    const NAME: &'static str = "simd128";
+    const NAME: &'static str = if cfg!(target_feature = "relaxed-simd") { "relaxed-simd" } else { "simd128" };
     type V = v128;
     type F = v128;
 
@@ -28,6 +42,13 @@ impl Isa for Simd128 {
             v128_store32_lane::<1>(v, p[1].cast());
             v128_store32_lane::<2>(v, p[2].cast());
             v128_store32_lane::<3>(v, p[3].cast());
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_two32(p0: *mut u8, p1: *mut u8, v: v128) {
+        unsafe {
+            v128_store32_lane::<0>(v, p0.cast());
+            v128_store32_lane::<1>(v, p1.cast());
         }
     }
     #[inline(always)]
@@ -58,6 +79,10 @@ impl Isa for Simd128 {
     #[inline(always)]
     fn or(a: v128, b: v128) -> v128 {
         v128_or(a, b)
+    }
+    #[inline(always)]
+    fn xor(a: v128, b: v128) -> v128 {
+        v128_xor(a, b)
     }
     #[inline(always)]
     fn shr16<const N: u32>(a: v128) -> v128 {
@@ -94,6 +119,10 @@ impl Isa for Simd128 {
     #[inline(always)]
     fn narrow16(a: v128, b: v128) -> v128 {
         i16x8_narrow_i32x4(a, b)
+    }
+    #[inline(always)]
+    fn narrow8(a: v128, b: v128) -> v128 {
+        i8x16_narrow_i16x8(a, b)
     }
     #[inline(always)]
     fn permute_0213(a: v128) -> v128 {

@@ -32,6 +32,13 @@ impl Isa for Sse2 {
         }
     }
     #[inline(always)]
+    unsafe fn store_two32(p0: *mut u8, p1: *mut u8, v: __m128i) {
+        unsafe {
+            p0.cast::<i32>().write_unaligned(_mm_cvtsi128_si32(v));
+            p1.cast::<i32>().write_unaligned(_mm_cvtsi128_si32(_mm_shuffle_epi32::<1>(v)));
+        }
+    }
+    #[inline(always)]
     unsafe fn load32_splat(p: *const u8) -> __m128i {
         unsafe { _mm_set1_epi32(p.cast::<i32>().read_unaligned()) }
     }
@@ -61,6 +68,10 @@ impl Isa for Sse2 {
     #[inline(always)]
     fn or(a: __m128i, b: __m128i) -> __m128i {
         unsafe { _mm_or_si128(a, b) }
+    }
+    #[inline(always)]
+    fn xor(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_xor_si128(a, b) }
     }
     #[inline(always)]
     fn shr16<const N: u32>(a: __m128i) -> __m128i {
@@ -97,6 +108,10 @@ impl Isa for Sse2 {
     #[inline(always)]
     fn narrow16(a: __m128i, b: __m128i) -> __m128i {
         unsafe { _mm_packs_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn narrow8(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_packs_epi16(a, b) }
     }
     #[inline(always)]
     fn permute_0213(a: __m128i) -> __m128i {

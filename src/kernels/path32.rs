@@ -1,0 +1,193 @@
+//! Four products at a time: `i32x4.relaxed_dot_i8x16_i7x16_add_s`, which is one instruction
+//! (vpdpbusd, sdot) on processors that have it.
+//!
+//! The operation is defined where the second operand's bytes are 0..=127. Codes of up to 7
+//! bits are therefore the second operand and give the same sums everywhere. 8-bit codes lie
+//! outside: engines read that operand as unsigned (x86) or as signed (ARM), and a probe at
+//! start finds out which ([`Reading`]).
+
+use super::act::MR;
+use super::isa::{Dot8, Isa};
+use super::path::DotPath;
+use std::marker::PhantomData;
+
+/// How an engine reads second-operand bytes above 127.
+pub trait Reading: 'static {
+    /// Whether as 128..=255.
+    const UNSIGNED: bool;
+    /// As shown to users.
+    const NAME: &'static str;
+}
+
+/// As 128..=255, without saturating: AVX-VNNI's vpdpbusd.
+pub struct Unsigned;
+/// As -128..=-1: ARM's sdot.
+pub struct Signed;
+
+impl Reading for Unsigned {
+    const UNSIGNED: bool = true;
+    const NAME: &'static str = "d32u";
+}
+impl Reading for Signed {
+    const UNSIGNED: bool = false;
+    const NAME: &'static str = "d32s";
+}
+
+/// The path; activations are plain bytes in k order.
+pub struct D32<I, R>(PhantomData<(I, R)>);
+
+/// The constants of [`D32`].
+#[derive(Clone, Copy)]
+pub struct Consts<V> {
+    /// The low nibble of each byte.
+    nibble: V,
+    /// The top bit of each byte.
+    top: V,
+    /// One in each byte.
+    ones: V,
+}
+
+impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
+    type I = I;
+    const NAME: &'static str = R::NAME;
+    const ACT_BYTES: usize = 4;
+    const PANEL_VECS: usize = 1;
+    type Act = I::V;
+    type Consts = Consts<I::V>;
+
+    #[inline(always)]
+    fn consts() -> Self::Consts {
+        use std::hint::black_box;
+        Consts {
+            nibble: black_box(I::splat16(0x0f0f)),
+            top: black_box(I::splat16(0x8080)),
+            ones: black_box(I::splat16(0x0101)),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_act(p0: *mut u8, p1: *mut u8, _: usize, a: I::V, b: I::V) {
+        let words = I::narrow16(a, b);
+        // SAFETY: the caller's.
+        unsafe { I::store_two32(p0, p1, I::narrow8(words, words)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_act(p: *const u8) -> I::V {
+        // SAFETY: the caller's.
+        unsafe { I::load32_splat(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_tile_i8(consts: Self::Consts, acc: &mut [I::V; 4], tile: *const u8, act: *const u8) {
+        // a + 128 is the unsigned operand: sum w a = sum w (a + 128) - 128 sum w.
+        let mut w_sums = [I::splat32(0); 4];
+        for g in 0..8 {
+            // SAFETY: g and c stay within the tile and the 8 activation groups.
+            unsafe {
+                let a = I::load32_splat(act.add(g * 4));
+                let a = if R::UNSIGNED { I::xor(a, consts.top) } else { a };
+                for c in 0..4 {
+                    let codes = I::load(tile.add(g * 64 + c * 16));
+                    if R::UNSIGNED {
+                        acc[c] = I::dot8_unsigned(acc[c], codes, a);
+                        w_sums[c] = I::dot8_unsigned(w_sums[c], codes, consts.ones);
+                    } else {
+                        acc[c] = I::dot8_signed(acc[c], a, codes);
+                    }
+                }
+            }
+        }
+        if R::UNSIGNED {
+            for (acc, sum) in acc.iter_mut().zip(w_sums) {
+                *acc = I::sub32(*acc, I::shl32::<7>(sum));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(consts: Self::Consts, acc: I::V, codes: I::V, lo: I::V, hi: I::V) -> I::V {
+        let acc = I::dot8_unsigned(acc, lo, I::and(codes, consts.nibble));
+        I::dot8_unsigned(acc, hi, I::and(I::shr16::<4>(codes), consts.nibble))
+    }
+
+    #[inline(always)]
+    unsafe fn micro_step(acc: &mut [[I::V; 2]; MR], w: *const u8, a: *const u8) {
+        // SAFETY: the caller's; two vectors of codes and 4 bytes of activations per row.
+        unsafe {
+            let (w0, w1) = (I::load(w), I::load(w.add(16)));
+            let act = I::load(a);
+            row::<I, 0>(acc, act, |acc, act| {
+                [I::dot8_unsigned(acc[0], act, w0), I::dot8_unsigned(acc[1], act, w1)]
+            });
+            row::<I, 1>(acc, act, |acc, act| {
+                [I::dot8_unsigned(acc[0], act, w0), I::dot8_unsigned(acc[1], act, w1)]
+            });
+            row::<I, 2>(acc, act, |acc, act| {
+                [I::dot8_unsigned(acc[0], act, w0), I::dot8_unsigned(acc[1], act, w1)]
+            });
+            row::<I, 3>(acc, act, |acc, act| {
+                [I::dot8_unsigned(acc[0], act, w0), I::dot8_unsigned(acc[1], act, w1)]
+            });
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn micro_step_i8(consts: Self::Consts, acc: &mut [[I::V; 2]; MR], w: *const u8, a: *const u8) {
+        // SAFETY: the caller's.
+        unsafe {
+            let (w0, w1) = (I::load(w), I::load(w.add(16)));
+            let act = I::load(a);
+            let act = if R::UNSIGNED { I::xor(act, consts.top) } else { act };
+            let step = |acc: [I::V; 2], act: I::V| {
+                if R::UNSIGNED {
+                    [I::dot8_unsigned(acc[0], w0, act), I::dot8_unsigned(acc[1], w1, act)]
+                } else {
+                    [I::dot8_signed(acc[0], act, w0), I::dot8_signed(acc[1], act, w1)]
+                }
+            };
+            row::<I, 0>(acc, act, step);
+            row::<I, 1>(acc, act, step);
+            row::<I, 2>(acc, act, step);
+            row::<I, 3>(acc, act, step);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn panel_bias_i8(panel: *const u8) -> Option<[I::V; 2]> {
+        if !R::UNSIGNED {
+            return None;
+        }
+        let ones = I::splat16(0x0101);
+        let mut sums = [I::splat32(0); 2];
+        for g in 0..8 {
+            for (c, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: 8 groups of two units, as the caller vouches.
+                *sum = I::dot8_unsigned(*sum, unsafe { I::load(panel.add(g * 32 + c * 16)) }, ones);
+            }
+        }
+        Some(sums.map(|s| I::sub32(I::splat32(0), I::shl32::<7>(s))))
+    }
+
+    #[inline(always)]
+    unsafe fn store_panel_u7(p: *mut u8, codes: I::V) {
+        // SAFETY: the caller's.
+        unsafe { I::store(p, codes) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_panel_i8(p: *mut u8, codes: I::V) {
+        // SAFETY: the caller's.
+        unsafe { I::store(p, codes) }
+    }
+}
+
+/// One row of the micro-kernel: lane `R` of `act` against both vectors of codes.
+#[inline(always)]
+fn row<I: Isa, const R: usize>(
+    acc: &mut [[I::V; 2]; MR],
+    act: I::V,
+    step: impl Fn([I::V; 2], I::V) -> [I::V; 2],
+) {
+    acc[R] = step(acc[R], I::splat_lane32::<R>(act));
+}

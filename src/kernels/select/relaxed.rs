@@ -1,0 +1,114 @@
+//! The choice in builds with relaxed SIMD.
+
+use super::{Activations, DotPath, Isa, Native, PackedWeights, PlainPath, matmul_on};
+use crate::kernels::isa::Dot8;
+use crate::kernels::path32::{D32, Signed, Unsigned};
+use crate::quant::DType;
+use crate::repack::{Packer, Packing};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+type D32u = D32<Native, Unsigned>;
+type D32s = D32<Native, Signed>;
+
+const PLAIN: u8 = 0;
+const UNSIGNED: u8 = 1;
+const SIGNED: u8 = 2;
+
+/// Chosen path for codes 0..=127 and for signed bytes.
+static U7: AtomicU8 = AtomicU8::new(PLAIN);
+static I8: AtomicU8 = AtomicU8::new(PLAIN);
+
+pub(in crate::kernels) fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
+    let choice = if w.packing() == Packing::I8 { &I8 } else { &U7 };
+    run(choice.load(Relaxed), act, w, out);
+}
+
+fn run(path: u8, act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
+    match path {
+        UNSIGNED => matmul_on::<D32u>(act, w, out),
+        SIGNED => matmul_on::<D32s>(act, w, out),
+        _ => matmul_on::<PlainPath>(act, w, out),
+    }
+}
+
+fn name(path: u8) -> &'static str {
+    match path {
+        UNSIGNED => D32u::NAME,
+        SIGNED => D32s::NAME,
+        _ => PlainPath::NAME,
+    }
+}
+
+/// As shown to users: instruction set, and path per kind of codes.
+pub fn backend_name() -> (&'static str, String) {
+    let (u7, i8) = (name(U7.load(Relaxed)), name(I8.load(Relaxed)));
+    (<Native as Isa>::NAME, if u7 == i8 { u7.into() } else { format!("{u7}, {i8} for 8-bit weights") })
+}
+
+/// How the engine reads second-operand bytes above 127; `None` where it saturates or gives
+/// something else. Operands pass through memory, so that the compiler cannot answer.
+fn reading() -> Option<u8> {
+    let dot = |a: i8, b: u8| {
+        let a = std::hint::black_box([a; 16]);
+        let b = std::hint::black_box([b; 16]);
+        // SAFETY: 16 bytes each.
+        let v = unsafe {
+            Native::dot8_unsigned(
+                Native::splat32(5),
+                Native::load(a.as_ptr().cast()),
+                Native::load(b.as_ptr()),
+            )
+        };
+        Native::sum32(v) / 4 - 5
+    };
+    // What must hold everywhere; an engine that fails here computes the operation wrongly.
+    if dot(-127, 127) != -4 * 127 * 127 || dot(127, 127) != 4 * 127 * 127 || dot(-1, 1) != -4 {
+        return None;
+    }
+    match (dot(1, 255), dot(127, 255), dot(-128, 128)) {
+        (1020, 129_540, -65_536) => Some(UNSIGNED),
+        (-4, -508, 65_536) => Some(SIGNED),
+        _ => Some(PLAIN),
+    }
+}
+
+/// Asks and measures. `now_ms` is a clock in milliseconds. Calling it again measures anew,
+/// for engines that have optimised the code meanwhile.
+pub fn select_paths(now_ms: &dyn Fn() -> f64) {
+    let reading = reading();
+    let dots = reading.map(|r| if r == SIGNED { SIGNED } else { UNSIGNED });
+    U7.store(faster(dots, DType::Q4_0, now_ms), Relaxed);
+    I8.store(faster(reading.filter(|r| *r != PLAIN), DType::Q8_0, now_ms), Relaxed);
+}
+
+/// The faster of the plain path and `candidate` for weights of `dtype`; a candidate whose
+/// result differs is never taken.
+fn faster(candidate: Option<u8>, dtype: DType, now_ms: &dyn Fn() -> f64) -> u8 {
+    const K: usize = 512;
+    const N: usize = 64;
+    let Some(candidate) = candidate else { return PLAIN };
+    let values: Vec<u8> =
+        (0..N * K).flat_map(|i| (((i * 7919) % 1009) as f32 / 504.5 - 1.0).to_le_bytes()).collect();
+    let packed =
+        Packer::new(DType::F32, dtype, N, K).and_then(|mut p| p.push(&values).and_then(|()| p.finish()));
+    let Ok(w) = packed else { return PLAIN };
+    let mut out = [vec![0f32; 4 * N], vec![0f32; 4 * N]];
+    let mut best = [f64::INFINITY; 2];
+    let mut act = Activations::default();
+    for _ in 0..8 {
+        for (i, path) in [PLAIN, candidate].into_iter().enumerate() {
+            for (m, from) in [(4, 0), (1, 3 * N)] {
+                for (j, x) in act.fill(m, K, true).iter_mut().enumerate() {
+                    *x = ((j * 31) % 255) as f32 - 127.0;
+                }
+                let start = now_ms();
+                run(path, &mut act, &w, &mut out[i][from..from + m * N]);
+                best[i] = best[i].min(if m == 4 { now_ms() - start } else { f64::INFINITY });
+            }
+        }
+        if out[0].iter().zip(&out[1]).any(|(a, b)| a.to_bits() != b.to_bits()) {
+            return PLAIN;
+        }
+    }
+    if best[1] < best[0] { candidate } else { PLAIN }
+}
