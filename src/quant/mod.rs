@@ -4,9 +4,20 @@
 //! Type ids and names are GGUF's. To add a type: write its file, add its row to
 //! [`FORMATS`], add a golden.
 
+mod blocks;
 mod float;
+pub mod q1_0;
+pub mod q2_k;
+pub mod q3_k;
 mod q4_0;
+pub mod q4_k;
+pub mod q5_k;
+pub mod q6_k;
 mod q8_0;
+pub mod superblock;
+mod ternary;
+pub mod tq1_0;
+pub mod tq2_0;
 
 pub use q4_0::Q4_0;
 pub use q8_0::Q8_0;
@@ -90,11 +101,11 @@ formats! {
     Q5_1 = 7, 32, 24, None;
     Q8_0 = 8, 32, 34, Some(q8_0::CODEC);
     Q8_1 = 9, 32, 36, None;
-    Q2_K = 10, 256, 84, None;
-    Q3_K = 11, 256, 110, None;
-    Q4_K = 12, 256, 144, None;
-    Q5_K = 13, 256, 176, None;
-    Q6_K = 14, 256, 210, None;
+    Q2_K = 10, 256, 84, Some(q2_k::CODEC);
+    Q3_K = 11, 256, 110, Some(q3_k::CODEC);
+    Q4_K = 12, 256, 144, Some(q4_k::CODEC);
+    Q5_K = 13, 256, 176, Some(q5_k::CODEC);
+    Q6_K = 14, 256, 210, Some(q6_k::CODEC);
     Q8_K = 15, 256, 292, None;
     IQ2_XXS = 16, 256, 66, None;
     IQ2_XS = 17, 256, 74, None;
@@ -111,11 +122,11 @@ formats! {
     F64 = 28, 1, 8, None;
     IQ1_M = 29, 256, 56, None;
     BF16 = 30, 1, 2, Some(float::BF16);
-    TQ1_0 = 34, 256, 54, None;
-    TQ2_0 = 35, 256, 66, None;
+    TQ1_0 = 34, 256, 54, Some(tq1_0::CODEC);
+    TQ2_0 = 35, 256, 66, Some(tq2_0::CODEC);
     MXFP4 = 39, 32, 17, None;
     NVFP4 = 40, 64, 36, None;
-    Q1_0 = 41, 128, 18, None;
+    Q1_0 = 41, 128, 18, Some(q1_0::CODEC);
 }
 
 impl DType {

@@ -1,0 +1,67 @@
+//! Q3_K: 256 codes of 3 bits, 16 sub-blocks of 16 with signed 6-bit scales;
+//! `w = d * scale * (q - 4)`, 3.4375 bits per weight.
+//!
+//! ```text
+//! block: hmask (32 bytes: bit 2 of element 32 b + l is bit b of byte l)
+//!      | qs (64 bytes: bits 0-1; byte 32 h + l holds elements 128 h + 32 j + l at bits 2 j)
+//!      | scales (12 bytes: bytes 0-7 hold the low 4 bits of scale i (low nibble) and i + 8
+//!        (high nibble); byte 8 + i holds bits 4-5 of scales i, i + 4, i + 8, i + 12 at bits
+//!        0, 2, 4, 6; 32 stands for zero)
+//!      | d (f16)
+//! ```
+//! Source: ggml-common.h, `block_q3_K`; gguf-py, `quants.py`.
+
+use super::blocks::{encode_blocks, f16_at, put_f16};
+use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
+use super::{Codec, KernelForm};
+
+/// Bytes per block.
+pub const BYTES: usize = 110;
+/// What is subtracted from a code.
+pub const OFFSET: u8 = 4;
+/// Bits per code.
+pub const BITS: u32 = 3;
+
+pub(super) const CODEC: Codec = Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::ViaI8 };
+
+/// Splits one block into integers.
+pub fn decompose(block: &[u8], out: &mut SuperBlock) {
+    let (high, packed) = (&block[..32], &block[96..108]);
+    split_pairs(&block[32..96], &mut out.codes);
+    for (i, code) in out.codes.iter_mut().enumerate() {
+        *code |= (high[i % 32] >> (i / 32) & 1) << 2;
+    }
+    for (j, scale) in out.scales.iter_mut().enumerate() {
+        let low = packed[j % 8] >> (j / 8 * 4) & 15;
+        let top = packed[8 + j % 4] >> (j / 4 * 2) & 3;
+        *scale = i16::from(low | top << 4) - 32;
+    }
+    out.mins = [0; 16];
+    out.d = f16_at(block, 108);
+    out.dmin = 0.0;
+}
+
+fn dequantize(bytes: &[u8], out: &mut [f32]) {
+    decode::<BYTES>(bytes, out, OFFSET, decompose);
+}
+
+fn quantize(values: &[f32], out: &mut [u8]) {
+    encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
+        compose(&SuperBlock::round_signed(x, OFFSET, 32), block);
+    });
+}
+
+fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
+    block.fill(0);
+    for (i, code) in parts.codes.iter().enumerate() {
+        block[i % 32] |= (code >> 2) << (i / 32);
+    }
+    join_pairs(&parts.codes, &mut block[32..96]);
+    let packed = &mut block[96..108];
+    for (j, scale) in parts.scales.iter().enumerate() {
+        let level = (scale + 32) as u8;
+        packed[j % 8] |= (level & 15) << (j / 8 * 4);
+        packed[8 + j % 4] |= (level >> 4) << (j / 4 * 2);
+    }
+    put_f16(block, 108, parts.d);
+}

@@ -1,0 +1,53 @@
+//! Q5_K: 256 codes of 5 bits, 8 sub-blocks of 32 with 6-bit scales and 6-bit mins;
+//! `w = d * scale * q - dmin * min`, 5.5 bits per weight.
+//!
+//! ```text
+//! block: d (f16) | dmin (f16)
+//!      | scales (12 bytes, as in Q4_K)
+//!      | qh (32 bytes: bit 4 of element 32 b + l is bit b of byte l)
+//!      | qs (128 bytes: bits 0-3, as in Q4_K)
+//! ```
+//! Source: ggml-common.h, `block_q5_K`; gguf-py, `quants.py`.
+
+use super::blocks::{encode_blocks, f16_at, put_f16};
+use super::q4_k::{join_nibbles, join_scales, split_nibbles, split_scales};
+use super::superblock::{LEN, SuperBlock, decode};
+use super::{Codec, KernelForm};
+
+/// Bytes per block.
+pub const BYTES: usize = 176;
+/// What is subtracted from a code.
+pub const OFFSET: u8 = 0;
+/// Bits per code.
+pub const BITS: u32 = 5;
+
+pub(super) const CODEC: Codec = Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::ViaI8 };
+
+/// Splits one block into integers.
+pub fn decompose(block: &[u8], out: &mut SuperBlock) {
+    split_scales(&block[4..16], out);
+    split_nibbles(&block[48..], &mut out.codes);
+    for (i, code) in out.codes.iter_mut().enumerate() {
+        *code |= (block[16 + i % 32] >> (i / 32) & 1) << 4;
+    }
+    out.d = f16_at(block, 0);
+    out.dmin = f16_at(block, 2);
+}
+
+fn dequantize(bytes: &[u8], out: &mut [f32]) {
+    decode::<BYTES>(bytes, out, OFFSET, decompose);
+}
+
+fn quantize(values: &[f32], out: &mut [u8]) {
+    encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
+        let parts = SuperBlock::round_with_min(x, 32, 31, 63);
+        join_scales(&parts, &mut block[4..16]);
+        block[16..48].fill(0);
+        for (i, code) in parts.codes.iter().enumerate() {
+            block[16 + i % 32] |= (code >> 4) << (i / 32);
+        }
+        join_nibbles(&parts.codes, &mut block[48..]);
+        put_f16(block, 0, parts.d);
+        put_f16(block, 2, parts.dmin);
+    });
+}

@@ -1,0 +1,80 @@
+//! TQ1_0: 256 ternary digits, five to a byte, with one f16 scale; `w = d * (q - 1)`, 1.6875
+//! bits per weight.
+//!
+//! A byte holds a number t in base 3 as the fraction `ceil(t * 256 / 243) / 256`, first element
+//! in the highest digit: multiplied by 3^k modulo 256, the byte shows digit k in its top third.
+//!
+//! ```text
+//! block: qs (48 bytes: byte l < 32 holds elements 32 k + l, k = 0..5;
+//!            byte 32 + l holds elements 160 + 16 k + l)
+//!      | qh (4 bytes: byte l holds elements 240 + 4 k + l, k = 0..4)
+//!      | d (f16)
+//! ```
+//! Source: ggml-common.h, `block_tq1_0`; gguf-py, `quants.py`.
+
+use super::blocks::{encode_blocks, f16_at, put_f16, scaled_codes, unpack_blocks};
+use super::superblock::{LEN, SuperBlock};
+use super::{Codec, KernelForm, ternary};
+
+/// Bytes per block.
+pub const BYTES: usize = 54;
+/// What is subtracted from a code.
+pub const OFFSET: u8 = 1;
+/// Bits per code once taken out of base 3.
+pub const BITS: u32 = 2;
+
+/// Runs of bytes: first byte, number of bytes, digits per byte, first element.
+const RUNS: [(usize, usize, usize, usize); 3] = [(0, 32, 5, 0), (32, 16, 5, 160), (48, 4, 4, 240)];
+const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+
+pub(super) const CODEC: Codec =
+    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::I8(unpack) };
+
+/// Splits one block into integers.
+pub fn decompose(block: &[u8], out: &mut SuperBlock) {
+    split_digits(block, &mut out.codes);
+    ternary::one_scale(f16_at(block, 52), out);
+}
+
+fn split_digits(block: &[u8], codes: &mut [u8; LEN]) {
+    for (from, width, digits, to) in RUNS {
+        for (k, power) in POWERS[..digits].iter().enumerate() {
+            for l in 0..width {
+                let fraction = block[from + l].wrapping_mul(*power);
+                codes[to + k * width + l] = (u16::from(fraction) * 3 >> 8) as u8;
+            }
+        }
+    }
+}
+
+fn join_digits(codes: &[u8; LEN], block: &mut [u8]) {
+    for (from, width, digits, to) in RUNS {
+        for l in 0..width {
+            let digit = |k: usize| u32::from(codes[to + k * width + l]) * u32::from(POWERS[4 - k]);
+            let number: u32 = (0..digits).map(digit).sum();
+            block[from + l] = (number * 256).div_ceil(243) as u8;
+        }
+    }
+}
+
+fn unpack_block(block: &[u8; BYTES], codes: &mut [u8; LEN], scales: &mut [f32]) {
+    split_digits(block, codes);
+    codes.iter_mut().for_each(|code| *code = code.wrapping_sub(OFFSET));
+    scales.fill(f16_at(block, 52));
+}
+
+fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+    unpack_blocks(blocks, codes, scales, unpack_block);
+}
+
+fn dequantize(bytes: &[u8], out: &mut [f32]) {
+    scaled_codes(bytes, out, unpack_block);
+}
+
+fn quantize(values: &[f32], out: &mut [u8]) {
+    encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
+        let (d, codes) = ternary::round(x);
+        join_digits(&codes, block);
+        put_f16(block, 52, d);
+    });
+}
