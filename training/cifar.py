@@ -34,16 +34,16 @@ def normalise(images):
     return (images.astype(np.float32) / 255.0 - column(MEAN)) / column(STD)
 
 
-def augment(images, rng, pad=4, cutout=8):
-    """Random shift by up to `pad` pixels (edges mirrored), random flip, and a grey square of side `cutout`."""
+def augment(images, rng, pad=4, cutout=0):
+    """Random shift by up to `pad` pixels (edges mirrored), random flip, and, where asked for, a grey square."""
     padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="reflect")
     out = np.empty(images.shape, np.float32)
     size = images.shape[-1]
     shifts, flips = rng.integers(0, 2 * pad + 1, (len(images), 2)), rng.random(len(images)) < 0.5
-    corners = rng.integers(-cutout // 2, size - cutout // 2, (len(images), 2))
+    corners = rng.integers(0, size - cutout + 1, (len(images), 2))
     for i, ((dy, dx), flip, (cy, cx)) in enumerate(zip(shifts, flips, corners)):
         view = padded[i, :, dy : dy + size, dx : dx + size]
         out[i] = normalise((view[:, :, ::-1] if flip else view)[None])[0]
         if cutout:
-            out[i, :, max(cy, 0) : cy + cutout, max(cx, 0) : cx + cutout] = 0.0
+            out[i, :, cy : cy + cutout, cx : cx + cutout] = 0.0
     return out

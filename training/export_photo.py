@@ -58,6 +58,7 @@ def main():
     args.add_argument("--test", required=True, help="zip of test images")
     args.add_argument("--out", required=True)
     args.add_argument("--work", default="work")
+    args.add_argument("--every", type=int, default=1, help="measure on every n-th test image only")
     args.add_argument("--heads", type=int, default=4)
     args.add_argument("--expected", default="../tests/data/default_models.json")
     args = args.parse_args()
@@ -69,7 +70,7 @@ def main():
     write(args.out, cfg, params)
 
     shipped = export.read_back(args.out)
-    images, labels = cifar.load(args.test, f"{args.work}/cifar_test.npz")
+    images, labels = (a[:: args.every] for a in cifar.load(args.test, f"{args.work}/cifar_test.npz"))
     quality = {
         "test_accuracy": train_photo.accuracy(cfg, shipped, images, labels),
         "test_accuracy_before_quantization": train_photo.accuracy(cfg, params, images, labels),

@@ -9,7 +9,7 @@ import json
 import os
 
 import gguf
-import jax.numpy as jnp
+import jax
 import numpy as np
 import sentencepiece as spm
 
@@ -72,8 +72,11 @@ def write(path, cfg, params, tokenizer, kind, file_type):
 def greedy(cfg, params, ids):
     """The largest-logit continuation, the logits after the prompt, and the smallest lead of any choice."""
     ids, leads, first = list(ids), [], None
+    forward = jax.jit(lambda tokens: llama.forward(cfg, params, tokens))
+    padded = np.full((1, len(ids) + GREEDY), EOS, np.int32)
     for _ in range(GREEDY):
-        logits = np.asarray(llama.forward(cfg, params, jnp.asarray([ids], jnp.int32)))[0, -1]
+        padded[0, : len(ids)] = ids
+        logits = np.asarray(forward(padded))[0, len(ids) - 1]
         first = logits if first is None else first
         second, best = np.sort(logits)[-2:]
         leads.append(float(best - second))

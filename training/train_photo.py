@@ -32,7 +32,8 @@ def parse():
     args.add_argument("--cooldown", type=int, default=2000)
     args.add_argument("--batch", type=int, default=128)
     args.add_argument("--keep", type=int, default=64, help="patches of each image used in a training step")
-    args.add_argument("--lr-muon", type=float, default=0.01)
+    args.add_argument("--cutout", type=int, default=0, help="side of the square hidden in each training image")
+    args.add_argument("--lr-muon", type=float, default=0.015)
     args.add_argument("--lr-adam", type=float, default=2e-3)
     args.add_argument("--decay", type=float, default=0.05)
     args.add_argument("--width", type=int, default=128)
@@ -77,7 +78,7 @@ def batch_of(step, args, cfg, images, labels):
     keep = None
     if args.keep < cfg.patches:
         keep = np.argsort(rng.random((args.batch, cfg.patches)), axis=1)[:, : args.keep]
-    return cifar.augment(images[pick], rng), labels[pick], keep
+    return cifar.augment(images[pick], rng, cutout=args.cutout), labels[pick], keep
 
 
 def main():
@@ -108,10 +109,8 @@ def main():
             losses = []
         if time.time() - saved > args.minutes_per_save * 60 or step + 1 == args.steps:
             optim.save(path, params, state)
-            part = slice(None) if step + 1 == args.steps else slice(0, None, 10)
-            found = accuracy(cfg, params, test[0][part], test[1][part])
-            print(f"step {step + 1} test accuracy {found:.4f} on {len(test[1][part])} images", flush=True)
             saved = time.time()
+    print(f"step {args.steps} test accuracy {accuracy(cfg, params, *test):.4f}", flush=True)
 
 
 if __name__ == "__main__":

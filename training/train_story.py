@@ -114,11 +114,10 @@ def main():
             losses = []
         if time.time() - saved > args.minutes_per_save * 60 or step + 1 == args.steps:
             optim.save(path, params, state)
-            some = held if step + 1 == args.steps else held[:10]
-            total, count = held_out_loss(cfg, params, some, tokenizer)
-            bits = total / sum(map(len, some)) / np.log(2)
-            print(f"step {step + 1} held-out {total / count:.4f} nats/token, {bits:.4f} bits/char", flush=True)
             saved = time.time()
+    total, count = held_out_loss(cfg, params, held, tokenizer)
+    bits = total / sum(map(len, held)) / np.log(2)
+    print(f"step {args.steps} held-out {total / count:.4f} nats/token, {bits:.4f} bits/char", flush=True)
 
 
 if __name__ == "__main__":
