@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { after, before, test } from "node:test";
-import { launch, openPage, serve, SHARED, unlessShared, withPackage } from "./harness.mjs";
+import { changed, launch, openPage, serve, SHARED, unlessShared, withPackage } from "./harness.mjs";
 
 const STORIES = "data/lm/stories260K/stories260K.Q8_0.gguf";
 const skip = unlessShared(STORIES);
@@ -148,27 +148,21 @@ async function withBroken(answers, run) {
   }
 }
 
-const script = (path, change) => (_, response) => {
-  const text = readFileSync(new URL(`../../pkg/${path}`, import.meta.url), "utf8");
-  const changed = change(text);
-  if (changed === text) throw new Error(`nothing to change in ${path}`);
-  response.writeHead(200, { "Content-Type": "text/javascript" }).end(changed);
-};
 const loadOf = (page) => outcomeOf(`/shared/${STORIES}`, page);
 
 test("a worker script that is not there, or throws at once: WorkerCrashed", { skip }, async () => {
   const missing = await withBroken({ "/pkg/worker.js": send("", {}, 404) }, loadOf);
   assert.equal(missing.code, "WorkerCrashed", missing.message);
-  const throwing = await withBroken({ "/pkg/worker.js": script("worker.js", (s) => `throw new Error("bang");\n${s}`) }, loadOf);
+  const throwing = await withBroken({ "/pkg/worker.js": changed("worker.js", /^/, 'throw new Error("bang");\n') }, loadOf);
   assert.equal(throwing.code, "WorkerCrashed");
   assert.match(throwing.message, /bang/);
 });
 
 test("parts of another version: VersionMismatch", { skip }, async () => {
-  const version = script("version.js", (s) => s.replace(/"\d+\.\d+\.\d+"/, '"0.0.0"'));
+  const version = changed("version.js", /"\d+\.\d+\.\d+"/, '"0.0.0"');
   const wasm = await withBroken({ "/pkg/version.js": version }, loadOf);
   assert.equal(wasm.code, "VersionMismatch", wasm.message);
-  const worker = script("worker.js", (s) => s.replace("version: VERSION", 'version: "0.0.0"'));
+  const worker = changed("worker.js", "version: VERSION", 'version: "0.0.0"');
   const other = await withBroken({ "/pkg/worker.js": worker }, loadOf);
   assert.equal(other.code, "VersionMismatch", other.message);
 });
@@ -194,7 +188,7 @@ test("a trap poisons the instance: every call rejects with the panic's text", { 
       globalThis.bitpanePanic = "panicked at src/kernels: deliberate";
       throw new WebAssembly.RuntimeError("unreachable");
     }`;
-  const glue = script("simd128/bitpane.js", (s) => s.replace(/(\n {4}step\(\w+\) \{)/, `$1${trap}`));
+  const glue = changed("simd128/bitpane.js", /(\n {4}step\(\w+\) \{)/, `$1${trap}`);
   const result = await withBroken({ "/pkg/simd128/bitpane.js": glue }, (page) => withPackage(page, async ({ TextModel }, url) => {
     const lm = await TextModel.load(url);
     const run = async () => {

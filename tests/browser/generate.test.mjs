@@ -61,15 +61,18 @@ test("an abort throws AbortError, and the next run is as if it had not been", { 
         error = shown(thrown);
         if (lateMs > 0) lateMs = performance.now() - lateMs;
       }
-      runs.push({ after, seen, error, lateMs, same: String(await greedy(lm)) === String(wanted) });
+      const { finishReason, decodeTokens } = lm.stats;
+      runs.push({ after, seen, error, lateMs, finishReason, decodeTokens, same: String(await greedy(lm)) === String(wanted) });
     }
     await lm.dispose();
     return { runs, n: wanted.length };
   });
   assert.equal(result.n, 200);
-  for (const { after, seen, error, lateMs, same } of result.runs) {
+  for (const { after, seen, error, lateMs, finishReason, decodeTokens, same } of result.runs) {
     assert.equal(error?.name, "AbortError", `after ${after}`);
     assert.equal(seen, after);
+    if (after > 0) assert.equal(finishReason, "abort");
+    if (after > 0) assert.ok(decodeTokens >= after && decodeTokens < 400, `${decodeTokens} tokens`);
     assert.ok(lateMs < 50, `the abort took ${lateMs} ms`);
     assert.ok(same, `the run after an abort after ${after} tokens differs`);
   }

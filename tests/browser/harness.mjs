@@ -5,7 +5,7 @@
  * Content-Security-Policy under which everything has to work. A test can put answers of its
  * own (errors, broken files, odd headers) in front of the files.
  */
-import { createReadStream, existsSync } from "node:fs";
+import { createReadStream, existsSync, readFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import { dirname, extname, join, normalize } from "node:path";
@@ -65,6 +65,7 @@ export async function serve(answers = {}) {
     else void sendFile(path, response);
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  server.unref(); // a test that fails before it closes its server must not keep the run alive
   const { port } = server.address();
   return {
     url: `http://localhost:${port}/`,
@@ -138,4 +139,12 @@ export function withPackage(page, run, args) {
     });
     return (${run})(globalThis.bitpane, ${JSON.stringify(args)});
   })()`);
+}
+
+/** An answer for {@link serve}: a script of the package, changed in one place. */
+export function changed(path, pattern, replacement) {
+  const text = readFileSync(join(ROOT, "pkg", path), "utf8");
+  const result = text.replace(pattern, replacement);
+  if (result === text) throw new Error(`pkg/${path} has nothing that matches ${pattern}`);
+  return (_, response) => response.writeHead(200, { "Content-Type": TYPES[".js"] }).end(result);
 }

@@ -42,7 +42,7 @@ async function openBuiltIns(): Promise<void> {
   const { story, photo } = (await answer.json()) as BuiltIn;
   const missing: string[] = [];
   if (story === null) missing.push("a writing model (GGUF)");
-  else if (await openBuiltIn("story", story)) void writeOn(true);
+  else if (await openBuiltIn("story", story)) await writeOn(true);
   if (photo === null) missing.push("a photo classifier (safetensors or GGUF)");
   else if (await openBuiltIn("photo", photo)) offerSamples();
   if (missing.length > 0) say(`This copy of the page has no built-in ${missing.join(" and no ")}: open or drop one.`);

@@ -1,16 +1,22 @@
 /** Messages to the person at the page, failures above all. */
 import { BitpaneError } from "./pkg/index.js";
+import { announce } from "./announce.js";
 import { byId } from "./dom.js";
 
 /** Says something in passing. */
 export function say(message: string): void {
-  show(message, "good");
+  show(byId("notice"), message, "good");
 }
 
-/** Explains a failure. Messages may quote the model file, so they are shown as text only. */
-export function complain(error: unknown, doing: string): void {
-  if (isAbort(error)) return say(`${doing}: stopped.`);
-  show(`${doing}: ${explain(error)}`, "bad");
+/**
+ * Explains a failure, at the foot of the page or in a place of its own. Messages may quote
+ * the model file, so they are shown as text only.
+ */
+export function complain(error: unknown, doing: string, place = byId("notice")): void {
+  if (isAbort(error)) return show(place, `${doing}: stopped.`, "good");
+  const message = `${doing}: ${explain(error)}`;
+  show(place, message, "bad");
+  if (place.id !== "notice") announce(message); // the notice is announced by itself
 }
 
 /** Whether a thrown value is an abort. */
@@ -18,10 +24,9 @@ export function isAbort(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";
 }
 
-function show(message: string, kind: "good" | "bad"): void {
-  const notice = byId("notice");
-  notice.dataset["kind"] = kind;
-  notice.textContent = message;
+function show(place: HTMLElement, message: string, kind: "good" | "bad"): void {
+  place.dataset["kind"] = kind;
+  place.textContent = message;
 }
 
 const LONGEST = 600;

@@ -62,6 +62,7 @@ async function look(image: ImageSource, description: string, unasked = false): P
     const found = await model.classify(image, { topK: 5 });
     if (current !== run) return; // a later picture has taken its place
     showClasses(found);
+    delete line.dataset["kind"];
     const { imageMs, wasmBytes } = model.stats;
     line.replaceChildren(make("strong", "", formatMs(imageMs)), " for this image");
     showReading("photo", "speed", `${formatMs(imageMs)} an image`);
@@ -71,8 +72,7 @@ async function look(image: ImageSource, description: string, unasked = false): P
   } catch (error) {
     if (current !== run) return;
     classes.replaceChildren();
-    line.textContent = "";
-    complain(error, "Looking at the photo failed");
+    complain(error, "Looking at the photo failed", line);
   }
 }
 

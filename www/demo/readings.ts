@@ -13,15 +13,15 @@ export function showModel(side: Side, name: string, info: ModelInfo, wasmBytes: 
   byId(`${side}-name`).textContent = name;
   const list = byId(`${side}-readings`);
   const { backend, bitsPerWeight } = info;
+  const threads = backend.threads === 1 ? "one thread" : `${backend.threads} threads`;
   const rows: [string, string, string][] = [
-    ["Weights", `${formatCount(info.parameters)}, ${formatBytes(info.weightBytes)}`, "weights"],
     ["Speed", "not run yet", "speed"],
-    ["Instructions", `${backend.isa}, ${backend.threads === 1 ? "one thread" : `${backend.threads} threads`}`, "isa"],
-    ["Kernel", backend.kernel, "kernel"],
+    ["Weights", `${formatCount(info.parameters)} in ${formatBytes(info.weightBytes)}`, "weights"],
     ["WebAssembly memory", formatBytes(wasmBytes), "memory"],
+    ["Kernel", `${backend.isa} ${backend.kernel}, ${threads}`, "kernel"],
   ];
   list.replaceChildren(bitsRow(bitsPerWeight), ...rows.map(([term, value, key]) => row(side, term, value, key)));
-  list.querySelector(`#${side}-isa`)?.setAttribute("title", backend.threadsReason);
+  byId(`${side}-kernel`).title = backend.threadsReason;
 }
 
 /** Shows one figure anew. */

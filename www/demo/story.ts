@@ -41,7 +41,7 @@ export async function writeOn(unasked = false): Promise<void> {
     finish(used, unasked, "Done.");
   } catch (error) {
     if (isAbort(error)) finish(used, unasked, "Stopped.");
-    else complain(error, "Writing failed");
+    else complain(error, "Writing failed", line);
   } finally {
     sink.flush();
     end();
@@ -54,9 +54,11 @@ function begin(): void {
   byId("story-made").replaceChildren();
   page.dataset["state"] = "writing";
   page.setAttribute("aria-busy", "true");
-  write.disabled = true;
   stop.disabled = false;
+  if (document.activeElement === write) stop.focus(); // a disabled button would drop the focus
+  write.disabled = true;
   line.textContent = "";
+  delete line.dataset["kind"];
 }
 
 function end(): void {
@@ -65,7 +67,7 @@ function end(): void {
   const hadFocus = document.activeElement === stop;
   write.disabled = model === undefined;
   stop.disabled = true;
-  if (hadFocus) write.focus(); // a disabled button would drop the focus
+  if (hadFocus) write.focus();
 }
 
 function finish(used: TextModel, unasked: boolean, how: string): void {
@@ -133,7 +135,7 @@ export function startStory(): void {
   prompt.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
-  byId("window").addEventListener("keydown", (event) => {
+  addEventListener("keydown", (event) => {
     if (event.key === "Escape") stopWriting();
   });
   for (const id of ["temperature", "top-p"]) {

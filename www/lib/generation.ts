@@ -50,6 +50,13 @@ class Inbox {
   }
 }
 
+/** How long an aborted generation waits for its figures, in milliseconds. */
+const ABORT_PATIENCE_MS = 30;
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
 /** Runs one generation; `onEnd` hears its figures, also when it was aborted. */
 export async function* generation(
   engine: Engine, prompt: string | readonly number[] | Uint32Array, options: GenerateOptions,
@@ -95,8 +102,8 @@ export async function* generation(
     signal?.removeEventListener("abort", onAbort);
     if (!outcome) {
       call.cancel();
-      // An abort answers at once; whoever merely left the loop gets complete figures.
-      if (!signal?.aborted) await ended;
+      // The figures follow within a step. An abort waits for them only as long as nobody notices.
+      await (signal?.aborted ? Promise.race([ended, delay(ABORT_PATIENCE_MS)]) : ended);
     }
   }
 }
