@@ -42,13 +42,16 @@ pub struct Format {
     pub codec: Option<Codec>,
 }
 
+/// Writes f32 values as blocks.
+pub type Quantize = fn(&[f32], &mut [u8]);
+
 /// Scalar code for one type. Slices hold whole blocks; lengths agree.
 #[derive(Clone, Copy)]
 pub struct Codec {
     /// Blocks to f32.
     pub dequantize: fn(&[u8], &mut [f32]),
     /// f32 to blocks; `None` where the type cannot be written.
-    pub quantize: Option<fn(&[f32], &mut [u8])>,
+    pub quantize: Option<Quantize>,
     /// How the kernels hold this type.
     pub kernel: KernelForm,
 }

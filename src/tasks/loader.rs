@@ -167,7 +167,7 @@ struct Collect {
 
 /// The tensor being received.
 enum Current {
-    Matrix(Packer),
+    Matrix(Box<Packer>),
     Values(Vec<u8>),
     Skipped,
 }
@@ -205,7 +205,7 @@ impl Collect {
             .then(|| format!("tensor {:?} is kept as {}", tensor.name, target.name()));
         let packer = Packer::new(tensor.dtype, target, n, k).map_err(|e| e.tensor(&tensor.name))?;
         self.info.notes.extend(note);
-        Ok(Current::Matrix(packer))
+        Ok(Current::Matrix(Box::new(packer)))
     }
 }
 

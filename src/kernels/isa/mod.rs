@@ -85,7 +85,7 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn sar32<const N: u32>(a: Self::V) -> Self::V;
     fn add32(a: Self::V, b: Self::V) -> Self::V;
     fn sub32(a: Self::V, b: Self::V) -> Self::V;
-    /// i32 lane j = a16[2j] * b16[2j] + a16[2j+1] * b16[2j+1] (signed).
+    /// i32 lane j = `a16[2j] * b16[2j] + a16[2j+1] * b16[2j+1]` (signed).
     fn dot16(a: Self::V, b: Self::V) -> Self::V;
     /// Eight i32 to i16 with signed saturation; `a` gives lanes 0..4.
     fn narrow16(a: Self::V, b: Self::V) -> Self::V;
