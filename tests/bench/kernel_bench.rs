@@ -27,6 +27,21 @@ fn numbers(n: usize) -> Vec<f32> {
     (0..n).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
 }
 
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    /// Milliseconds, from the page.
+    safe fn now() -> f64;
+}
+
+/// Chooses the paths, as a page does at start; gives 1 where the byte dot product was chosen
+/// for low-bit codes, plus 2 where for 8-bit ones.
+#[unsafe(no_mangle)]
+pub extern "C" fn select() -> u32 {
+    bitpane::kernels::select_paths(&|| now());
+    let (_, path) = bitpane::kernels::backend_name();
+    u32::from(path.starts_with("d32")) + 2 * u32::from(!path.ends_with("p16") && !path.contains("p16 for"))
+}
+
 /// Makes `copies` matrices `[n, k]` of tensor type `dtype` (so that they need not stay in
 /// cache) and activations `[m, k]`.
 #[unsafe(no_mangle)]
