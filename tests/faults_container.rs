@@ -68,6 +68,16 @@ fn headers_of_many_megabytes() {
     say(&format!("{} large container cases", builders.len()));
 }
 
+/// Two entries of 13 bytes and a tensor of 24 need 74 bytes with the first 24.
+#[test]
+fn counts_that_a_file_cannot_hold_fail_at_its_first_bytes() {
+    let head = gguf::head(3, 1, 2);
+    let e = container::gguf::parse(&head, Some(73)).unwrap_err();
+    assert_eq!((e.code, e.offset), (Code::Truncated, Some(73)));
+    assert!(container::gguf::parse(&head, Some(74)).unwrap().is_none());
+    assert!(container::gguf::parse(&head, None).unwrap().is_none());
+}
+
 /// A header read again from its start for every chunk would take minutes here.
 #[test]
 fn time_is_linear_in_the_header_however_it_arrives() {

@@ -7,7 +7,7 @@ use super::{Case, bad, good};
 
 /// Metadata value types.
 pub const U8: u32 = 0;
-const U32: u32 = 4;
+pub const U32: u32 = 4;
 pub const I32: u32 = 5;
 pub const BOOL: u32 = 7;
 pub const STRING: u32 = 8;
@@ -16,7 +16,7 @@ pub const U64: u32 = 10;
 
 /// Tensor types.
 pub const F32: u32 = 0;
-const Q8_0: u32 = 8;
+pub const Q8_0: u32 = 8;
 const Q4_K: u32 = 12;
 const IQ1_S: u32 = 19;
 const I8: u32 = 24;
@@ -47,7 +47,7 @@ pub fn tensor(name: &str, dims: &[u64], tensor_type: u32, offset: u64) -> Vec<u8
 }
 
 /// The first 24 bytes.
-fn head(version: u32, n_tensors: u64, n_entries: u64) -> Vec<u8> {
+pub fn head(version: u32, n_tensors: u64, n_entries: u64) -> Vec<u8> {
     [b"GGUF", &version.to_le_bytes(), &n_tensors.to_le_bytes()[..], &n_entries.to_le_bytes()].concat()
 }
 
@@ -333,6 +333,8 @@ fn alignment() -> Vec<Case> {
     cases.push(bad("G13", "alignment is a string", bytes, Code::BadAlignment).says(KEY));
     let bytes = with_entries(&[kv_array(KEY, U32, 1, &[32, 0, 0, 0])]);
     cases.push(bad("G13", "alignment is an array", bytes, Code::BadAlignment).says(KEY));
+    let bytes = file(&[kv(KEY, U32, &(1u32 << 20).to_le_bytes())], &[], 0);
+    cases.push(good("G13", "alignment 1 MiB, no tensors", bytes));
     for n in [1u32, 2, 8, 32] {
         cases.push(good("G13", format!("alignment {n}"), with_entries(&[kv(KEY, U32, &n.to_le_bytes())])));
     }
