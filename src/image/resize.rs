@@ -119,60 +119,44 @@ pub(super) fn convolve(pixels: &PixelView, columns: &Taps, rows: &Taps) -> Vec<u
     let inputs = rows.inputs();
     let row_bytes = columns.spans.len() * 3;
     let mut narrow = vec![0; inputs.len() * row_bytes];
-    let mut tile = RowTile::new(columns.inputs());
+    let mut padded: [_; ROW_TILE] = std::array::from_fn(|_| Vec::new());
     for (i, out) in narrow.chunks_mut(ROW_TILE * row_bytes).enumerate() {
-        tile.load(pixels, inputs.start + i * ROW_TILE, inputs.end);
-        tile.horizontal(columns, out);
+        // Below the last row it is repeated, and what comes of that is not stored.
+        let row = |r: usize| pixels.row((inputs.start + i * ROW_TILE + r).min(inputs.end - 1));
+        if pixels.channels == 4 {
+            horizontal(std::array::from_fn(|r| row(r).as_chunks().0), columns, out);
+        } else {
+            for (r, to) in padded.iter_mut().enumerate() {
+                pad(row(r), to);
+            }
+            horizontal(padded.each_ref().map(Vec::as_slice), columns, out);
+        }
     }
     vertical(&narrow, row_bytes, inputs.start, rows)
 }
 
-/// Some rows of the picture with four bytes per pixel, so that a pixel fills a vector of four sums.
-struct RowTile {
-    columns: std::ops::Range<usize>,
-    rows: [Vec<[u8; 4]>; ROW_TILE],
+/// RGB to four bytes per pixel, so that a pixel fills a vector of four sums.
+fn pad(row: &[u8], to: &mut Vec<[u8; 4]>) {
+    to.clear();
+    to.extend(row.as_chunks().0.iter().map(|&[r, g, b]| [r, g, b, 0]));
 }
 
-impl RowTile {
-    fn new(columns: std::ops::Range<usize>) -> Self {
-        let rows = std::array::from_fn(|_| vec![[0; 4]; columns.len()]);
-        RowTile { columns, rows }
-    }
-
-    /// Fills the tile from row `y` on; what would lie at `end` or beyond repeats the last row.
-    fn load(&mut self, pixels: &PixelView, y: usize, end: usize) {
-        for (i, row) in self.rows.iter_mut().enumerate() {
-            let source = &pixels.row((y + i).min(end - 1))[self.columns.start * pixels.channels..];
-            if pixels.channels == 4 {
-                for (to, from) in row.iter_mut().zip(source.chunks_exact(4)) {
-                    to.copy_from_slice(from);
-                }
-            } else {
-                for (to, from) in row.iter_mut().zip(source.chunks_exact(3)) {
-                    to[..3].copy_from_slice(from);
+/// Filters along some rows of pixels into `out`: up to `ROW_TILE` rows `[columns, 3]`.
+fn horizontal(rows: [&[[u8; 4]]; ROW_TILE], columns: &Taps, out: &mut [u8]) {
+    let row_bytes = columns.spans.len() * 3;
+    for (i, (first, weights)) in columns.iter().enumerate() {
+        let [a, b, c, d] = rows.map(|row| &row[first..first + weights.len()]);
+        let mut sums = [[1 << (PRECISION_BITS - 1); 4]; ROW_TILE];
+        for ((((a, b), c), d), &w) in a.iter().zip(b).zip(c).zip(d).zip(weights) {
+            for (sum, pixel) in sums.iter_mut().zip([a, b, c, d]) {
+                for lane in 0..4 {
+                    sum[lane] += i32::from(pixel[lane]) * w;
                 }
             }
         }
-    }
-
-    /// Filters along the rows into `out`: up to `ROW_TILE` rows `[columns, 3]`.
-    fn horizontal(&self, columns: &Taps, out: &mut [u8]) {
-        let row_bytes = columns.spans.len() * 3;
-        for (i, (first, weights)) in columns.iter().enumerate() {
-            let span = first - self.columns.start..first - self.columns.start + weights.len();
-            let [a, b, c, d] = std::array::from_fn(|r| &self.rows[r][span.clone()]);
-            let mut sums = [[1 << (PRECISION_BITS - 1); 4]; ROW_TILE];
-            for ((((a, b), c), d), &w) in a.iter().zip(b).zip(c).zip(d).zip(weights) {
-                for (sum, pixel) in sums.iter_mut().zip([a, b, c, d]) {
-                    for lane in 0..4 {
-                        sum[lane] += i32::from(pixel[lane]) * w;
-                    }
-                }
-            }
-            for (row, sum) in out.chunks_exact_mut(row_bytes).zip(&sums) {
-                for (to, &lane) in row[3 * i..3 * i + 3].iter_mut().zip(sum) {
-                    *to = to_u8(lane);
-                }
+        for (row, sum) in out.chunks_exact_mut(row_bytes).zip(&sums) {
+            for (to, &lane) in row[3 * i..3 * i + 3].iter_mut().zip(sum) {
+                *to = to_u8(lane);
             }
         }
     }
