@@ -8,6 +8,8 @@ mod json;
 mod limits;
 #[path = "tokenizer/merges.rs"]
 mod merges;
+#[path = "tokenizer/unigram.rs"]
+mod unigram;
 #[path = "tokenizer/vectors.rs"]
 mod vectors;
 

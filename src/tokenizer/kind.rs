@@ -17,8 +17,12 @@ pub(super) enum Algorithm {
     Spm,
     /// Merges by rank, of bytes.
     Bpe(&'static PreTokenizer),
-    /// Longest tokens first.
+    /// Longest tokens first, word by word.
     WordPiece,
+    /// Longest tokens first, of bytes.
+    Rwkv,
+    /// The highest sum of scores.
+    Unigram,
 }
 
 /// A kind of tokenizer and what holds where its metadata says nothing.
@@ -31,6 +35,7 @@ pub(super) struct Kind {
     pub unk: Option<u32>,
     pub sep: Option<u32>,
     pub add_bos: bool,
+    pub add_eos: bool,
     pub add_space_prefix: bool,
     /// Whether decoding removes the space before punctuation.
     pub clean_spaces: bool,
@@ -45,13 +50,14 @@ const PLAIN: Kind = Kind {
     unk: None,
     sep: None,
     add_bos: false,
+    add_eos: false,
     add_space_prefix: false,
     clean_spaces: false,
 };
 
 const BPE: &str = "gpt2";
 
-fn kinds() -> [Kind; 3] {
+fn kinds() -> [Kind; 5] {
     let (spm, wordpiece) = (Algorithm::Spm, Algorithm::WordPiece);
     let llama = Kind { model: "llama", algorithm: spm, bos: Some(1), eos: Some(2), unk: Some(0), ..PLAIN };
     let bert =
@@ -60,6 +66,15 @@ fn kinds() -> [Kind; 3] {
         Kind { add_bos: true, add_space_prefix: true, ..llama },
         Kind { model: BPE, ..PLAIN },
         Kind { add_bos: true, clean_spaces: true, ..bert },
+        Kind { model: "rwkv", algorithm: Algorithm::Rwkv, ..PLAIN },
+        Kind {
+            model: "t5",
+            algorithm: Algorithm::Unigram,
+            eos: Some(1),
+            unk: Some(2),
+            add_eos: true,
+            ..PLAIN
+        },
     ]
 }
 

@@ -7,11 +7,13 @@ mod json;
 mod kind;
 mod partition;
 mod pretokenize;
+mod rwkv;
 mod special;
 mod spm;
 mod stream;
 mod trie;
 mod unicode;
+mod unigram;
 mod vocab;
 mod wordpiece;
 
@@ -22,8 +24,10 @@ use crate::error::{Code, Error, Result};
 use bpe::Bpe;
 use kind::{Algorithm, Kind};
 use partition::{Fragment, Partition};
+use rwkv::Rwkv;
 use special::Specials;
 use spm::Spm;
+use unigram::Unigram;
 use vocab::{TOKENS, Vocab, as_invalid, attr, invalid};
 use wordpiece::WordPiece;
 
@@ -36,6 +40,8 @@ enum Model {
     Spm(Spm),
     Bpe(Bpe),
     WordPiece(WordPiece),
+    Rwkv(Rwkv),
+    Unigram(Unigram),
 }
 
 impl Model {
@@ -45,14 +51,17 @@ impl Model {
             Model::Spm(spm) => spm.encode(vocab, text, space_prefix, out),
             Model::Bpe(bpe) => bpe.encode(vocab, text, out),
             Model::WordPiece(wordpiece) => wordpiece.encode(text, out),
+            Model::Rwkv(rwkv) => rwkv.encode(text, out),
+            Model::Unigram(unigram) => unigram.encode(vocab, text, out),
         }
     }
 
     /// The bytes that token `id` stands for.
     fn piece(&self, vocab: &Vocab, id: u32) -> Vec<u8> {
         match self {
-            Model::Spm(_) | Model::WordPiece(_) => spm::piece(vocab, id),
+            Model::Spm(_) | Model::WordPiece(_) | Model::Unigram(_) => spm::piece(vocab, id),
             Model::Bpe(_) => bpe::piece(vocab, id),
+            Model::Rwkv(_) => rwkv::piece(vocab, id),
         }
     }
 }
@@ -83,12 +92,14 @@ impl Tokenizer {
         let kind = Kind::read(meta)?;
         let mut vocab = Vocab::read(meta)?;
         let specials = Specials::read(meta, &kind, &mut vocab)?;
+        let space = meta.bool(ADD_SPACE_PREFIX).map_err(as_invalid)?.unwrap_or(kind.add_space_prefix);
         let model = match kind.algorithm {
             Algorithm::Spm => Model::Spm(Spm::new(&vocab, specials.unk)?),
             Algorithm::Bpe(pre) => Model::Bpe(Bpe::read(meta, &vocab, pre)?),
             Algorithm::WordPiece => Model::WordPiece(WordPiece::read(meta, &vocab, specials.unk)?),
+            Algorithm::Rwkv => Model::Rwkv(Rwkv::new(&vocab, specials.unk)?),
+            Algorithm::Unigram => Model::Unigram(Unigram::read(meta, &vocab, specials.unk, space)?),
         };
-        let space = meta.bool(ADD_SPACE_PREFIX).map_err(as_invalid)?.unwrap_or(kind.add_space_prefix);
         Ok(Tokenizer::new(vocab, specials, model, space, kind.clean_spaces))
     }
 

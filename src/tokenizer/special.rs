@@ -142,7 +142,7 @@ impl Specials {
             unk,
             sep,
             add_bos: framed || switch(ADD_BOS, kind.add_bos)?,
-            add_eos: !framed && switch(ADD_EOS, false)?,
+            add_eos: !framed && switch(ADD_EOS, kind.add_eos)?,
             add_sep: framed,
             end_of_generation,
         };
