@@ -7,7 +7,7 @@ use bitpane::kernels::path::{DotPath, P16};
 use bitpane::kernels::path32::{D32, Signed, Unsigned};
 use bitpane::kernels::{float, matmul_on, reference, vecmath};
 use bitpane::quant::DType;
-use bitpane::repack::{PackedWeights, Packer};
+use bitpane::repack::{PackedWeights, Packer, Packing};
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -53,8 +53,9 @@ fn activations(x: &[f32], m: usize, k: usize, integer: bool) -> Activations {
 /// The product of the dequantized activation codes with the dequantized weights, in f64.
 fn expected(x: &[f32], w: &PackedWeights, m: usize) -> Vec<f32> {
     let mut rounded = Vec::with_capacity(x.len());
-    for block in x.chunks_exact(32) {
-        let (codes, d, _) = reference::quantize_block(block);
+    let span = if matches!(w.packing(), Packing::Super(_)) { 256 } else { 32 };
+    for block in x.chunks_exact(span) {
+        let (codes, d) = reference::quantize_block(block);
         rounded.extend(codes.iter().map(|&c| f32::from(c) * d));
     }
     let mut out = vec![0f32; m * w.n()];
@@ -95,6 +96,18 @@ fn products_of_whole_numbers_are_exact_integers() {
     }
 }
 
+/// Types with sub-scales in blocks of 256, and shapes for them.
+const SUPER_TYPES: &[DType] =
+    &[DType::Q2_K, DType::Q3_K, DType::Q4_K, DType::Q5_K, DType::Q6_K, DType::TQ2_0, DType::TQ1_0];
+const SUPER_SHAPES: &[(usize, usize)] = &[(1, 256), (17, 512), (40, 1280)];
+
+/// Every integer type with shapes for it.
+fn integer_cases() -> Vec<(DType, usize, usize)> {
+    let plain = [DType::Q4_0, DType::Q8_0].iter().flat_map(|&d| SHAPES.iter().map(move |&(n, k)| (d, n, k)));
+    let blocks = SUPER_TYPES.iter().flat_map(|&d| SUPER_SHAPES.iter().map(move |&(n, k)| (d, n, k)));
+    plain.chain(blocks).collect()
+}
+
 const SHAPES: &[(usize, usize)] = &[(1, 32), (16, 64), (17, 96), (33, 800), (8, 1600), (105, 128)];
 
 fn close(a: f32, b: f32, scale: f32) -> bool {
@@ -129,8 +142,8 @@ fn on_every_path(x: &[f32], w: &PackedWeights, m: usize) -> Vec<Vec<f32>> {
 #[test]
 fn integer_products_are_the_defined_ones_on_every_path() {
     let mut random = Random(1);
-    for dtype in [DType::Q4_0, DType::Q8_0] {
-        for &(n, k) in SHAPES {
+    for (dtype, n, k) in integer_cases() {
+        {
             let w = pack(&random.normals(n * k), dtype, n, k);
             let x = random.normals(17 * k);
             for m in 1..=17 {
@@ -151,8 +164,8 @@ fn integer_products_are_the_defined_ones_on_every_path() {
 #[test]
 fn one_row_alone_gives_the_bits_it_gives_in_a_batch() {
     let mut random = Random(2);
-    for dtype in [DType::Q4_0, DType::Q8_0] {
-        let (n, k, m) = (50, 1600, 9);
+    for &dtype in [DType::Q4_0, DType::Q8_0].iter().chain(SUPER_TYPES) {
+        let (n, k, m) = (50, 1280, 9);
         let w = pack(&random.normals(n * k), dtype, n, k);
         let x = random.normals(m * k);
         let batch = product::<P16<Native>>(&x, &w, m);
@@ -213,8 +226,9 @@ fn float_products_match_the_oracle_for_every_packing() {
 #[test]
 fn packing_keeps_every_weight() {
     let mut random = Random(4);
-    for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0] {
-        let (n, k) = (37, 96);
+    let types = [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0];
+    for &dtype in types.iter().chain(SUPER_TYPES) {
+        let (n, k) = (37, 512);
         let values = random.normals(n * k);
         let w = pack(&values, dtype, n, k);
         let (format, codec) = dtype.codec().unwrap();

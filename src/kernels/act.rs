@@ -5,8 +5,8 @@
 //! weight codes: `sum a * (q - z) = sum a * q - z * sum a`.
 
 use super::isa::Isa;
-use super::path::DotPath;
-use crate::repack::TILE_K;
+use super::path::{DotPath, P16};
+use crate::repack::{SUPER_K, TILE_K};
 
 /// Rows per tile of the matrix-matrix kernels; rows are padded to a multiple of it.
 pub const MR: usize = 4;
@@ -21,53 +21,119 @@ pub struct Activations {
     coded: Vec<Coded>,
 }
 
+/// How far one activation scale reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// 32 k: for weights with a scale per 32.
+    Tile,
+    /// 256 k: for weights whose sub-scales are integers, so that a whole block is summed in
+    /// integers.
+    Super,
+}
+
+impl Span {
+    const fn len(self) -> usize {
+        match self {
+            Span::Tile => TILE_K,
+            Span::Super => SUPER_K,
+        }
+    }
+}
+
 /// The activations in one path's layout.
 #[derive(Default)]
 pub struct Coded {
-    /// The path, or `None` where what follows is of an earlier fill.
-    layout: Option<&'static str>,
+    /// The path and span, or `None` where what follows is of an earlier fill.
+    layout: Option<(&'static str, Span)>,
     n_blocks: usize,
+    n_sums: usize,
     /// Codes. One row: `[k / 4][plane][4 bytes]`. More: in tiles of [`MR`] rows,
     /// `[tile][k / 4][plane][MR][4 bytes]`; the path says how many planes.
     pub(super) codes: Vec<u8>,
     scales: Vec<f32>,
+    /// Sums of codes: per 32 k (tile span) or per 16 k (super span).
     sums: Vec<i32>,
+    /// Super span: the sums as activations of [`P16`], to meet the minima of sub-blocks. Per
+    /// 256 k, 4 groups of 4 sums over 16, then 2 groups of 4 sums over 32.
+    pub(super) min_codes: Vec<u8>,
 }
 
+/// Groups of sums per 256 k in [`Coded::min_codes`].
+pub(super) const MIN_GROUPS: usize = 6;
+
 impl Coded {
-    /// Scales of a (padded) row, one per 32 k.
+    /// Scales of a (padded) row, one per span.
     pub(super) fn scales(&self, row: usize) -> &[f32] {
         &self.scales[row * self.n_blocks..][..self.n_blocks]
     }
 
-    /// Sums of codes of a (padded) row, one per 32 k.
+    /// Sums of codes of a (padded) row.
     pub(super) fn sums(&self, row: usize) -> &[i32] {
-        &self.sums[row * self.n_blocks..][..self.n_blocks]
+        &self.sums[row * self.n_sums..][..self.n_sums]
     }
 
-    fn quantize<P: DotPath>(&mut self, x: &[f32], m: usize, k: usize) {
+    fn quantize<P: DotPath>(&mut self, x: &[f32], m: usize, k: usize, span: Span) {
         let tile_rows = if m == 1 { 1 } else { MR };
         let rows = m.next_multiple_of(tile_rows);
-        let n_blocks = k / TILE_K;
-        self.n_blocks = n_blocks;
+        let len = span.len();
+        self.n_blocks = k / len;
+        self.n_sums = if span == Span::Tile { k / 32 } else { k / 16 };
         self.codes.resize(rows * k / 4 * P::ACT_BYTES, 0);
-        self.scales.resize(rows * n_blocks, 0.0);
-        self.sums.resize(rows * n_blocks, 0);
+        self.scales.resize(rows * self.n_blocks, 0.0);
+        self.sums.resize(rows * self.n_sums, 0);
         let group = tile_rows * P::ACT_BYTES;
+        let zeros = vec![0f32; if rows > m { k } else { 0 }];
         for row in 0..rows {
             let first = row / tile_rows * tile_rows * (k / 4) * P::ACT_BYTES + row % tile_rows * 4;
-            for block in 0..n_blocks {
-                let at = row * k + block * TILE_K;
-                let x = if row < m { &x[at..at + TILE_K] } else { &[0f32; TILE_K] };
-                let codes = &mut self.codes[first + block * 8 * group..][..8 * group - (tile_rows - 1) * 4];
-                // SAFETY: x has 32 floats; the planes of 8 groups lie `4 * tile_rows` apart in `codes`.
-                let (scale, sum) =
-                    unsafe { quantize_block::<P>(x.as_ptr(), codes.as_mut_ptr(), 4 * tile_rows) };
-                self.scales[row * n_blocks + block] = scale;
-                self.sums[row * n_blocks + block] = sum;
+            let x = if row < m { &x[row * k..][..k] } else { &zeros };
+            for (block, x) in x.chunks_exact(len).enumerate() {
+                let amax = largest::<P::I>(x);
+                // Below the smallest normal f32 the inverse overflows; such a block is zero for any use.
+                let inv = if amax > 1e-35 { 127.0 / amax } else { 0.0 };
+                self.scales[row * self.n_blocks + block] = amax / 127.0;
+                for (i, x) in x.chunks_exact(32).enumerate() {
+                    let chunk = block * (len / 32) + i;
+                    let codes =
+                        &mut self.codes[first + chunk * 8 * group..][..8 * group - (tile_rows - 1) * 4];
+                    // SAFETY: x has 32 floats; the planes of 8 groups lie `4 * tile_rows` apart in `codes`.
+                    let [a, b] = unsafe { round32::<P>(x.as_ptr(), inv, codes.as_mut_ptr(), 4 * tile_rows) };
+                    let sums = &mut self.sums[row * self.n_sums..];
+                    match span {
+                        Span::Tile => sums[chunk] = a + b,
+                        Span::Super => sums[2 * chunk..][..2].copy_from_slice(&[a, b]),
+                    }
+                }
             }
         }
-        self.layout = Some(P::NAME);
+        if span == Span::Super {
+            self.code_sums::<P::I>(rows, tile_rows);
+        }
+        self.layout = Some((P::NAME, span));
+    }
+
+    /// Fills `min_codes` from `sums`.
+    fn code_sums<I: Isa>(&mut self, rows: usize, tile_rows: usize) {
+        let row_bytes = self.n_blocks * MIN_GROUPS * P16::<I>::ACT_BYTES;
+        self.min_codes.resize(rows * row_bytes, 0);
+        for row in 0..rows {
+            let first = row / tile_rows * tile_rows * row_bytes + row % tile_rows * 4;
+            for (block, s) in self.sums[row * self.n_sums..][..self.n_sums].chunks_exact(16).enumerate() {
+                let mut lanes = [0i32; MIN_GROUPS * 4];
+                lanes[..16].copy_from_slice(s);
+                lanes[16..].iter_mut().zip(s.chunks_exact(2)).for_each(|(l, s)| *l = s[0] + s[1]);
+                let group = tile_rows * P16::<I>::ACT_BYTES;
+                for (i, pair) in lanes.chunks_exact(8).enumerate() {
+                    let at = first + (block * MIN_GROUPS + 2 * i) * group;
+                    let to = &mut self.min_codes[at..][..2 * group - (tile_rows - 1) * 4];
+                    // SAFETY: 8 lanes are read; two groups of two planes lie in `to`.
+                    unsafe {
+                        let p = pair.as_ptr().cast::<u8>();
+                        let to = to.as_mut_ptr();
+                        P16::<I>::store_act(to, to.add(group), 4 * tile_rows, I::load(p), I::load(p.add(16)));
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -101,49 +167,56 @@ impl Activations {
         &mut self.x
     }
 
-    /// The codes in the layout of `P`, made on first use. k is a multiple of 32 wherever
-    /// integer weights are.
-    pub fn coded<P: DotPath>(&mut self) -> &Coded {
-        let found = self.coded.iter().position(|c| c.layout == Some(P::NAME));
+    /// The codes in the layout of `P`, made on first use. k is a multiple of the span wherever
+    /// such weights are.
+    pub fn coded<P: DotPath>(&mut self, span: Span) -> &Coded {
+        let found = self.coded.iter().position(|c| c.layout == Some((P::NAME, span)));
         let i = found.unwrap_or_else(|| {
             let i = self.coded.iter().position(|c| c.layout.is_none()).unwrap_or_else(|| {
                 self.coded.push(Coded::default());
                 self.coded.len() - 1
             });
-            self.coded[i].quantize::<P>(&self.x, self.m, self.k);
+            self.coded[i].quantize::<P>(&self.x, self.m, self.k, span);
             i
         });
         &self.coded[i]
     }
 }
 
-/// Quantizes 32 floats; the planes of the 8 groups of 4 codes are written `plane_stride`
-/// bytes apart. Gives (d, sum of codes).
+/// Largest magnitude; the length is a multiple of 32.
+#[inline(always)]
+fn largest<I: Isa>(x: &[f32]) -> f32 {
+    let mut amax = [I::fsplat(0.0); 2];
+    for pair in x.chunks_exact(8) {
+        for (i, amax) in amax.iter_mut().enumerate() {
+            // SAFETY: 8 floats.
+            *amax = I::fmax(*amax, I::fabs(unsafe { I::fload(pair.as_ptr().add(4 * i)) }));
+        }
+    }
+    I::fhmax(I::fmax(amax[0], amax[1]))
+}
+
+/// Rounds 32 floats times `inv`; the planes of the 8 groups of 4 codes are written
+/// `plane_stride` bytes apart. Gives the sums of the codes of either half.
 ///
 /// # Safety
 /// 32 floats at `x` are readable, and 4 bytes at each of the `8 * ACT_BYTES / 4` planes writable.
 #[inline(always)]
-unsafe fn quantize_block<P: DotPath>(x: *const f32, codes: *mut u8, plane_stride: usize) -> (f32, i32) {
+unsafe fn round32<P: DotPath>(x: *const f32, inv: f32, codes: *mut u8, plane_stride: usize) -> [i32; 2] {
     let group = plane_stride * (P::ACT_BYTES / 4);
-    // SAFETY: offsets 0..32 of x; the caller vouches for the places written.
-    unsafe {
-        let load = |i: usize| P::I::fload(x.add(4 * i));
-        let mut amax = P::I::fabs(load(0));
-        for i in 1..8 {
-            amax = P::I::fmax(amax, P::I::fabs(load(i)));
-        }
-        let amax = P::I::fhmax(amax);
-        // Below the smallest normal f32 the inverse overflows; such a block is zero for any use.
-        let inv = if amax > 1e-35 { 127.0 / amax } else { 0.0 };
-        let inv = P::I::fsplat(inv);
+    let inv = P::I::fsplat(inv);
+    std::array::from_fn(|half| {
         let mut sum = P::I::splat32(0);
-        for i in 0..4 {
-            let a = P::I::round(P::I::fmul(load(2 * i), inv));
-            let b = P::I::round(P::I::fmul(load(2 * i + 1), inv));
-            sum = P::I::add32(sum, P::I::add32(a, b));
-            let p = codes.add(2 * i * group);
-            P::store_act(p, p.add(group), plane_stride, a, b);
+        for i in 2 * half..2 * half + 2 {
+            // SAFETY: i < 4: floats 8i .. 8i + 8 and groups 2i, 2i + 1.
+            unsafe {
+                let a = P::I::round(P::I::fmul(P::I::fload(x.add(8 * i)), inv));
+                let b = P::I::round(P::I::fmul(P::I::fload(x.add(8 * i + 4)), inv));
+                sum = P::I::add32(sum, P::I::add32(a, b));
+                let p = codes.add(2 * i * group);
+                P::store_act(p, p.add(group), plane_stride, a, b);
+            }
         }
-        (amax / 127.0, P::I::sum32(sum))
-    }
+        P::I::sum32(sum)
+    })
 }

@@ -129,7 +129,9 @@ fn unpack<I: Isa>(w: &PackedWeights, strip: usize, half: usize, k0: usize, panel
     let width = match w.packing() {
         Packing::F32 => 4,
         Packing::F16 | Packing::Bf16 => 2,
-        Packing::U4 | Packing::I8 => return w.integer_panel(strip, half * TILE_NR, k0, panel),
+        Packing::U4 | Packing::I8 | Packing::Super(_) => {
+            return w.integer_panel(strip, half * TILE_NR, k0, panel);
+        }
     };
     for (i, to) in panel.chunks_exact_mut(TILE_NR).enumerate() {
         let from = &bytes[((k0 + i) * NR + half * TILE_NR) * width..][..TILE_NR * width];

@@ -18,11 +18,12 @@ pub mod path;
 pub mod path32;
 pub mod reference;
 mod select;
+pub mod superblock;
 pub mod tile;
 pub mod vecmath;
 
 use crate::repack::{NR, PackedWeights, Packing};
-use act::{Activations, MR};
+use act::{Activations, MR, Span};
 use path::{DotPath, P16};
 pub use select::{backend_name, select_paths};
 use tile::{Tile, TileI8, TileU4};
@@ -49,13 +50,18 @@ pub fn matmul_on<P: DotPath>(act: &mut Activations, w: &PackedWeights, out: &mut
     match w.packing() {
         Packing::U4 if act.is_integer() => integer::<P, TileU4>(act, w, out),
         Packing::I8 if act.is_integer() => integer::<P, TileI8>(act, w, out),
+        Packing::Super(kind) if act.is_integer() => {
+            let m = act.m();
+            let act = if m == 1 { act.coded::<P>(Span::Super) } else { act.coded::<P16<P::I>>(Span::Super) };
+            superblock::matmul::<P>(act, m, w, kind, 0..w.n_strips(), out);
+        }
         _ => float::matmul::<P::I>(act, w, out),
     }
 }
 
 fn integer<P: DotPath, T: Tile>(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
     let m = act.m();
-    let act = act.coded::<P>();
+    let act = act.coded::<P>(Span::Tile);
     if m == 1 {
         gemv::gemv::<P, T>(act, w, 0..w.n_strips(), out);
     } else {

@@ -45,6 +45,9 @@ pub trait DotPath: 'static {
     /// [`Self::ACT_BYTES`] bytes at `p` are readable.
     unsafe fn load_act(p: *const u8) -> Self::Act;
 
+    /// `acc + products` with codes 0..=127.
+    fn dot_u7(acc: <Self::I as Isa>::V, codes: <Self::I as Isa>::V, act: Self::Act) -> <Self::I as Isa>::V;
+
     /// Adds the products of a tile of codes -128..=127 (8 groups of 4 units) with 32 activations.
     ///
     /// # Safety
@@ -142,6 +145,13 @@ impl<I: Isa> DotPath for P16<I> {
     #[inline(always)]
     fn consts() -> I::V {
         std::hint::black_box(I::splat16(0x000f))
+    }
+
+    #[inline(always)]
+    fn dot_u7(acc: I::V, codes: I::V, act: Self::Act) -> I::V {
+        let even = I::shr16::<8>(I::shl16::<8>(codes));
+        let odd = I::shr16::<8>(codes);
+        I::add32(I::add32(acc, I::dot16(even, act.0)), I::dot16(odd, act.1))
     }
 
     #[inline(always)]

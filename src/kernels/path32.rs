@@ -79,6 +79,11 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
     }
 
     #[inline(always)]
+    fn dot_u7(acc: I::V, codes: I::V, act: I::V) -> I::V {
+        I::dot8_unsigned(acc, act, codes)
+    }
+
+    #[inline(always)]
     unsafe fn dot_tile_i8(consts: Self::Consts, acc: &mut [I::V; 4], tile: *const u8, act: *const u8) {
         // a + 128 is the unsigned operand: sum w a = sum w (a + 128) - 128 sum w.
         let mut w_sums = [I::splat32(0); 4];

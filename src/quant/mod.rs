@@ -70,9 +70,28 @@ pub enum KernelForm {
     U4(UnpackCodes),
     /// Signed 8-bit codes, `w = d * q`, one scale per 32.
     I8(UnpackCodes),
+    /// Codes of 2 to 6 bits with integer sub-scales in blocks of 256.
+    Super(SuperForm),
     /// No integer form of its own yet: the decoded values are held as [`KernelForm::I8`] with
     /// scales of their own, at most 1/254 of each 32's largest magnitude off.
     ViaI8,
+}
+
+/// How a type's 256-wide blocks come apart.
+#[derive(Clone, Copy)]
+pub struct SuperForm {
+    /// Bits per code.
+    pub bits: u32,
+    /// Subtracted from every code.
+    pub offset: u8,
+    /// Elements per sub-scale: 16, 32, or 256 where all are 1.
+    pub sub_len: usize,
+    /// Whether sub-blocks have minima.
+    pub has_min: bool,
+    /// Bytes per block.
+    pub block_bytes: usize,
+    /// Splits one block.
+    pub decompose: fn(&[u8], &mut superblock::SuperBlock),
 }
 
 /// Splits whole blocks into codes (one byte per element, in element order) and scales (one

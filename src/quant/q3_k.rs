@@ -13,7 +13,7 @@
 
 use super::blocks::{encode_blocks, f16_at, put_f16};
 use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
-use super::{Codec, KernelForm};
+use super::{Codec, KernelForm, SuperForm};
 
 /// Bytes per block.
 pub const BYTES: usize = 110;
@@ -22,7 +22,11 @@ pub const OFFSET: u8 = 4;
 /// Bits per code.
 pub const BITS: u32 = 3;
 
-pub(super) const CODEC: Codec = Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::ViaI8 };
+const FORM: SuperForm =
+    SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: false, block_bytes: BYTES, decompose };
+
+pub(super) const CODEC: Codec =
+    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {

@@ -12,7 +12,7 @@
 use super::blocks::{encode_blocks, f16_at, put_f16};
 use super::q4_k::{join_nibbles, join_scales, split_nibbles, split_scales};
 use super::superblock::{LEN, SuperBlock, decode};
-use super::{Codec, KernelForm};
+use super::{Codec, KernelForm, SuperForm};
 
 /// Bytes per block.
 pub const BYTES: usize = 176;
@@ -21,7 +21,11 @@ pub const OFFSET: u8 = 0;
 /// Bits per code.
 pub const BITS: u32 = 5;
 
-pub(super) const CODEC: Codec = Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::ViaI8 };
+const FORM: SuperForm =
+    SuperForm { bits: BITS, offset: OFFSET, sub_len: 32, has_min: true, block_bytes: BYTES, decompose };
+
+pub(super) const CODEC: Codec =
+    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {

@@ -12,9 +12,9 @@
 //! ```
 //! Source: ggml-common.h, `block_tq1_0`; gguf-py, `quants.py`.
 
-use super::blocks::{encode_blocks, f16_at, put_f16, scaled_codes, unpack_blocks};
-use super::superblock::{LEN, SuperBlock};
-use super::{Codec, KernelForm, ternary};
+use super::blocks::{encode_blocks, f16_at, put_f16};
+use super::superblock::{LEN, SuperBlock, decode};
+use super::{Codec, KernelForm, SuperForm, ternary};
 
 /// Bytes per block.
 pub const BYTES: usize = 54;
@@ -27,8 +27,11 @@ pub const BITS: u32 = 2;
 const RUNS: [(usize, usize, usize, usize); 3] = [(0, 32, 5, 0), (32, 16, 5, 160), (48, 4, 4, 240)];
 const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
 
+const FORM: SuperForm =
+    SuperForm { bits: BITS, offset: OFFSET, sub_len: 256, has_min: false, block_bytes: BYTES, decompose };
+
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::I8(unpack) };
+    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -57,18 +60,8 @@ fn join_digits(codes: &[u8; LEN], block: &mut [u8]) {
     }
 }
 
-fn unpack_block(block: &[u8; BYTES], codes: &mut [u8; LEN], scales: &mut [f32]) {
-    split_digits(block, codes);
-    codes.iter_mut().for_each(|code| *code = code.wrapping_sub(OFFSET));
-    scales.fill(f16_at(block, 52));
-}
-
-fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
-    unpack_blocks(blocks, codes, scales, unpack_block);
-}
-
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
-    scaled_codes(bytes, out, unpack_block);
+    decode::<BYTES>(bytes, out, OFFSET, decompose);
 }
 
 fn quantize(values: &[f32], out: &mut [u8]) {

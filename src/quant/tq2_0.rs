@@ -7,9 +7,9 @@
 //! ```
 //! Source: ggml-common.h, `block_tq2_0`; gguf-py, `quants.py`.
 
-use super::blocks::{encode_blocks, f16_at, put_f16, scaled_codes, unpack_blocks};
-use super::superblock::{LEN, SuperBlock, join_pairs, split_pairs};
-use super::{Codec, KernelForm, ternary};
+use super::blocks::{encode_blocks, f16_at, put_f16};
+use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
+use super::{Codec, KernelForm, SuperForm, ternary};
 
 /// Bytes per block.
 pub const BYTES: usize = 66;
@@ -18,8 +18,11 @@ pub const OFFSET: u8 = 1;
 /// Bits per code.
 pub const BITS: u32 = 2;
 
+const FORM: SuperForm =
+    SuperForm { bits: BITS, offset: OFFSET, sub_len: 256, has_min: false, block_bytes: BYTES, decompose };
+
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::I8(unpack) };
+    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -27,18 +30,8 @@ pub fn decompose(block: &[u8], out: &mut SuperBlock) {
     ternary::one_scale(f16_at(block, 64), out);
 }
 
-fn unpack_block(block: &[u8; BYTES], codes: &mut [u8; LEN], scales: &mut [f32]) {
-    split_pairs(&block[..64], codes);
-    codes.iter_mut().for_each(|code| *code = code.wrapping_sub(OFFSET));
-    scales.fill(f16_at(block, 64));
-}
-
-fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
-    unpack_blocks(blocks, codes, scales, unpack_block);
-}
-
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
-    scaled_codes(bytes, out, unpack_block);
+    decode::<BYTES>(bytes, out, OFFSET, decompose);
 }
 
 fn quantize(values: &[f32], out: &mut [u8]) {

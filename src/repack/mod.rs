@@ -19,10 +19,13 @@
 
 mod aligned;
 mod packer;
+mod superblock;
 
 pub use aligned::AlignedBytes;
 pub use packer::Packer;
+pub use superblock::{SUPER_K, SuperKind};
 
+use crate::quant::superblock::SuperBlock;
 use half::{bf16, f16};
 
 /// Columns (outputs) per strip.
@@ -45,6 +48,8 @@ pub enum Packing {
     U4,
     /// 8-bit signed codes, one f32 scale per 32.
     I8,
+    /// Codes of 2 to 6 bits with integer sub-scales in blocks of 256.
+    Super(SuperKind),
 }
 
 impl Packing {
@@ -54,6 +59,7 @@ impl Packing {
             Packing::F32 => k * NR * 4,
             Packing::F16 | Packing::Bf16 => k * NR * 2,
             Packing::U4 | Packing::I8 => k / TILE_K * self.tile_bytes(),
+            Packing::Super(kind) => k / SUPER_K * kind.tile_bytes(),
         }
     }
 
@@ -69,7 +75,7 @@ impl Packing {
 
     /// Whether the kernels multiply integers.
     pub const fn is_integer(self) -> bool {
-        matches!(self, Packing::U4 | Packing::I8)
+        matches!(self, Packing::U4 | Packing::I8 | Packing::Super(_))
     }
 
     /// As shown to users.
@@ -80,6 +86,7 @@ impl Packing {
             Packing::Bf16 => "bf16",
             Packing::U4 => "u4",
             Packing::I8 => "i8",
+            Packing::Super(_) => "superblock",
         }
     }
 }
@@ -146,11 +153,22 @@ impl PackedWeights {
                     self.tile_column(tile, column, out);
                 }
             }
+            Packing::Super(kind) => {
+                let mut block = SuperBlock::default();
+                let tiles = strip.chunks_exact(kind.tile_bytes());
+                for (tile, out) in tiles.zip(out.chunks_exact_mut(SUPER_K)) {
+                    kind.read(tile, column, &mut block);
+                    block.values(kind.offset, out);
+                }
+            }
         }
     }
 
     /// Eight columns of an integer strip, from `column` on, as floats `[k][8]`, from `k0` on.
     pub(crate) fn integer_panel(&self, strip: usize, column: usize, k0: usize, panel: &mut [f32]) {
+        if let Packing::Super(kind) = self.packing {
+            return self.super_panel(kind, strip, column, k0, panel);
+        }
         let tile_bytes = self.packing.tile_bytes();
         for (i, to) in panel.chunks_exact_mut(8).enumerate() {
             let k = k0 + i;
@@ -159,6 +177,19 @@ impl PackedWeights {
             for (j, to) in to.iter_mut().enumerate() {
                 let scale = f32::from_le_bytes(scales[(column + j) * 4..][..4].try_into().unwrap());
                 *to = scale * f32::from(code_at(self.packing, codes, column + j, k % TILE_K));
+            }
+        }
+    }
+
+    /// As [`Self::integer_panel`]; `k0` is a multiple of 256, the panel's k too.
+    fn super_panel(&self, kind: SuperKind, strip: usize, column: usize, k0: usize, panel: &mut [f32]) {
+        let (mut block, mut values) = (SuperBlock::default(), [0f32; SUPER_K]);
+        let tiles = self.strip(strip)[k0 / SUPER_K * kind.tile_bytes()..].chunks_exact(kind.tile_bytes());
+        for (tile, panel) in tiles.zip(panel.chunks_exact_mut(SUPER_K * 8)) {
+            for j in 0..8 {
+                kind.read(tile, column + j, &mut block);
+                block.values(kind.offset, &mut values);
+                panel.chunks_exact_mut(8).zip(&values).for_each(|(to, v)| to[j] = *v);
             }
         }
     }

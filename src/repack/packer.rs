@@ -1,8 +1,9 @@
 //! Fills a [`PackedWeights`] from a stream of file bytes, one strip of 16 rows at a time.
 
-use super::{AlignedBytes, NR, PackedWeights, Packing, TILE_K};
+use super::{AlignedBytes, NR, PackedWeights, Packing, SuperKind, TILE_K};
 use crate::error::{Code, Error, Result};
-use crate::quant::{Codec, DType, Format, KernelForm};
+use crate::quant::superblock::SuperBlock;
+use crate::quant::{Codec, DType, Format, KernelForm, SuperForm};
 
 /// Receives a matrix's file bytes in any portions and packs them, quantizing on the way if
 /// the target type is another than the source's. Extra memory: one strip.
@@ -127,6 +128,7 @@ impl Packer {
                     unpack(blocks, &mut self.scratch.codes, &mut self.scratch.scales);
                     self.scratch.write_codes(column, self.out.packing, strip);
                 }
+                KernelForm::Super(form) => write_super(form, blocks, column, self.out.packing, strip),
                 KernelForm::ViaI8 => {
                     self.scratch.reserve(self.out.k);
                     self.scratch.values.resize(self.out.k, 0.0);
@@ -151,6 +153,24 @@ fn packing_of(form: KernelForm) -> Packing {
         KernelForm::Bf16 => Packing::Bf16,
         KernelForm::U4(_) => Packing::U4,
         KernelForm::I8(_) | KernelForm::ViaI8 => Packing::I8,
+        KernelForm::Super(form) => Packing::Super(SuperKind {
+            low_bits: if form.bits >= 4 { 4 } else { 2 },
+            high_bits: form.bits as usize % if form.bits >= 4 { 4 } else { 2 },
+            offset: form.offset,
+            sub_len: form.sub_len,
+            has_min: form.has_min,
+        }),
+    }
+}
+
+/// Writes one row's blocks down one column of a strip of 256-wide tiles.
+fn write_super(form: SuperForm, blocks: &[u8], column: usize, packing: Packing, strip: &mut [u8]) {
+    let Packing::Super(kind) = packing else { unreachable!("the packing of this form") };
+    let mut parts = SuperBlock::default();
+    let tiles = strip.chunks_exact_mut(kind.tile_bytes());
+    for (block, tile) in blocks.chunks_exact(form.block_bytes).zip(tiles) {
+        (form.decompose)(block, &mut parts);
+        kind.write(tile, column, &parts);
     }
 }
 

@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use bitpane::kernels::act::Activations;
+use bitpane::kernels::act::{Activations, Span};
 use bitpane::kernels::attention::{KvCache, Mask, Scratch, attention};
 use bitpane::kernels::{PlainPath, isa, matmul};
 use bitpane::quant::DType;
@@ -77,7 +77,7 @@ pub extern "C" fn run_quantize(rounds: usize) {
         for _ in 0..rounds {
             let (m, k) = (s.act.m(), s.act.k());
             s.act.fill(m, k, true);
-            s.act.coded::<PlainPath>();
+            s.act.coded::<PlainPath>(Span::Tile);
         }
     });
 }

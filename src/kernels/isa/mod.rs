@@ -71,6 +71,10 @@ pub trait Isa: Copy + Send + Sync + 'static {
 
     /// i32 lane `L` in all lanes.
     fn splat_lane32<const L: usize>(a: Self::V) -> Self::V;
+    /// Eight i8 at `p`, widened to i16.
+    /// # Safety
+    /// 8 bytes at `p` are readable.
+    unsafe fn load8x8(p: *const u8) -> Self::V;
     fn splat16(x: u16) -> Self::V;
     fn splat32(x: i32) -> Self::V;
     fn and(a: Self::V, b: Self::V) -> Self::V;
@@ -83,6 +87,15 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn shl16<const N: u32>(a: Self::V) -> Self::V;
     fn shl32<const N: u32>(a: Self::V) -> Self::V;
     fn sar32<const N: u32>(a: Self::V) -> Self::V;
+    fn sub16(a: Self::V, b: Self::V) -> Self::V;
+    /// i16 lanes, low half of the product.
+    fn mul16(a: Self::V, b: Self::V) -> Self::V;
+    /// i16 lanes 0, 0, 1, 1, 2, 2, 3, 3.
+    fn pair_low16(a: Self::V) -> Self::V;
+    /// i16 lanes 4, 4, 5, 5, 6, 6, 7, 7.
+    fn pair_high16(a: Self::V) -> Self::V;
+    /// i32 lanes, low half of the product.
+    fn mul32(a: Self::V, b: Self::V) -> Self::V;
     fn add32(a: Self::V, b: Self::V) -> Self::V;
     fn sub32(a: Self::V, b: Self::V) -> Self::V;
     /// i32 lane j = `a16[2j] * b16[2j] + a16[2j+1] * b16[2j+1]` (signed).

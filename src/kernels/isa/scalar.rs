@@ -106,6 +106,35 @@ impl Isa for Scalar {
         a.map(|x| (x as i32 >> N) as u32)
     }
     #[inline(always)]
+    unsafe fn load8x8(p: *const u8) -> V {
+        let b = unsafe { p.cast::<[i8; 8]>().read_unaligned() };
+        from_halves(b.map(|x| i16::from(x) as u16))
+    }
+    #[inline(always)]
+    fn sub16(a: V, b: V) -> V {
+        let (a, b) = (halves(a), halves(b));
+        from_halves(std::array::from_fn(|i| a[i].wrapping_sub(b[i])))
+    }
+    #[inline(always)]
+    fn mul16(a: V, b: V) -> V {
+        let (a, b) = (halves(a), halves(b));
+        from_halves(std::array::from_fn(|i| a[i].wrapping_mul(b[i])))
+    }
+    #[inline(always)]
+    fn pair_low16(a: V) -> V {
+        let h = halves(a);
+        from_halves(std::array::from_fn(|i| h[i / 2]))
+    }
+    #[inline(always)]
+    fn pair_high16(a: V) -> V {
+        let h = halves(a);
+        from_halves(std::array::from_fn(|i| h[4 + i / 2]))
+    }
+    #[inline(always)]
+    fn mul32(a: V, b: V) -> V {
+        zip(a, b, u32::wrapping_mul)
+    }
+    #[inline(always)]
     fn add32(a: V, b: V) -> V {
         zip(a, b, u32::wrapping_add)
     }

@@ -105,6 +105,30 @@ impl Isa for Simd128 {
         i32x4_shr(a, N)
     }
     #[inline(always)]
+    unsafe fn load8x8(p: *const u8) -> v128 {
+        unsafe { i16x8_load_extend_i8x8(p.cast()) }
+    }
+    #[inline(always)]
+    fn sub16(a: v128, b: v128) -> v128 {
+        i16x8_sub(a, b)
+    }
+    #[inline(always)]
+    fn mul16(a: v128, b: v128) -> v128 {
+        i16x8_mul(a, b)
+    }
+    #[inline(always)]
+    fn pair_low16(a: v128) -> v128 {
+        i16x8_shuffle::<0, 0, 1, 1, 2, 2, 3, 3>(a, a)
+    }
+    #[inline(always)]
+    fn pair_high16(a: v128) -> v128 {
+        i16x8_shuffle::<4, 4, 5, 5, 6, 6, 7, 7>(a, a)
+    }
+    #[inline(always)]
+    fn mul32(a: v128, b: v128) -> v128 {
+        i32x4_mul(a, b)
+    }
+    #[inline(always)]
     fn add32(a: v128, b: v128) -> v128 {
         i32x4_add(a, b)
     }

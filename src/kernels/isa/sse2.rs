@@ -94,6 +94,39 @@ impl Isa for Sse2 {
         unsafe { _mm_sra_epi32(a, _mm_cvtsi32_si128(N as i32)) }
     }
     #[inline(always)]
+    unsafe fn load8x8(p: *const u8) -> __m128i {
+        unsafe {
+            let b = _mm_loadl_epi64(p.cast());
+            _mm_srai_epi16::<8>(_mm_unpacklo_epi8(b, b))
+        }
+    }
+    #[inline(always)]
+    fn sub16(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_sub_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn mul16(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_mullo_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn pair_low16(a: __m128i) -> __m128i {
+        unsafe { _mm_unpacklo_epi16(a, a) }
+    }
+    #[inline(always)]
+    fn pair_high16(a: __m128i) -> __m128i {
+        unsafe { _mm_unpackhi_epi16(a, a) }
+    }
+    #[inline(always)]
+    fn mul32(a: __m128i, b: __m128i) -> __m128i {
+        unsafe {
+            // The low halves of products do not depend on the sign.
+            let even = _mm_mul_epu32(a, b);
+            let odd = _mm_mul_epu32(_mm_srli_epi64::<32>(a), _mm_srli_epi64::<32>(b));
+            let low = _mm_shuffle_epi32::<0b00_00_10_00>(even);
+            _mm_unpacklo_epi32(low, _mm_shuffle_epi32::<0b00_00_10_00>(odd))
+        }
+    }
+    #[inline(always)]
     fn add32(a: __m128i, b: __m128i) -> __m128i {
         unsafe { _mm_add_epi32(a, b) }
     }
