@@ -49,9 +49,13 @@ async function showPicture(address: string, description: string): Promise<void> 
   preview.alt = description;
   preview.hidden = false;
   drop.dataset["state"] = "full";
-  byId("photo-drop").querySelector("strong")!.textContent = "Choose another";
+  byId("photo-choose").textContent = "Choose another";
   for (const sample of document.querySelectorAll(".sample")) sample.setAttribute("aria-pressed", "false");
-  await preview.decode().catch(() => undefined); // what cannot be decoded is reported by the model
+  // What cannot be decoded is reported by the model; here it is only not shown.
+  await preview.decode().catch(() => {
+    preview.hidden = true;
+    drop.dataset["state"] = "empty";
+  });
 }
 
 async function look(image: ImageSource, description: string, unasked = false): Promise<void> {

@@ -32,7 +32,7 @@ export async function writeOn(unasked = false): Promise<void> {
   const used = model;
   begin();
   const options = { ...readSettings(), signal: current.signal };
-  const sink = new TextSink(byId("story-made"));
+  const sink = new TextSink(byId("story-made"), !unasked);
   try {
     for await (const { text } of used.generate(prompt.value, options)) {
       sink.add(text);
@@ -71,13 +71,13 @@ function end(): void {
 }
 
 function finish(used: TextModel, unasked: boolean, how: string): void {
-  const { decodeTokens, decodeMs, promptTokens, promptMs, wasmBytes } = used.stats;
+  const { decodeTokens, decodeMs, promptTokens, wasmBytes } = used.stats;
   // The first token comes with the prompt's scores: the others took the time.
   const rate = decodeTokens > 1 && decodeMs > 0 ? ((decodeTokens - 1) * 1000) / decodeMs : 0;
   const speed = `${formatRate(rate)} tokens a second`;
   line.replaceChildren(
     make("strong", "", speed),
-    `, ${decodeTokens} written after a beginning of ${promptTokens} (${Math.max(1, Math.round(promptMs))} ms)`,
+    `, ${decodeTokens} written after a beginning of ${promptTokens}`,
   );
   if (rate > 0) showReading("story", "speed", speed);
   showReading("story", "memory", formatBytes(wasmBytes));
@@ -87,11 +87,14 @@ function finish(used: TextModel, unasked: boolean, how: string): void {
 /** Collects text and shows it once a frame: a fast model writes many tokens in each. */
 class TextSink {
   readonly #node = document.createTextNode("");
+  /** Whether the page scrolls along with the text. */
+  readonly #follow: boolean;
   #waiting = "";
   #frame = 0;
 
-  constructor(parent: HTMLElement) {
+  constructor(parent: HTMLElement, follow: boolean) {
     parent.append(this.#node);
+    this.#follow = follow;
   }
 
   add(text: string): void {
@@ -105,7 +108,7 @@ class TextSink {
     const atEnd = page.scrollHeight - page.scrollTop - page.clientHeight < 40;
     this.#node.appendData(this.#waiting);
     this.#waiting = "";
-    if (atEnd) page.scrollTop = page.scrollHeight;
+    if (this.#follow && atEnd) page.scrollTop = page.scrollHeight;
   }
 }
 
