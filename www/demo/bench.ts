@@ -3,7 +3,7 @@
  * sets `window.result`: the best run's figures, or `{ error: { code, message } }`.
  */
 import {
-  BitpaneError, inspect, TextModel, VisionModel, type Backend, type LoadOptions, type QuantizeType,
+  BitpaneError, inspect, TextModel, VisionModel, type Backend, type LoadOptions,
 } from "./pkg/index.js";
 import { confirmed } from "./confirm.js";
 import { byId, formatBytes, formatMs, formatRate, make } from "./dom.js";
@@ -112,7 +112,7 @@ function readPlan(query: URLSearchParams): Plan {
   };
   const options: LoadOptions = {};
   const quantize = query.get("quantize");
-  if (quantize) options.quantize = quantize as QuantizeType;
+  if (quantize) options.quantize = quantize;
   const threads = query.get("threads");
   if (threads) options.threads = threads === "auto" ? "auto" : Number(threads);
   return { prompt: count("prompt", 128), decode: Math.max(2, count("decode", 64)), runs: count("runs", 3), options };

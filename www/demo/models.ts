@@ -1,5 +1,5 @@
 /** Opening models: the built-in ones, files, addresses. */
-import { inspect, TextModel, VisionModel, type Progress, type QuantizeType, type Source } from "./pkg/index.js";
+import { inspect, TextModel, VisionModel, type Progress, type Source } from "./pkg/index.js";
 import { confirmed } from "./confirm.js";
 import { byId, formatBytes } from "./dom.js";
 import { complain, say } from "./notice.js";
@@ -35,7 +35,7 @@ export async function openModel(source: Source, name: string): Promise<void> {
   showLoading(`Reading the header of ${name}`);
   try {
     const header = await inspect(source, { signal });
-    const quantize = byId<HTMLSelectElement>("open-precision").value as QuantizeType | "";
+    const quantize = byId<HTMLSelectElement>("open-precision").value;
     const options = { signal, onProgress: showProgress(name), ...(quantize ? { quantize } : {}) };
     // A file of unknown architecture is loaded all the same: the failure says what is wrong.
     if (header.kind === "vision") useVisionModel(await VisionModel.load(source, options), name);

@@ -42,7 +42,6 @@ function explain(error: unknown): string {
 const REMEDIES: Partial<Record<BitpaneError["code"], string>> = {
   BadMagic: "A model file is expected: GGUF or safetensors.",
   UnsupportedArch: "Language models of the llama family and ViT or DeiT classifiers can be used here.",
-  UnsupportedQuant: "Weights can be F32, F16, BF16, Q8_0 or Q4_0.",
   Truncated: "The file is incomplete: download it again.",
   OutOfMemory: "Close other tabs, or choose fewer bits for the weights.",
   RuntimeUnavailable: "A current browser is needed.",

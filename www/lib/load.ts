@@ -9,7 +9,7 @@ import type { LoadOptions, Progress, Source } from "./types.js";
 /** Rules for the options of every load. */
 export const LOAD_RULES: rule.Rules<LoadOptions> = {
   threads: rule.threads,
-  quantize: rule.oneOf("Q8_0", "Q4_0"),
+  quantize: rule.text,
   cache: rule.flag,
   sha256: rule.sha256,
   signal: rule.abortSignal,

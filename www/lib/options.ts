@@ -97,14 +97,6 @@ export const abortSignal: Rule<AbortSignal> = (key, value) => {
   throw badArgument(key, `"${key}" must be an AbortSignal`);
 };
 
-/** One of a closed set of texts. */
-export function oneOf<const T extends string>(...allowed: readonly T[]): Rule<T> {
-  return (key, value) => {
-    if ((allowed as readonly unknown[]).includes(value)) return value as T;
-    throw badArgument(key, `"${key}" must be one of ${allowed.join(", ")}`);
-  };
-}
-
 /** Threads: "auto", or how many. */
 export const threads: Rule<"auto" | number> = (key, value) =>
   value === "auto" ? value : positive(key, value);

@@ -8,8 +8,11 @@ import type { BuildName } from "./features.js";
  */
 export type Source = string | URL | readonly string[] | File | Blob | ArrayBuffer | ReadableStream<Uint8Array>;
 
-/** The tensor types into which F32, F16 and BF16 weights can be quantized while loading. */
-export type QuantizeType = "Q8_0" | "Q4_0";
+/**
+ * A tensor type into which F32, F16 and BF16 weights can be quantized while loading. The
+ * runtime knows which there are and names them when it is given another.
+ */
+export type QuantizeType = "Q8_0" | "Q4_0" | (string & {});
 
 /** What a load is doing. `loaded` and `total` are bytes; no `total` where it is not known. */
 export type Progress =
@@ -198,9 +201,10 @@ export interface TensorSummary {
 /** What the header of a model file says. All strings come from the file: treat them as hostile. */
 export interface Inspection {
   container: "gguf" | "safetensors";
-  /** What the file can be loaded as, or null where its architecture is not supported. */
-  kind: "text" | "vision" | null;
-  architecture: string | null;
+  /** What the file can be loaded as; absent where its architecture is not supported. */
+  kind?: "text" | "vision";
+  /** The architecture that the file names or that its tensors show. */
+  architecture?: string;
   parameters: number;
   bitsPerWeight: number;
   weightBytes: number;
