@@ -1,0 +1,55 @@
+//! What Q4_1, Q5_0 and Q5_1 share: nibbles, fifth bits, and rounding between two extremes.
+
+use super::blocks::{GROUP, inverse, nearest_f16, range};
+
+/// Codes from 16 bytes: low nibble element i, high nibble element i + 16.
+pub(super) fn split_nibbles(qs: &[u8], codes: &mut [u8; GROUP]) {
+    for (i, &q) in qs.iter().enumerate() {
+        codes[i] = q & 15;
+        codes[i + 16] = q >> 4;
+    }
+}
+
+/// The inverse of [`split_nibbles`] for the low four bits of each code.
+pub(super) fn join_nibbles(codes: &[u8; GROUP], qs: &mut [u8]) {
+    for (i, q) in qs.iter_mut().enumerate() {
+        *q = codes[i] & 15 | codes[i + 16] << 4;
+    }
+}
+
+/// Adds bit 4 of each code.
+pub(super) fn add_fifth_bits(bits: u32, codes: &mut [u8; GROUP]) {
+    for (i, code) in codes.iter_mut().enumerate() {
+        *code |= ((bits >> i & 1) as u8) << 4;
+    }
+}
+
+/// Bit 4 of each code.
+pub(super) fn fifth_bits(codes: &[u8; GROUP]) -> u32 {
+    codes.iter().enumerate().fold(0, |bits, (i, code)| bits | u32::from(code >> 4) << i)
+}
+
+/// Values of blocks with a scale and a minimum.
+pub(super) fn decode<const BYTES: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    decompose: fn(&[u8], &mut [u8; GROUP]) -> (f32, f32),
+) {
+    let mut codes = [0; GROUP];
+    for (block, out) in bytes.chunks_exact(BYTES).zip(out.chunks_exact_mut(GROUP)) {
+        let (d, m) = decompose(block, &mut codes);
+        for (o, &code) in out.iter_mut().zip(&codes) {
+            *o = d * f32::from(code) + m;
+        }
+    }
+}
+
+/// (d, m, codes from 0 to `max_code`) between the block's extremes.
+pub(super) fn round(x: &[f32; GROUP], max_code: u8) -> (f32, f32, [u8; GROUP]) {
+    let (lo, hi) = range(x);
+    let levels = f32::from(max_code);
+    // Two quotients: the difference of two large values may not be finite.
+    let (d, m) = (nearest_f16(hi / levels - lo / levels), nearest_f16(lo));
+    let inv = inverse(d);
+    (d, m, x.map(|v| ((v - m) * inv).round().clamp(0.0, levels) as u8))
+}
