@@ -4,7 +4,8 @@
 mod common;
 
 use bitpane::container::{gguf_write::GgufWriter, parse};
-use bitpane::quant::{DType, FORMATS};
+use bitpane::quant::superblock::SuperBlock;
+use bitpane::quant::{DType, FORMATS, iq1, iq2, q2_k, q3_k, q4_k, q5_k, q6_k, tq1_0, tq2_0};
 use bitpane::tasks::{LoadOptions, Loaded, Loader, TextModel};
 use common::{json, numbers, shared};
 use serde_json::Value;
@@ -52,6 +53,18 @@ fn fnv1a(values: &[f32]) -> String {
     format!("{:016x}", values.iter().fold(0xCBF2_9CE4_8422_2325, step))
 }
 
+/// The blocks of a golden, as `format_goldens.py` makes them.
+fn golden_blocks(golden: &Value, block_bytes: usize) -> Vec<u8> {
+    let n_blocks = golden["n_blocks"].as_u64().unwrap() as usize;
+    let mut blocks = splitmix_bytes(n_blocks * block_bytes, golden["seed"].as_u64().unwrap());
+    for block in blocks.chunks_exact_mut(block_bytes) {
+        for at in golden["clear_bit_6_at"].as_array().unwrap() {
+            block[at.as_u64().unwrap() as usize] &= 0xBF;
+        }
+    }
+    blocks
+}
+
 #[test]
 fn random_blocks_decode_as_gguf_py_decodes_them() {
     let goldens = json(&data("format_goldens.json"));
@@ -62,13 +75,7 @@ fn random_blocks_decode_as_gguf_py_decodes_them() {
             faults.push(format!("{name}: no codec"));
             continue;
         };
-        let n_blocks = golden["n_blocks"].as_u64().unwrap() as usize;
-        let mut blocks = splitmix_bytes(n_blocks * format.block_bytes, golden["seed"].as_u64().unwrap());
-        for block in blocks.chunks_exact_mut(format.block_bytes) {
-            for at in golden["clear_bit_6_at"].as_array().unwrap() {
-                block[at.as_u64().unwrap() as usize] &= 0xBF;
-            }
-        }
+        let blocks = golden_blocks(golden, format.block_bytes);
         let got = decoded(format.dtype, &blocks);
         let want = bits_of(&unhex(&golden["values"]));
         if let Some(i) = (0..want.len()).find(|&i| got[i].to_bits() != want[i]) {
@@ -81,6 +88,43 @@ fn random_blocks_decode_as_gguf_py_decodes_them() {
     let tested = |name: &str| goldens.contains_key(name) || ["F32", "F16", "BF16"].contains(&name);
     for format in FORMATS.iter().filter(|f| f.codec.is_some()) {
         assert!(tested(format.name), "{} has no golden", format.name);
+    }
+}
+
+type Decompose = fn(&[u8], &mut SuperBlock);
+
+/// (type, splitter, offset, bits per code).
+const SUPER_BLOCKS: &[(&str, Decompose, u8, u32)] = &[
+    ("Q2_K", q2_k::decompose, q2_k::OFFSET, q2_k::BITS),
+    ("Q3_K", q3_k::decompose, q3_k::OFFSET, q3_k::BITS),
+    ("Q4_K", q4_k::decompose, q4_k::OFFSET, q4_k::BITS),
+    ("Q5_K", q5_k::decompose, q5_k::OFFSET, q5_k::BITS),
+    ("Q6_K", q6_k::decompose, q6_k::OFFSET, q6_k::BITS),
+    ("TQ1_0", tq1_0::decompose, tq1_0::OFFSET, tq1_0::BITS),
+    ("TQ2_0", tq2_0::decompose, tq2_0::OFFSET, tq2_0::BITS),
+    ("IQ1_M", iq1::decompose_iq1_m, iq1::OFFSET, iq1::BITS),
+    ("IQ2_XS", iq2::decompose_iq2_xs, iq2::OFFSET, iq2::BITS),
+    ("IQ2_S", iq2::decompose_iq2_s, iq2::OFFSET, iq2::BITS),
+];
+
+#[test]
+fn integer_parts_of_a_block_make_up_its_values() {
+    let goldens = json(&data("format_goldens.json"));
+    for &(name, decompose, offset, n_bits) in SUPER_BLOCKS {
+        let (format, _) = DType::from_name(name).unwrap().codec().unwrap();
+        let blocks = golden_blocks(&goldens[name], format.block_bytes);
+        let want = decoded(format.dtype, &blocks);
+        let mut p = SuperBlock::default();
+        for (block, want) in blocks.chunks_exact(format.block_bytes).zip(want.chunks_exact(256)) {
+            decompose(block, &mut p);
+            for (i, want) in want.iter().enumerate() {
+                assert!(u32::from(p.codes[i]) < 1 << n_bits, "{name}: code {}", p.codes[i]);
+                let code = f32::from(p.codes[i]) - f32::from(offset);
+                let [scale, min] = [p.scales, p.mins].map(|v| f32::from(v[i / 16]));
+                let got = p.d * scale * code - p.dmin * min;
+                assert_eq!(got.to_bits(), want.to_bits(), "{name} at {i}: {got} is not {want}");
+            }
+        }
     }
 }
 
@@ -224,4 +268,104 @@ fn perplexity_of_a_q5_1_model_is_that_of_its_decoded_weights() {
     let got = mean_nll(&mut text_model(&bytes, false), tokens);
     println!("Q5_1: {got:.6} nats per token, in float {exact:.6}");
     assert!((got.exp() / exact.exp() - 1.0).abs() < 0.002, "{got} against {exact}");
+}
+
+/// Types that can be written, and the largest relative RMS error of rounding Gaussian weights
+/// to them. The two ternary types are made for weights that are ternary already.
+const ROUNDING: &[(&str, f64)] = &[
+    ("Q4_0", 0.088),
+    ("Q4_1", 0.08),
+    ("Q5_0", 0.0435),
+    ("Q5_1", 0.039),
+    ("Q8_0", 0.0055),
+    ("Q2_K", 0.336),
+    ("Q3_K", 0.158),
+    ("Q4_K", 0.08),
+    ("Q5_K", 0.039),
+    ("Q6_K", 0.0193),
+    ("IQ4_NL", 0.082),
+    ("TQ1_0", 0.83),
+    ("TQ2_0", 0.83),
+    ("MXFP4", 0.118),
+    ("Q1_0", 0.605),
+];
+
+fn round_trip(dtype: DType, values: &[f32]) -> Vec<f32> {
+    let (format, codec) = dtype.codec().unwrap();
+    let mut blocks = vec![0xA5; values.len() / format.block_len * format.block_bytes];
+    (codec.quantize.unwrap())(values, &mut blocks);
+    decoded(dtype, &blocks)
+}
+
+fn gaussians(n: usize) -> Vec<f32> {
+    let uniform = |b: &[u8]| (u32::from_le_bytes(b.try_into().unwrap()) as f64 + 0.5) / 2f64.powi(32);
+    let bytes = splitmix_bytes(8 * n, 77);
+    let pair =
+        |b: &[u8]| (-2.0 * uniform(&b[..4]).ln()).sqrt() * (std::f64::consts::TAU * uniform(&b[4..])).cos();
+    bytes.chunks_exact(8).map(|b| pair(b) as f32).collect()
+}
+
+#[test]
+fn rounding_errors_stay_below_their_ceilings() {
+    let x = gaussians(1 << 16);
+    let norm = rms(&x, &vec![0.0; x.len()]);
+    let mut faults = Vec::new();
+    for &(name, ceiling) in ROUNDING {
+        let error = rms(&round_trip(DType::from_name(name).unwrap(), &x), &x) / norm;
+        println!("{name}: relative rms error {error:.4}");
+        if error.is_nan() || error > ceiling {
+            faults.push(format!("{name}: {error:.4}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let float = ["F32", "F16", "BF16"];
+    for format in FORMATS.iter().filter(|f| f.codec.is_some_and(|c| c.quantize.is_some())) {
+        let listed = ROUNDING.iter().any(|r| r.0 == format.name) || float.contains(&format.name);
+        assert!(listed, "{} has no ceiling", format.name);
+    }
+}
+
+#[test]
+fn ternary_weights_survive_ternary_types() {
+    let x: Vec<f32> = splitmix_bytes(2048, 3).iter().map(|b| (f32::from(b % 3) - 1.0) * 0.375).collect();
+    for name in ["TQ1_0", "TQ2_0"] {
+        assert_eq!(round_trip(DType::from_name(name).unwrap(), &x), x, "{name}");
+    }
+}
+
+#[test]
+fn scales_are_finite_and_zeros_exact_for_any_weights() {
+    let gauss = gaussians(256);
+    let outlier = |v: f32| gauss.iter().enumerate().map(|(i, &g)| if i == 100 { v } else { g }).collect();
+    let alternating = |v: f32| (0..256).map(|i| if i % 2 == 0 { v } else { -v }).collect();
+    let cases: [(&str, Vec<f32>); 13] = [
+        ("zeros", vec![0.0; 256]),
+        ("negative zeros", vec![-0.0; 256]),
+        ("ones", vec![1.0; 256]),
+        ("minus ones", vec![-1.0; 256]),
+        ("largest", vec![f32::MAX; 256]),
+        ("lowest", vec![f32::MIN; 256]),
+        ("both ends", alternating(f32::MAX)),
+        ("beyond f16", alternating(1e6)),
+        ("below f16", alternating(1e-9)),
+        ("subnormal", alternating(1e-40)),
+        ("smallest", alternating(f32::from_bits(1))),
+        ("large outlier", outlier(1e30)),
+        ("largest outlier", outlier(f32::MIN)),
+    ];
+    for (name, _) in ROUNDING {
+        for (what, x) in &cases {
+            let got = round_trip(DType::from_name(name).unwrap(), x);
+            assert!(got.iter().all(|v| v.is_finite()), "{name}, {what}: {got:?}");
+            let largest = x.iter().fold(0f32, |m, v| m.max(v.abs()));
+            if largest == 0.0 {
+                assert!(got.iter().all(|&v| v == 0.0), "{name}, {what}: {got:?}");
+            } else if largest == 1.0 {
+                let near = |(a, b): (&f32, &f32)| (a - b).abs() < 0.01;
+                assert!(got.iter().zip(x).all(near), "{name}, {what}: {got:?}");
+            } else if largest < 1e-8 {
+                assert!(got.iter().all(|v| v.abs() <= 2.0 * largest), "{name}, {what}: {got:?}");
+            }
+        }
+    }
 }

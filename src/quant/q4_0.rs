@@ -5,6 +5,7 @@
 //! ```
 //! Source: ggml-common.h, `block_q4_0`.
 
+use super::blocks::{nearest_f16, put_f16};
 use super::{Codec, KernelForm};
 use half::f16;
 
@@ -38,7 +39,7 @@ fn quantize(values: &[f32], out: &mut [u8]) {
         let extreme = x.iter().fold(0f32, |m, &v| if v.abs() > m.abs() { v } else { m });
         let d = extreme / -8.0;
         let inv = if d != 0.0 { 1.0 / d } else { 0.0 };
-        block[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
+        put_f16(block, 0, nearest_f16(d));
         let code = |v: f32| (v * inv + 8.5).clamp(0.0, 15.0) as u8;
         for i in 0..16 {
             block[2 + i] = code(x[i]) | code(x[i + 16]) << 4;

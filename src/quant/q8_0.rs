@@ -5,6 +5,7 @@
 //! ```
 //! Source: ggml-common.h, `block_q8_0`.
 
+use super::blocks::{nearest_f16, put_f16};
 use super::{Codec, KernelForm};
 use half::f16;
 
@@ -35,7 +36,7 @@ fn quantize(values: &[f32], out: &mut [u8]) {
         let amax = x.iter().fold(0f32, |m, v| m.max(v.abs()));
         let d = amax / 127.0;
         let inv = if d > 0.0 { 1.0 / d } else { 0.0 };
-        block[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
+        put_f16(block, 0, nearest_f16(d));
         for (q, &v) in block[2..].iter_mut().zip(x) {
             *q = (v * inv).round().clamp(-127.0, 127.0) as i8 as u8;
         }
