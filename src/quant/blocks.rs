@@ -61,6 +61,40 @@ pub(super) fn unpack_blocks<const LEN: usize, const BYTES: usize>(
     }
 }
 
+/// Brings 32 codes under one scale where each 16 have their own: codes of the half with the
+/// larger scale are multiplied by a whole number j, those of the other half become the nearest
+/// whole numbers. The j with the least error is taken; where the scales are as 9 to 8, say,
+/// there is none. Returns the scale.
+pub(super) fn merge_scales(scales: [f32; 2], codes: &mut [u8; GROUP]) -> f32 {
+    let big = usize::from(scales[1].abs() > scales[0].abs());
+    if scales[big] == 0.0 || !(scales[0] + scales[1]).is_finite() {
+        codes.fill(u8::from(scales[big] != 0.0));
+        return scales[0] + scales[1];
+    }
+    let ratio = scales[1 - big] / scales[big];
+    let largest = |half: usize| codes[16 * half..][..16].iter().map(|&c| (c as i8).unsigned_abs()).max();
+    let [large, small] = [big, 1 - big].map(|half| f32::from(largest(half).unwrap_or(0).max(1)));
+    let limit = (127.0 / large).min(127.0 / (small * ratio.abs())) as u8;
+    let error = |j: f32| {
+        let of = |&c: &u8| {
+            let exact = j * ratio * f32::from(c as i8);
+            ((exact - exact.round()) / j).powi(2)
+        };
+        codes[16 * (1 - big)..][..16].iter().map(of).sum::<f32>()
+    };
+    let better = |best: (f32, f32), j: u8| {
+        let found = (error(f32::from(j)), f32::from(j));
+        if found.0 < best.0 { found } else { best }
+    };
+    let (_, j) = (1..=limit.max(1)).fold((f32::INFINITY, 1.0), better);
+    for (half, factor) in [(big, j), (1 - big, j * ratio)] {
+        for code in &mut codes[16 * half..][..16] {
+            *code = (factor * f32::from(*code as i8)).round() as i8 as u8;
+        }
+    }
+    scales[big] / j
+}
+
 /// Values of a type whose blocks are signed 8-bit codes with one scale per 32.
 pub(super) fn scaled_codes<const LEN: usize, const BYTES: usize>(
     blocks: &[u8],

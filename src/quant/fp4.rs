@@ -14,7 +14,7 @@
 //! Source: ggml-common.h, `block_mxfp4`, `block_nvfp4`, `kvalues_mxfp4`; gguf-py, `quants.py`;
 //! OCP Microscaling Formats (MX) 1.0, section 5.
 
-use super::blocks::{GROUP, encode_blocks, extreme, scaled_codes, unpack_blocks};
+use super::blocks::{GROUP, encode_blocks, extreme, merge_scales, scaled_codes, unpack_blocks};
 use super::{Codec, KernelForm};
 
 /// Bytes per MXFP4 block.
@@ -32,7 +32,7 @@ pub(super) const MXFP4: Codec = Codec {
     kernel: KernelForm::I8(unpack_mxfp4),
 };
 pub(super) const NVFP4: Codec =
-    Codec { dequantize: dequantize_nvfp4, quantize: None, kernel: KernelForm::ViaI8 };
+    Codec { dequantize: dequantize_nvfp4, quantize: None, kernel: KernelForm::I8(unpack_nvfp4) };
 
 /// 2^(e - 128). The lowest two are subnormal; there is no NaN.
 fn power_scale(e: u8) -> f32 {
@@ -78,6 +78,18 @@ pub fn decompose_nvfp4(block: &[u8], codes: &mut [i8; NVFP4_LEN], scales: &mut [
             codes[i + 8] = LEVELS[usize::from(q >> 4)];
         }
     }
+}
+
+/// Two sub-blocks share a scale in this form, which is exact for most pairs of scales.
+fn unpack_nvfp4(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+    unpack_blocks(blocks, codes, scales, |block: &[u8; NVFP4_BYTES], codes: &mut [u8; NVFP4_LEN], scales| {
+        let (mut levels, mut own) = ([0; NVFP4_LEN], [0.0; 4]);
+        decompose_nvfp4(block, &mut levels, &mut own);
+        for (i, (group, scale)) in codes.as_chunks_mut::<GROUP>().0.iter_mut().zip(scales).enumerate() {
+            *group = std::array::from_fn(|k| levels[i * GROUP + k] as u8);
+            *scale = merge_scales([own[2 * i], own[2 * i + 1]], group);
+        }
+    });
 }
 
 fn dequantize_nvfp4(bytes: &[u8], out: &mut [f32]) {

@@ -18,7 +18,7 @@
 //! ```
 //! Source: ggml-common.h, `block_iq1_s`, `block_iq1_m`; gguf-py, `quants.py`.
 
-use super::blocks::{GROUP, f16_at, scaled_codes, u16_at, unpack_blocks};
+use super::blocks::{GROUP, f16_at, merge_scales, scaled_codes, u16_at, unpack_blocks};
 use super::grids::{self, levels8};
 use super::superblock::{LEN, SuperBlock, decode};
 use super::{Codec, KernelForm};
@@ -35,7 +35,8 @@ pub const BITS: u32 = 5;
 
 pub(super) const IQ1_S: Codec =
     Codec { dequantize: dequantize_s, quantize: None, kernel: KernelForm::I8(unpack_s) };
-pub(super) const IQ1_M: Codec = Codec { dequantize: dequantize_m, quantize: None, kernel: KernelForm::ViaI8 };
+pub(super) const IQ1_M: Codec =
+    Codec { dequantize: dequantize_m, quantize: None, kernel: KernelForm::I8(unpack_m) };
 
 /// Eight times entry `index`, shifted, plus `offset`.
 fn entry(index: u16, shift_down: bool, offset: i8) -> [u8; 8] {
@@ -81,6 +82,20 @@ pub fn decompose_iq1_m(block: &[u8], out: &mut SuperBlock) {
     out.mins = [0; 16];
     out.d = f16::from_bits(d).to_f32() * 0.125;
     out.dmin = 0.0;
+}
+
+/// Two sub-blocks share a scale in this form, which is exact for most pairs of scales.
+fn unpack_m(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+    let mut parts = SuperBlock::default();
+    let blocks = blocks.chunks_exact(IQ1_M_BYTES);
+    for ((block, codes), scales) in blocks.zip(codes.chunks_exact_mut(LEN)).zip(scales.chunks_exact_mut(8)) {
+        decompose_iq1_m(block, &mut parts);
+        for (i, (group, scale)) in codes.as_chunks_mut::<GROUP>().0.iter_mut().zip(scales).enumerate() {
+            *group = std::array::from_fn(|k| parts.codes[i * GROUP + k].wrapping_sub(OFFSET));
+            let own = [0, 1].map(|half| parts.d * f32::from(parts.scales[2 * i + half]));
+            *scale = merge_scales(own, group);
+        }
+    }
 }
 
 fn dequantize_m(bytes: &[u8], out: &mut [f32]) {

@@ -53,3 +53,31 @@ pub(super) fn round(x: &[f32; GROUP], max_code: u8) -> (f32, f32, [u8; GROUP]) {
     let inv = inverse(d);
     (d, m, x.map(|v| ((v - m) * inv).round().clamp(0.0, levels) as u8))
 }
+
+/// Signed 8-bit codes for `d * codes + m`; returns their scale. With the scale `d / j` for a
+/// whole number j only m has to be rounded; the j that rounds it least is taken.
+pub(super) fn to_signed(d: f32, m: f32, codes: &mut [u8; GROUP]) -> f32 {
+    let top = codes.iter().copied().max().map_or(0.0, f32::from);
+    let reach = m.abs().max((d * top + m).abs());
+    if d == 0.0 || !reach.is_finite() || reach > 127.0 * d.abs() {
+        return round_to_signed(d, m, reach, codes);
+    }
+    let shift = m / d;
+    let limit = (127.0 * d.abs() / reach).min(127.0) as u8;
+    let error = |j: f32| ((shift * j).round() / j - shift).abs();
+    let better = |best: f32, j: u8| if error(f32::from(j)) < error(best) { f32::from(j) } else { best };
+    let j = (1..=limit.max(1)).fold(1.0, better);
+    for code in codes.iter_mut() {
+        *code = (j * f32::from(*code) + (shift * j).round()).clamp(-127.0, 127.0) as i8 as u8;
+    }
+    d / j
+}
+
+/// As [`to_signed`] where the block is narrow and far from zero: the largest value is code 127.
+fn round_to_signed(d: f32, m: f32, reach: f32, codes: &mut [u8; GROUP]) -> f32 {
+    let inv = inverse(reach);
+    for code in codes.iter_mut() {
+        *code = ((d * f32::from(*code) + m) * inv * 127.0).round().clamp(-127.0, 127.0) as i8 as u8;
+    }
+    if reach.is_finite() { reach / 127.0 } else { f32::NAN }
+}

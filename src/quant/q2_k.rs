@@ -47,8 +47,8 @@ fn quantize(values: &[f32], out: &mut [u8]) {
 }
 
 fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
-    for j in 0..16 {
-        block[j] = parts.scales[j] as u8 | (parts.mins[j] as u8) << 4;
+    for (byte, (scale, min)) in block.iter_mut().zip(parts.scales.iter().zip(&parts.mins)) {
+        *byte = *scale as u8 | (*min as u8) << 4;
     }
     join_pairs(&parts.codes, &mut block[16..80]);
     put_f16(block, 80, parts.d);

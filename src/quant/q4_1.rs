@@ -6,18 +6,26 @@
 //! ```
 //! Source: ggml-common.h, `block_q4_1`; gguf-py, `quants.py`.
 
-use super::blocks::{GROUP, encode_blocks, f16_at, put_f16};
+use super::blocks::{GROUP, encode_blocks, f16_at, put_f16, unpack_blocks};
 use super::{Codec, KernelForm, minimum};
 
 /// Bytes per block.
 pub const BYTES: usize = 20;
 
-pub(super) const CODEC: Codec = Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::ViaI8 };
+pub(super) const CODEC: Codec =
+    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::I8(unpack) };
 
 /// Splits one block into its codes; returns (d, m).
 pub fn decompose(block: &[u8], codes: &mut [u8; GROUP]) -> (f32, f32) {
     minimum::split_nibbles(&block[4..], codes);
     (f16_at(block, 0), f16_at(block, 2))
+}
+
+fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+    unpack_blocks(blocks, codes, scales, |block: &[u8; BYTES], codes, scales| {
+        let (d, m) = decompose(block, codes);
+        scales.fill(minimum::to_signed(d, m, codes));
+    });
 }
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {

@@ -7,19 +7,27 @@
 //! ```
 //! Source: ggml-common.h, `block_q5_1`; gguf-py, `quants.py`.
 
-use super::blocks::{GROUP, encode_blocks, f16_at, put_f16, u32_at};
+use super::blocks::{GROUP, encode_blocks, f16_at, put_f16, u32_at, unpack_blocks};
 use super::{Codec, KernelForm, minimum};
 
 /// Bytes per block.
 pub const BYTES: usize = 24;
 
-pub(super) const CODEC: Codec = Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::ViaI8 };
+pub(super) const CODEC: Codec =
+    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::I8(unpack) };
 
 /// Splits one block into its codes; returns (d, m).
 pub fn decompose(block: &[u8], codes: &mut [u8; GROUP]) -> (f32, f32) {
     minimum::split_nibbles(&block[8..], codes);
     minimum::add_fifth_bits(u32_at(block, 4), codes);
     (f16_at(block, 0), f16_at(block, 2))
+}
+
+fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+    unpack_blocks(blocks, codes, scales, |block: &[u8; BYTES], codes, scales| {
+        let (d, m) = decompose(block, codes);
+        scales.fill(minimum::to_signed(d, m, codes));
+    });
 }
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {

@@ -44,7 +44,7 @@ fn split_digits(block: &[u8], codes: &mut [u8; LEN]) {
         for (k, power) in POWERS[..digits].iter().enumerate() {
             for l in 0..width {
                 let fraction = block[from + l].wrapping_mul(*power);
-                codes[to + k * width + l] = (u16::from(fraction) * 3 >> 8) as u8;
+                codes[to + k * width + l] = ((u16::from(fraction) * 3) >> 8) as u8;
             }
         }
     }
