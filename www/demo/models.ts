@@ -52,7 +52,10 @@ export async function openModel(source: Source, name: string): Promise<void> {
 }
 
 function showLoading(text: string, done?: number, total?: number): void {
-  byId("loading").hidden = false;
+  if (byId("loading").hidden) {
+    byId("loading").hidden = false;
+    byId("loading").scrollIntoView({ block: "nearest" });
+  }
   byId("loading-text").textContent = text;
   const bar = byId<HTMLProgressElement>("loading-bar");
   if (done === undefined || total === undefined) {

@@ -27,6 +27,7 @@ export function isAbort(error: unknown): boolean {
 function show(place: HTMLElement, message: string, kind: "good" | "bad"): void {
   place.dataset["kind"] = kind;
   place.textContent = message;
+  if (kind === "bad") place.scrollIntoView({ block: "nearest" });
 }
 
 const LONGEST = 600;
