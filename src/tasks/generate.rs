@@ -81,6 +81,8 @@ pub struct Generation {
     prompt: Vec<u32>,
     /// Prompt tokens in the context.
     fed: usize,
+    /// Prompt tokens that were in the context from the start.
+    n_cached: usize,
     /// Prompt and what was written.
     history: Vec<u32>,
     n_written: usize,
@@ -101,6 +103,11 @@ impl Generation {
     pub fn n_prompt(&self) -> usize {
         self.prompt.len()
     }
+
+    /// Tokens of the prompt that the context still held, so that they cost nothing.
+    pub fn n_cached(&self) -> usize {
+        self.n_cached
+    }
 }
 
 impl TextModel {
@@ -120,6 +127,7 @@ impl TextModel {
         let fed = self.keep_prefix(&prompt);
         Ok(Generation {
             fed,
+            n_cached: fed,
             history: prompt.clone(),
             prompt,
             n_written: 0,

@@ -23,6 +23,15 @@ pub struct Generation {
 }
 
 #[wasm_bindgen]
+impl Generation {
+    /// Tokens of the prompt that the context still held, so that they cost nothing.
+    #[wasm_bindgen(js_name = cachedTokens)]
+    pub fn n_cached(&self) -> usize {
+        self.inner.n_cached()
+    }
+}
+
+#[wasm_bindgen]
 impl TextModel {
     /// [`tasks::ModelInfo`].
     pub fn info(&self) -> Result<JsValue, JsValue> {

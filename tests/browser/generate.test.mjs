@@ -129,6 +129,24 @@ test("generations at the same time wait for each other and equal serial ones", {
   assert.deepEqual(result.order, [0, 1, 2]);
 });
 
+test("figures say how much of a prompt was still in the context", { skip }, async () => {
+  const stats = await inPage(async ({ TextModel }, { url }) => {
+    const lm = await TextModel.load(url);
+    const all = [];
+    for (const prompt of ["Once upon a time", "Once upon a time", "The dog"]) {
+      for await (const piece of lm.generate(prompt, { maxTokens: 2 })) void piece;
+      all.push(lm.stats);
+    }
+    await lm.dispose();
+    return all;
+  });
+  const [first, again, other] = stats;
+  assert.equal(first.cachedTokens, 0);
+  // The last token is always computed: its scores choose the next one.
+  assert.equal(again.cachedTokens, again.promptTokens - 1);
+  assert.equal(other.cachedTokens, 1);
+});
+
 test("a queued generation can be aborted before it starts", { skip }, async () => {
   const result = await inPage(async ({ TextModel }, { url }) => {
     const lm = await TextModel.load(url);

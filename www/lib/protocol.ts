@@ -36,6 +36,7 @@ export type WireGenerateOptions = Omit<GenerateOptions, "signal" | "stop"> & { s
 /** What a generation reports when it ends. */
 export interface GenerateResult {
   promptTokens: number;
+  cachedTokens: number;
   promptMs: number;
   decodeTokens: number;
   decodeMs: number;

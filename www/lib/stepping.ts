@@ -34,11 +34,12 @@ export async function runGeneration(
   const { addSpecial = true, parseSpecial = false, ...rest } = options;
   const tokens = typeof prompt === "string" ? model.tokenize(prompt, addSpecial, parseSpecial) : prompt;
   const result: GenerateResult = {
-    promptTokens: tokens.length, promptMs: 0, decodeTokens: 0, decodeMs: 0, finishReason: "abort",
+    promptTokens: tokens.length, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0, finishReason: "abort",
   };
   await eventLoop(); // one that was cancelled while it waited does nothing
   if (context.cancelled()) return result;
   const generation = model.start(tokens, rest);
+  result.cachedTokens = generation.cachedTokens();
   try {
     await steps(model, generation, result, context);
   } finally {

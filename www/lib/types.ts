@@ -146,8 +146,9 @@ export type FinishReason = "stop" | "length" | "context" | "abort";
 
 /** Figures of the last generation. */
 export interface TextStats {
-  /** Tokens of the prompt, with those that were still in the context from the last call. */
   promptTokens: number;
+  /** Tokens of the prompt that were still in the context from the last call and cost nothing. */
+  cachedTokens: number;
   /** Milliseconds from the prompt to the scores of the first new token. */
   promptMs: number;
   /** New tokens. The first of them needs no pass through the model beyond the prompt's. */
