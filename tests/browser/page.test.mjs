@@ -152,6 +152,32 @@ test("hostile names and files are shown as text", { skip }, async () => {
   await tab.close();
 });
 
+test("hostile text from a model stays text and fetches nothing", { skip }, async () => {
+  const payloads = [
+    "<img src=/stolen onerror=\"document.title='owned'\">", "<script>document.title='owned'</script>",
+    "<svg onload=\"document.title='owned'\">", "</textarea></div><b>bold</b>", "[x](javascript:alert(1))",
+    "![](/stolen?q=1)", "\u001b[31mred", "\u202etxt.exe", "x".repeat(100_000),
+  ];
+  // The runtime's steps give out the payloads before anything else.
+  const inject = `
+    globalThis.payloads ??= ${JSON.stringify(payloads)};
+    if (globalThis.payloads.length > 0) return { type: "piece", text: globalThis.payloads.shift(), token: 1 };`;
+  const hostile = await serve({ "/pkg/simd128/bitpane.js": changed("simd128/bitpane.js", /(\n {4}step\(\w+\) \{)/, (line) => line + inject) });
+  const tab = await openPage(browser, hostile.url, { viewport: { width: 1280, height: 900 } });
+  const { page } = tab;
+  await page.waitForSelector("#story-text[data-state=done]", { timeout: READY });
+  const text = await written(page);
+  for (const payload of payloads) assert.ok(text.includes(payload), payload.slice(0, 40));
+  assert.equal(await page.locator("#story-made *").count(), 0);
+  assert.notEqual(await page.title(), "owned");
+  assert.deepEqual(hostile.log.filter((path) => path.startsWith("/stolen")), []);
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(overflow <= 0, `${overflow} px too wide`);
+  assert.deepEqual(tab.faults, []);
+  await tab.close();
+  await hostile.close();
+});
+
 test("?model= of another site asks first; of no scheme that is allowed, refuses", { skip }, async () => {
   const other = await ready({}, "?model=https://models.example/x.gguf%3Cb%3E");
   await other.page.waitForSelector("#confirm[open]");
