@@ -10,12 +10,30 @@ mod limits;
 mod merges;
 #[path = "tokenizer/unigram.rs"]
 mod unigram;
+// Needs the reference data, and a page has no files.
+#[cfg(not(target_arch = "wasm32"))]
 #[path = "tokenizer/vectors.rs"]
 mod vectors;
 
 use bitpane::container::{Metadata, gguf};
 use bitpane::tokenizer::Tokenizer;
 use std::path::PathBuf;
+
+#[cfg(target_arch = "wasm32")]
+wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
+
+/// Milliseconds allowed for a megabyte. Builds without optimization, browsers and busy machines need the slack.
+const PER_MEGABYTE_MS: f64 = if cfg!(debug_assertions) { 4000.0 } else { 1000.0 };
+
+fn now_ms() -> f64 {
+    #[cfg(target_arch = "wasm32")]
+    return js_sys::Date::now();
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        START.get_or_init(std::time::Instant::now).elapsed().as_secs_f64() * 1e3
+    }
+}
 
 /// Every vocabulary of the reference data.
 const VOCABULARIES: &[&str] =

@@ -4,6 +4,9 @@ use bitpane::container::{Array, Metadata, StrArray, Value};
 use bitpane::tokenizer::Tokenizer;
 use bitpane::{Code, Error};
 
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 const MODEL: &str = "tokenizer.ggml.model";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";

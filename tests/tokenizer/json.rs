@@ -5,6 +5,9 @@ use bitpane::Code;
 use bitpane::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 /// File, number of ids of all strings, digest: see tests/data/tokenizer_digests.py.
 const DIGESTS: &[(&str, usize, u64)] = &[
     ("smollm2/SmolLM2-135M-Instruct-Tokenizer.json", 10790, 0x9e8a71e20c57ba62),

@@ -4,6 +4,9 @@ use bitpane::Code;
 use bitpane::container::{Array, Metadata, StrArray, Value};
 use bitpane::tokenizer::Tokenizer;
 
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
 
 fn metadata(model: &str, texts: &[&str], scores: &[f32], types: &[i64]) -> Metadata {
