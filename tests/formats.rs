@@ -1,12 +1,16 @@
 //! Every tensor type: decoded values against gguf-py's and against the reference files, whole
-//! models against the reference logits, and encoders against their own decoders.
+//! models against the reference logits.
 
+#[path = "common/blocks.rs"]
+mod blocks;
 mod common;
 
 use bitpane::container::{gguf_write::GgufWriter, parse};
 use bitpane::quant::superblock::SuperBlock;
 use bitpane::quant::{DType, FORMATS, iq1, iq2, q2_k, q3_k, q4_k, q5_k, q6_k, tq1_0, tq2_0};
+use bitpane::repack::{PackedWeights, Packer};
 use bitpane::tasks::{LoadOptions, Loaded, Loader, TextModel};
+use blocks::{decoded, rms, splitmix_bytes};
 use common::{json, numbers, shared};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -24,28 +28,8 @@ fn bits_of(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
-fn decoded(dtype: DType, blocks: &[u8]) -> Vec<f32> {
-    let (format, codec) = dtype.codec().unwrap();
-    let mut out = vec![f32::NAN; blocks.len() / format.block_bytes * format.block_len];
-    (codec.dequantize)(blocks, &mut out);
-    out
-}
-
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
-}
-
-/// The generator of `format_goldens.py`.
-fn splitmix_bytes(n: usize, seed: u64) -> Vec<u8> {
-    let word = |i: u64| {
-        let z = seed.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ z >> 31).to_le_bytes()
-    };
-    let mut bytes: Vec<u8> = (1..=n.div_ceil(8) as u64).flat_map(word).collect();
-    bytes.truncate(n);
-    bytes
 }
 
 fn fnv1a(values: &[f32]) -> String {
@@ -123,6 +107,55 @@ fn integer_parts_of_a_block_make_up_its_values() {
                 let [scale, min] = [p.scales, p.mins].map(|v| f32::from(v[i / 16]));
                 let got = p.d * scale * code - p.dmin * min;
                 assert_eq!(got.to_bits(), want.to_bits(), "{name} at {i}: {got} is not {want}");
+            }
+        }
+    }
+}
+
+fn packed(dtype: DType, blocks: &[u8], n: usize, k: usize) -> PackedWeights {
+    let mut packer = Packer::new(dtype, dtype, n, k).unwrap();
+    packer.push(blocks).unwrap();
+    packer.finish().unwrap()
+}
+
+/// Types whose packed form rounds once more, by at most 1/127 of each 32's largest magnitude.
+const ROUNDED_WHEN_PACKED: [&str; 6] = ["Q4_1", "Q5_1", "IQ1_M", "IQ2_XS", "IQ2_S", "NVFP4"];
+
+#[test]
+fn packing_keeps_the_values_of_every_type() {
+    let goldens = json(&data("format_goldens.json"));
+    for (name, golden) in goldens.as_object().unwrap() {
+        let (format, _) = DType::from_name(name).unwrap().codec().unwrap();
+        let blocks = golden_blocks(golden, format.block_bytes);
+        let (n, k) = (32, golden["n_blocks"].as_u64().unwrap() as usize * format.block_len / 32);
+        let weights = packed(format.dtype, &blocks, n, k);
+        let want = decoded(format.dtype, &blocks);
+        let mut got = vec![f32::NAN; k];
+        for (j, want) in want.chunks_exact(k).enumerate() {
+            weights.row(j, &mut got);
+            for (got, want) in got.chunks_exact(32).zip(want.chunks_exact(32)) {
+                let amax = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+                let slack = if ROUNDED_WHEN_PACKED.contains(&name.as_str()) { amax / 127.0 } else { 0.0 };
+                let near = |(a, b): (&f32, &f32)| a == b || (a - b).abs() <= slack;
+                assert!(got.iter().zip(want).all(near), "{name} row {j}: {got:?} is not {want:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn any_bytes_decode_and_pack_without_panic() {
+    for format in FORMATS.iter().filter(|f| f.codec.is_some()) {
+        let k = format.block_len.max(32);
+        let n_bytes = 1024 * k / format.block_len * format.block_bytes;
+        for bytes in [splitmix_bytes(n_bytes, 99), vec![0xFF; n_bytes], vec![0x7C; n_bytes]] {
+            let values = decoded(format.dtype, &bytes);
+            let weights = packed(format.dtype, &bytes, 1024, k);
+            let mut row = vec![0f32; k];
+            for (j, want) in values.chunks_exact(k).enumerate() {
+                weights.row(j, &mut row);
+                let hides = |(got, want): (&f32, &f32)| got.is_finite() && !want.is_finite();
+                assert!(!row.iter().zip(want).any(hides), "{}: a NaN or infinity is lost", format.name);
             }
         }
     }
@@ -218,12 +251,6 @@ fn whole_models_in_float_give_the_exact_logits() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-fn rms(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let sum: f64 = a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
-    (sum / a.len() as f64).sqrt()
-}
-
 #[test]
 fn integer_logits_are_as_near_as_those_of_llama_cpp() {
     let mut faults = Vec::new();
@@ -235,6 +262,99 @@ fn integer_logits_are_as_near_as_those_of_llama_cpp() {
         // 2e-5 is the rounding of the stored logits.
         if ours.is_nan() || ours > 1.25 * theirs + 2e-5 {
             faults.push(format!("{name}: {ours:.3e} against {theirs:.3e}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Blocks of random codes under one scale that gives them the given RMS. For types with one
+/// f16 scale per block, its upper byte at `at`.
+fn random_blocks(dtype: DType, at: usize, seed: u64, n: usize, rms_wanted: f64) -> Vec<u8> {
+    let (format, _) = dtype.codec().unwrap();
+    let mut blocks = splitmix_bytes(n / format.block_len * format.block_bytes, seed);
+    let set = |blocks: &mut [u8], d: half::f16| {
+        for block in blocks.chunks_exact_mut(format.block_bytes) {
+            if dtype == DType::IQ1_M {
+                for i in 0..4 {
+                    let nibble = (d.to_bits() >> (4 * i) & 15) as u8;
+                    block[49 + 2 * i] = block[49 + 2 * i] & 15 | nibble << 4;
+                }
+            } else {
+                block[at - 1..=at].copy_from_slice(&d.to_le_bytes());
+            }
+        }
+    };
+    set(&mut blocks, half::f16::ONE);
+    let values = decoded(dtype, &blocks);
+    set(&mut blocks, half::f16::from_f64(rms_wanted / rms(&values, &vec![0.0; n])));
+    blocks
+}
+
+/// The F32 reference model with its matrices in another type: rounded where the type can be
+/// written, else as random weights of the same size.
+fn converted(dtype: DType, scale_at: usize) -> Vec<u8> {
+    let bytes = model_bytes("F32");
+    let header = parse(&bytes, Some(bytes.len() as u64)).unwrap().unwrap();
+    let (format, codec) = dtype.codec().unwrap();
+    let mut writer = GgufWriter::new();
+    for (key, value) in header.metadata.iter() {
+        writer.put(key, value.clone());
+    }
+    let mut tensors = Vec::new();
+    for (i, t) in header.tensors.iter().enumerate() {
+        let stored = &bytes[t.offset as usize..][..t.n_bytes as usize];
+        if t.shape.len() < 2 {
+            writer.tensor(&t.name, DType::F32, &t.shape).unwrap();
+            tensors.push(stored.to_vec());
+            continue;
+        }
+        let values = decoded(DType::F32, stored);
+        writer.tensor(&t.name, dtype, &t.shape).unwrap();
+        tensors.push(match codec.quantize {
+            Some(quantize) => {
+                let mut blocks = vec![0; values.len() / format.block_len * format.block_bytes];
+                quantize(&values, &mut blocks);
+                blocks
+            }
+            None => {
+                let size = rms(&values, &vec![0.0; values.len()]);
+                random_blocks(dtype, scale_at, i as u64, values.len(), size)
+            }
+        });
+    }
+    let data: Vec<_> = tensors.iter().map(Vec::as_slice).collect();
+    writer.to_bytes(&data).unwrap()
+}
+
+/// Types without a reference model, and the relative RMS error that the README of the
+/// reference data suggests for their activation blocks (32 wide, 256 wide).
+const CONVERTED: [(&str, f64); 9] = [
+    ("Q5_1", 0.03),
+    ("Q1_0", 0.03),
+    ("IQ1_M", 0.06),
+    ("IQ2_S", 0.06),
+    ("IQ3_XXS", 0.06),
+    ("IQ4_XS", 0.06),
+    ("Q3_K", 0.06),
+    ("TQ1_0", 0.06),
+    ("TQ2_0", 0.06),
+];
+
+#[test]
+fn types_without_a_reference_model_run_as_their_decoded_weights() {
+    let Some(golden) = shared("golden/quant/llama-F32.json") else { return };
+    let golden = json(&golden);
+    let scales = json(&data("format_goldens.json"));
+    let mut faults = Vec::new();
+    for (name, bound) in CONVERTED {
+        let scale_at = scales[name]["clear_bit_6_at"][0].as_u64().unwrap() as usize;
+        let bytes = converted(DType::from_name(name).unwrap(), scale_at);
+        let exact = logits(&expanded(&bytes), &golden, true);
+        let got = logits(&bytes, &golden, false);
+        let error = rms(&got, &exact) / rms(&exact, &vec![0.0; exact.len()]);
+        println!("{name}: relative rms error {error:.4}");
+        if error.is_nan() || error > bound {
+            faults.push(format!("{name}: {error:.4}"));
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -263,104 +383,4 @@ fn perplexity_of_a_q5_1_model_is_that_of_its_decoded_weights() {
     let got = mean_nll(&mut text_model(&bytes, false), tokens);
     println!("Q5_1: {got:.6} nats per token, in float {exact:.6}");
     assert!((got.exp() / exact.exp() - 1.0).abs() < 0.002, "{got} against {exact}");
-}
-
-/// Types that can be written, and the largest relative RMS error of rounding Gaussian weights
-/// to them. The two ternary types are made for weights that are ternary already.
-const ROUNDING: &[(&str, f64)] = &[
-    ("Q4_0", 0.088),
-    ("Q4_1", 0.08),
-    ("Q5_0", 0.0435),
-    ("Q5_1", 0.039),
-    ("Q8_0", 0.0055),
-    ("Q2_K", 0.336),
-    ("Q3_K", 0.158),
-    ("Q4_K", 0.08),
-    ("Q5_K", 0.039),
-    ("Q6_K", 0.0193),
-    ("IQ4_NL", 0.082),
-    ("TQ1_0", 0.83),
-    ("TQ2_0", 0.83),
-    ("MXFP4", 0.118),
-    ("Q1_0", 0.605),
-];
-
-fn round_trip(dtype: DType, values: &[f32]) -> Vec<f32> {
-    let (format, codec) = dtype.codec().unwrap();
-    let mut blocks = vec![0xA5; values.len() / format.block_len * format.block_bytes];
-    (codec.quantize.unwrap())(values, &mut blocks);
-    decoded(dtype, &blocks)
-}
-
-fn gaussians(n: usize) -> Vec<f32> {
-    let uniform = |b: &[u8]| (u32::from_le_bytes(b.try_into().unwrap()) as f64 + 0.5) / 2f64.powi(32);
-    let bytes = splitmix_bytes(8 * n, 77);
-    let pair =
-        |b: &[u8]| (-2.0 * uniform(&b[..4]).ln()).sqrt() * (std::f64::consts::TAU * uniform(&b[4..])).cos();
-    bytes.chunks_exact(8).map(|b| pair(b) as f32).collect()
-}
-
-#[test]
-fn rounding_errors_stay_below_their_ceilings() {
-    let x = gaussians(1 << 16);
-    let norm = rms(&x, &vec![0.0; x.len()]);
-    let mut faults = Vec::new();
-    for &(name, ceiling) in ROUNDING {
-        let error = rms(&round_trip(DType::from_name(name).unwrap(), &x), &x) / norm;
-        println!("{name}: relative rms error {error:.4}");
-        if error.is_nan() || error > ceiling {
-            faults.push(format!("{name}: {error:.4}"));
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-    let float = ["F32", "F16", "BF16"];
-    for format in FORMATS.iter().filter(|f| f.codec.is_some_and(|c| c.quantize.is_some())) {
-        let listed = ROUNDING.iter().any(|r| r.0 == format.name) || float.contains(&format.name);
-        assert!(listed, "{} has no ceiling", format.name);
-    }
-}
-
-#[test]
-fn ternary_weights_survive_ternary_types() {
-    let x: Vec<f32> = splitmix_bytes(2048, 3).iter().map(|b| (f32::from(b % 3) - 1.0) * 0.375).collect();
-    for name in ["TQ1_0", "TQ2_0"] {
-        assert_eq!(round_trip(DType::from_name(name).unwrap(), &x), x, "{name}");
-    }
-}
-
-#[test]
-fn scales_are_finite_and_zeros_exact_for_any_weights() {
-    let gauss = gaussians(256);
-    let outlier = |v: f32| gauss.iter().enumerate().map(|(i, &g)| if i == 100 { v } else { g }).collect();
-    let alternating = |v: f32| (0..256).map(|i| if i % 2 == 0 { v } else { -v }).collect();
-    let cases: [(&str, Vec<f32>); 13] = [
-        ("zeros", vec![0.0; 256]),
-        ("negative zeros", vec![-0.0; 256]),
-        ("ones", vec![1.0; 256]),
-        ("minus ones", vec![-1.0; 256]),
-        ("largest", vec![f32::MAX; 256]),
-        ("lowest", vec![f32::MIN; 256]),
-        ("both ends", alternating(f32::MAX)),
-        ("beyond f16", alternating(1e6)),
-        ("below f16", alternating(1e-9)),
-        ("subnormal", alternating(1e-40)),
-        ("smallest", alternating(f32::from_bits(1))),
-        ("large outlier", outlier(1e30)),
-        ("largest outlier", outlier(f32::MIN)),
-    ];
-    for (name, _) in ROUNDING {
-        for (what, x) in &cases {
-            let got = round_trip(DType::from_name(name).unwrap(), x);
-            assert!(got.iter().all(|v| v.is_finite()), "{name}, {what}: {got:?}");
-            let largest = x.iter().fold(0f32, |m, v| m.max(v.abs()));
-            if largest == 0.0 {
-                assert!(got.iter().all(|&v| v == 0.0), "{name}, {what}: {got:?}");
-            } else if largest == 1.0 {
-                let near = |(a, b): (&f32, &f32)| (a - b).abs() < 0.01;
-                assert!(got.iter().zip(x).all(near), "{name}, {what}: {got:?}");
-            } else if largest < 1e-8 {
-                assert!(got.iter().all(|v| v.abs() <= 2.0 * largest), "{name}, {what}: {got:?}");
-            }
-        }
-    }
 }
