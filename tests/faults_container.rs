@@ -3,7 +3,7 @@
 
 mod bad_files;
 
-use bad_files::{complaint, gguf, large, parse, safetensors, stream, verdicts};
+use bad_files::{complaint, gguf, large, located, parse, safetensors, stream, verdicts};
 use bitpane::container::{self, Header};
 use bitpane::{Code, Result};
 
@@ -66,6 +66,23 @@ fn headers_of_many_megabytes() {
         assert!(best.is_some(), "{} {}: above {LARGE_LIMIT_MS} ms", case.id, case.what);
     }
     say(&format!("{} large container cases", builders.len()));
+}
+
+#[test]
+fn errors_name_their_byte() {
+    for (what, file, offset) in located::gguf() {
+        let e = parse(&file).expect_err(what);
+        assert_eq!(e.offset, Some(offset), "{what}: {e}");
+    }
+    for (what, json, offset) in [
+        ("bad UTF-8", &b"{\"a\xff\":1}"[..], 8 + 3),
+        ("bad token", b"{\"a\":x}", 8 + 5),
+        ("bad token in line 3", b"{\n\"a\":\n  x}", 8 + 9),
+        ("no object", b"[]", 8),
+    ] {
+        let e = parse(&safetensors::file(json, 0)).expect_err(what);
+        assert_eq!((e.code, e.offset), (Code::BadHeader, Some(offset)), "{what}: {e}");
+    }
 }
 
 /// Two entries of 13 bytes and a tensor of 24 need 74 bytes with the first 24.

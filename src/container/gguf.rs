@@ -405,6 +405,5 @@ pub(super) fn data_bytes(shape: &[u64], dtype: DType) -> Result<u64> {
     }
     dtype
         .bytes_for(n_elements)
-        .filter(|&n| n <= i64::MAX as u64)
         .ok_or_else(|| Error::new(Code::Overflow, format!("shape {shape:?} is too large")))
 }

@@ -6,6 +6,7 @@
 
 pub mod gguf;
 pub mod large;
+pub mod located;
 pub mod safetensors;
 
 use bitpane::container::stream::{Sink, Stream};
