@@ -81,32 +81,25 @@ impl<V: Copy> Masks<V> {
     }
 }
 
-/// The codes of unit `HALF * 4 + i` (of 8 in a chunk of 32 k), column group `c`.
+/// The codes of unit `UNIT` (of 8 in a chunk of 32 k), column group `c`. The unit is constant,
+/// so that every shift is.
 ///
 /// # Safety
 /// A whole chunk at `chunk` is readable; c < 4.
 #[inline(always)]
-unsafe fn unit<I: Isa, T: SuperTile>(
+unsafe fn unit<I: Isa, T: SuperTile, const UNIT: usize>(
     masks: Masks<I::V>,
     chunk: *const u8,
     c: usize,
-    half: usize,
-    i: usize,
 ) -> I::V {
-    let unit = half * 4 + i;
-    // SAFETY: 8 units are 8 * bits / 8 vectors of each plane and column group.
+    // SAFETY: 8 units are `bits` vectors of each plane and column group.
     unsafe {
         let low = if T::KIND.low_bits == 4 {
-            let v = I::load(chunk.add((unit / 2 * 4 + c) * 16));
-            if unit % 2 == 0 { v } else { I::shr16::<4>(v) }
+            let v = I::load(chunk.add((UNIT / 2 * 4 + c) * 16));
+            if UNIT % 2 == 0 { v } else { I::shr16::<4>(v) }
         } else {
-            let v = I::load(chunk.add((unit / 4 * 4 + c) * 16));
-            match unit % 4 {
-                0 => v,
-                1 => I::shr16::<2>(v),
-                2 => I::shr16::<4>(v),
-                _ => I::shr16::<6>(v),
-            }
+            let v = I::load(chunk.add((UNIT / 4 * 4 + c) * 16));
+            shift16::<I>(v, -2 * (UNIT as i32 % 4))
         };
         let low = I::and(low, masks.low);
         if T::KIND.high_bits == 0 {
@@ -114,9 +107,9 @@ unsafe fn unit<I: Isa, T: SuperTile>(
         }
         let plane = chunk.add(T::KIND.low_bits * 64);
         let (v, from) = if T::KIND.high_bits == 2 {
-            (I::load(plane.add((unit / 4 * 4 + c) * 16)), unit % 4 * 2)
+            (I::load(plane.add((UNIT / 4 * 4 + c) * 16)), UNIT % 4 * 2)
         } else {
-            (I::load(plane.add(c * 16)), unit)
+            (I::load(plane.add(c * 16)), UNIT)
         };
         I::or(low, I::and(shift16::<I>(v, T::KIND.low_bits as i32 - from as i32), masks.high))
     }
@@ -137,7 +130,8 @@ fn shift16<I: Isa>(v: I::V, n: i32) -> I::V {
         -3 => I::shr16::<3>(v),
         -4 => I::shr16::<4>(v),
         -5 => I::shr16::<5>(v),
-        _ => unreachable!("fields move by at most 5 bits"),
+        -6 => I::shr16::<6>(v),
+        _ => unreachable!("fields move by at most 6 bits"),
     }
 }
 
@@ -203,50 +197,31 @@ unsafe fn tile_sums<P: DotPath, T: SuperTile>(
     mut sums: *const i32,
 ) -> [<P::I as Isa>::V; 4] {
     let kind = T::KIND;
-    let zero = P::I::splat32(0);
-    let mut isum = [zero; 4];
-    let mut acc = [zero; 4];
-    let (mut chunk, mut scales) = (tile, unsafe { tile.add(kind.scales_at()) });
-    for _ in 0..8 {
-        for half in 0..2 {
-            // SAFETY: 8 chunks of 8 units; one row of scales per sub-block.
-            unsafe {
-                let a: [P::Act; 4] =
-                    std::array::from_fn(|i| P::load_act(codes.add((half * 4 + i) * P::ACT_BYTES)));
-                let start = if kind.offset > 0 {
-                    P::I::splat32(-i32::from(kind.offset) * *sums.add(half))
-                } else {
-                    zero
-                };
-                let begins = kind.sub_len == 16 || half == 0;
-                for (c, acc) in acc.iter_mut().enumerate() {
-                    let mut sum = if begins { start } else { P::I::add32(*acc, start) };
-                    for (i, a) in a.iter().enumerate() {
-                        sum = P::dot_u7(sum, unit::<P::I, T>(masks, chunk, c, half, i), *a);
-                    }
-                    *acc = sum;
-                }
+    let mut isum = [P::I::splat32(0); 4];
+    // SAFETY: 8 chunks, each with 8 groups of codes, 2 sums and 0, 1 or 2 rows of scales.
+    unsafe {
+        let (mut chunk, mut scales) = (tile, tile.add(kind.scales_at()));
+        for _ in 0..8 {
+            let start = [bias::<P, T>(*sums), bias::<P, T>(*sums.add(1))];
+            if kind.sub_len == 16 {
+                let a = half::<P, T, 0>(masks, chunk, codes, [start[0]; 4]);
+                isum = add_scaled_sums::<P::I>(isum, a, scales);
+                let b = half::<P, T, 1>(masks, chunk, codes, [start[1]; 4]);
+                isum = add_scaled_sums::<P::I>(isum, b, scales.add(NR));
+                scales = scales.add(2 * NR);
+            } else {
+                let both = P::I::add32(start[0], start[1]);
+                let from =
+                    if kind.sub_len == SUPER_K { isum.map(|v| P::I::add32(v, both)) } else { [both; 4] };
+                let a = half::<P, T, 0>(masks, chunk, codes, from);
+                let b = half::<P, T, 1>(masks, chunk, codes, a);
                 if kind.sub_len == SUPER_K {
-                    // No sub-scales: each half continues the same sums.
-                    isum = add4::<P::I>(isum, acc);
-                    acc = [zero; 4];
-                } else if kind.sub_len == 16 || half == 1 {
-                    let [s0, s1, s2, s3] = wide_scales::<P::I>(scales);
-                    isum = add4::<P::I>(
-                        isum,
-                        [
-                            P::I::mul32(acc[0], s0),
-                            P::I::mul32(acc[1], s1),
-                            P::I::mul32(acc[2], s2),
-                            P::I::mul32(acc[3], s3),
-                        ],
-                    );
+                    isum = b;
+                } else {
+                    isum = add_scaled_sums::<P::I>(isum, b, scales);
                     scales = scales.add(NR);
                 }
             }
-        }
-        // SAFETY: one past the last at most.
-        unsafe {
             chunk = chunk.add(kind.chunk_bytes());
             codes = codes.add(8 * P::ACT_BYTES);
             sums = sums.add(2);
@@ -255,9 +230,75 @@ unsafe fn tile_sums<P: DotPath, T: SuperTile>(
     isum
 }
 
+/// What the offset of the codes contributes, given the sum of 16 activation codes.
 #[inline(always)]
-fn add4<I: Isa>(a: [I::V; 4], b: [I::V; 4]) -> [I::V; 4] {
-    [I::add32(a[0], b[0]), I::add32(a[1], b[1]), I::add32(a[2], b[2]), I::add32(a[3], b[3])]
+fn bias<P: DotPath, T: SuperTile>(sum: i32) -> <P::I as Isa>::V {
+    P::I::splat32(if T::KIND.offset > 0 { -i32::from(T::KIND.offset) * sum } else { 0 })
+}
+
+/// 16 k (half of a chunk) of 16 columns, added to `from`.
+///
+/// # Safety
+/// A whole chunk and 8 groups of activation codes are readable.
+#[inline(always)]
+unsafe fn half<P: DotPath, T: SuperTile, const HALF: usize>(
+    masks: Masks<<P::I as Isa>::V>,
+    chunk: *const u8,
+    codes: *const u8,
+    from: [<P::I as Isa>::V; 4],
+) -> [<P::I as Isa>::V; 4] {
+    // SAFETY: the caller's.
+    unsafe {
+        let a: [P::Act; 4] = std::array::from_fn(|i| P::load_act(codes.add((HALF * 4 + i) * P::ACT_BYTES)));
+        let column = |c: usize| {
+            let [u0, u1, u2, u3] = units::<P::I, T, HALF>(masks, chunk, c);
+            let sum = P::dot_u7(P::dot_u7(from[c], u0, a[0]), u1, a[1]);
+            P::dot_u7(P::dot_u7(sum, u2, a[2]), u3, a[3])
+        };
+        [column(0), column(1), column(2), column(3)]
+    }
+}
+
+/// The four units of one half of a chunk.
+///
+/// # Safety
+/// As [`unit`].
+#[inline(always)]
+unsafe fn units<I: Isa, T: SuperTile, const HALF: usize>(
+    masks: Masks<I::V>,
+    chunk: *const u8,
+    c: usize,
+) -> [I::V; 4] {
+    // SAFETY: the caller's.
+    unsafe {
+        if HALF == 0 {
+            [
+                unit::<I, T, 0>(masks, chunk, c),
+                unit::<I, T, 1>(masks, chunk, c),
+                unit::<I, T, 2>(masks, chunk, c),
+                unit::<I, T, 3>(masks, chunk, c),
+            ]
+        } else {
+            [
+                unit::<I, T, 4>(masks, chunk, c),
+                unit::<I, T, 5>(masks, chunk, c),
+                unit::<I, T, 6>(masks, chunk, c),
+                unit::<I, T, 7>(masks, chunk, c),
+            ]
+        }
+    }
+}
+
+/// `isum + sums * scales`, the scales 16 i8.
+///
+/// # Safety
+/// 16 bytes at `scales` are readable.
+#[inline(always)]
+unsafe fn add_scaled_sums<I: Isa>(isum: [I::V; 4], sums: [I::V; 4], scales: *const u8) -> [I::V; 4] {
+    // SAFETY: the caller's.
+    let s = unsafe { wide_scales::<I>(scales) };
+    let term = |c: usize| I::add32(isum[c], I::mul32(sums[c], s[c]));
+    [term(0), term(1), term(2), term(3)]
 }
 
 /// 16 i8 scales as i32.
@@ -372,20 +413,20 @@ fn fill<I: Isa, T: SuperTile>(panel: &mut Panel, slot: usize, tile: &[u8], half:
             } else {
                 [I::splat16(1); 2]
             };
-            for i in 0..4 {
-                for (c, scale) in scales.into_iter().enumerate() {
-                    // The two halves differ in constants; one branch each keeps them constant.
-                    let codes = match k16 % 2 {
-                        0 => unit_at::<I, T, 0>(masks, chunk, half * 2 + c, i),
-                        _ => unit_at::<I, T, 1>(masks, chunk, half * 2 + c, i),
-                    };
+            for (c, scale) in scales.into_iter().enumerate() {
+                let units = match k16 % 2 {
+                    0 => units::<I, T, 0>(masks, chunk, half * 2 + c),
+                    _ => units::<I, T, 1>(masks, chunk, half * 2 + c),
+                };
+                for (i, codes) in units.into_iter().enumerate() {
                     let even = I::shr16::<8>(I::shl16::<8>(codes));
                     let odd = I::shr16::<8>(codes);
-                    I::store(to.add(c * 16), I::mul16(I::sub16(even, offset), scale));
-                    I::store(to.add(32 + c * 16), I::mul16(I::sub16(odd, offset), scale));
+                    let to = to.add(i * 64 + c * 16);
+                    I::store(to, I::mul16(I::sub16(even, offset), scale));
+                    I::store(to.add(32), I::mul16(I::sub16(odd, offset), scale));
                 }
-                to = to.add(64);
             }
+            to = to.add(4 * 64);
         }
     }
     let floats = |at: usize, to: &mut [f32]| {
@@ -404,28 +445,6 @@ fn fill<I: Isa, T: SuperTile>(panel: &mut Panel, slot: usize, tile: &[u8], half:
                 // SAFETY: 16 bytes of minima; two planes 32 bytes apart.
                 unsafe { P16::<I>::store_panel_u7(to.as_mut_ptr(), I::load(tile[at..at + 16].as_ptr())) };
             }
-        }
-    }
-}
-
-/// [`unit`] with a constant half; `i` selects among four constant cases.
-///
-/// # Safety
-/// As [`unit`].
-#[inline(always)]
-unsafe fn unit_at<I: Isa, T: SuperTile, const HALF: usize>(
-    masks: Masks<I::V>,
-    chunk: *const u8,
-    c: usize,
-    i: usize,
-) -> I::V {
-    // SAFETY: the caller's.
-    unsafe {
-        match i {
-            0 => unit::<I, T>(masks, chunk, c, HALF, 0),
-            1 => unit::<I, T>(masks, chunk, c, HALF, 1),
-            2 => unit::<I, T>(masks, chunk, c, HALF, 2),
-            _ => unit::<I, T>(masks, chunk, c, HALF, 3),
         }
     }
 }
