@@ -421,7 +421,7 @@ fn tensor_types() -> Vec<Case> {
         .chain(unknown)
         .map(|id| bad("G18", format!("tensor type {id}"), one(id), Code::BadType).says("\"t\""))
         .collect();
-    // Known layout, no decoder: the container can place it, the loader refuses to use it.
+    // Whether a type can be computed with is not the container's business.
     cases.push(good("G18", "IQ1_S", one(IQ1_S)));
     cases
 }
