@@ -96,7 +96,7 @@ unsafe fn unit<I: Isa, T: SuperTile, const UNIT: usize>(
     unsafe {
         let low = if T::KIND.low_bits == 4 {
             let v = I::load(chunk.add((UNIT / 2 * 4 + c) * 16));
-            if UNIT % 2 == 0 { v } else { I::shr16::<4>(v) }
+            if UNIT.is_multiple_of(2) { v } else { I::shr16::<4>(v) }
         } else {
             let v = I::load(chunk.add((UNIT / 4 * 4 + c) * 16));
             shift16::<I>(v, -2 * (UNIT as i32 % 4))
@@ -516,12 +516,12 @@ unsafe fn add_scaled<I: Isa>(
 ) {
     for (r, (c, sums)) in c.iter_mut().zip(sums).enumerate() {
         let d_act = I::fsplat(act.scales(first_row + r)[t]);
-        for h in 0..2 {
+        for (h, &sum) in sums.iter().enumerate() {
             // SAFETY: 8 floats in c and at d.
             unsafe {
                 let p = c.as_mut_ptr().add(4 * h);
                 let scale = I::fmul(I::fload(d.add(4 * h)), d_act);
-                let product = I::fmul(I::to_float(sums[h]), scale);
+                let product = I::fmul(I::to_float(sum), scale);
                 let sum =
                     if subtract { I::fsub(I::fload(p), product) } else { I::fadd(I::fload(p), product) };
                 I::fstore(p, sum);

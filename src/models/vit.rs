@@ -33,7 +33,7 @@ pub struct VitConfig {
 
 enum Qkv {
     Fused(Linear),
-    Separate([Linear; 3]),
+    Separate(Box<[Linear; 3]>),
 }
 
 struct Layer {
@@ -187,7 +187,7 @@ impl Layer {
             Qkv::Fused(weights.linear(&name("attn.qkv"), 3 * n_embd, n_embd)?)
         } else {
             let mut part = |p: &str| weights.linear(&name(p), n_embd, n_embd);
-            Qkv::Separate([part("attn.q")?, part("attn.k")?, part("attn.v")?])
+            Qkv::Separate(Box::new([part("attn.q")?, part("attn.k")?, part("attn.v")?]))
         };
         let fc1 = name("mlp.fc1");
         let n_ff = weights.shape(&format!("{fc1}.weight")).map_or(4 * n_embd, |s| s[0]);
@@ -215,7 +215,8 @@ impl Layer {
                     kv.store(i, &row[n_embd..2 * n_embd], &row[2 * n_embd..]);
                 }
             }
-            Qkv::Separate([q, k, v]) => {
+            Qkv::Separate(parts) => {
+                let [q, k, v] = parts.as_ref();
                 let (keys, rest) = b.qkv.split_at_mut(m * n_embd);
                 let values = &mut rest[..m * n_embd];
                 q.forward(&mut b.act, &mut b.q);
