@@ -1,6 +1,6 @@
 //! Every vector of the reference data, exactly and in both directions.
 
-use super::{VOCABULARIES, shared, tokenizer, vocabulary};
+use super::reference::{VOCABULARIES, shared, tokenizer, vocabulary};
 use bitpane::tokenizer::{StreamDecoder, Tokenizer};
 use serde_json::Value;
 
