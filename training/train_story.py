@@ -27,6 +27,7 @@ def parse():
     args.add_argument("--name", default="story", help="name of the checkpoint")
     args.add_argument("--from", dest="origin", help="checkpoint to start from when there is none of this name")
     args.add_argument("--steps", type=int, default=3000)
+    args.add_argument("--until", type=int, help="stop at this step of the schedule, to go on with other settings")
     args.add_argument("--cooldown", type=int, default=800)
     args.add_argument("--context", type=int, default=256)
     args.add_argument("--tokens", type=int, default=2048, help="tokens in a step")
@@ -104,20 +105,21 @@ def main():
     print(f"{sum(v.size for v in params.values())} parameters, from step {first}", flush=True)
 
     step_fn, start, saved, losses = make_step(cfg, args), time.time(), time.time(), []
-    for step in range(first, args.steps):
+    last = min(args.until or args.steps, args.steps)
+    for step in range(first, last):
         factor = optim.trapezoid(step, 100, args.steps, args.cooldown)
         params, state, loss = step_fn(params, state, batch_of(step, args, stream), factor)
         losses.append(float(loss))
-        if step % 50 == 49 or step + 1 == args.steps:
+        if step % 50 == 49 or step + 1 == last:
             rate = (step + 1 - first) * args.tokens / (time.time() - start)
             print(f"step {step + 1} loss {np.mean(losses):.4f} {rate:.0f} tokens/s", flush=True)
             losses = []
-        if time.time() - saved > args.minutes_per_save * 60 or step + 1 == args.steps:
+        if time.time() - saved > args.minutes_per_save * 60 or step + 1 == last:
             optim.save(path, params, state)
             saved = time.time()
     total, count = held_out_loss(cfg, params, held, tokenizer)
     bits = total / sum(map(len, held)) / np.log(2)
-    print(f"step {args.steps} held-out {total / count:.4f} nats/token, {bits:.4f} bits/char", flush=True)
+    print(f"step {last} held-out {total / count:.4f} nats/token, {bits:.4f} bits/char", flush=True)
 
 
 if __name__ == "__main__":
