@@ -28,7 +28,7 @@ fn small_file() -> Vec<u8> {
 
 #[test]
 fn an_error_is_a_plain_object() {
-    let mut loader = web::Loader::new(JsValue::UNDEFINED, None, None).ok().expect("a loader");
+    let mut loader = web::Loader::new(JsValue::UNDEFINED, None, None).expect("a loader");
     let error = loader.push(b"<!doctype html><html></html>").expect_err("not a model");
     assert_eq!(text(&error, "code"), "BadMagic");
     assert!(text(&error, "message").len() > 10);
@@ -52,8 +52,7 @@ fn a_bad_option_is_named() {
 #[test]
 fn a_hash_that_differs_is_an_integrity_error() {
     let file = small_file();
-    let mut inspected =
-        web::Loader::new(JsValue::UNDEFINED, None, Some("0".repeat(64))).ok().expect("a loader");
+    let mut inspected = web::Loader::new(JsValue::UNDEFINED, None, Some("0".repeat(64))).expect("a loader");
     // The architecture is refused as soon as the header is complete, so only bytes before it count.
     inspected.push(&file[..8]).expect("magic and version");
     let error = inspected.finish().err().expect("another hash");

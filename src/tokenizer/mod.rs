@@ -37,8 +37,8 @@ const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 const MAX_TEXT_LEN: usize = 1 << 30;
 
 enum Model {
-    Spm(Spm),
-    Bpe(Bpe),
+    Spm(Box<Spm>),
+    Bpe(Box<Bpe>),
     WordPiece(WordPiece),
     Rwkv(Rwkv),
     Unigram(Unigram),
@@ -94,8 +94,8 @@ impl Tokenizer {
         let specials = Specials::read(meta, &kind, &mut vocab)?;
         let space = meta.bool(ADD_SPACE_PREFIX).map_err(as_invalid)?.unwrap_or(kind.add_space_prefix);
         let model = match kind.algorithm {
-            Algorithm::Spm => Model::Spm(Spm::new(&vocab, specials.unk)?),
-            Algorithm::Bpe(pre) => Model::Bpe(Bpe::read(meta, &vocab, pre)?),
+            Algorithm::Spm => Model::Spm(Box::new(Spm::new(&vocab, specials.unk)?)),
+            Algorithm::Bpe(pre) => Model::Bpe(Box::new(Bpe::read(meta, &vocab, pre)?)),
             Algorithm::WordPiece => Model::WordPiece(WordPiece::read(meta, &vocab, specials.unk)?),
             Algorithm::Rwkv => Model::Rwkv(Rwkv::new(&vocab, specials.unk)?),
             Algorithm::Unigram => Model::Unigram(Unigram::read(meta, &vocab, specials.unk, space)?),
