@@ -172,7 +172,7 @@ fn read_bpe(file: File) -> Result<Tokenizer> {
     let unk = model.unk_token.as_ref().and_then(|text| vocab.id(text.as_bytes()));
     let frame = read_frame(file.post_processor.as_ref(), &vocab)?;
     let bpe = Bpe::new(&vocab, merges, Splitter::new(rules), model.ignore_merges);
-    finish(vocab, Model::Bpe(bpe), unk, frame)
+    finish(vocab, Model::Bpe(Box::new(bpe)), unk, frame)
 }
 
 fn read_wordpiece(file: File) -> Result<Tokenizer> {
