@@ -8,6 +8,8 @@ mod json;
 mod limits;
 #[path = "tokenizer/merges.rs"]
 mod merges;
+#[path = "tokenizer/random.rs"]
+mod random;
 #[path = "tokenizer/unigram.rs"]
 mod unigram;
 
