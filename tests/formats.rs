@@ -118,9 +118,6 @@ fn packed(dtype: DType, blocks: &[u8], n: usize, k: usize) -> PackedWeights {
     packer.finish().unwrap()
 }
 
-/// Types whose packed form rounds once more, by at most 1/127 of each 32's largest magnitude.
-const ROUNDED_WHEN_PACKED: [&str; 6] = ["Q4_1", "Q5_1", "IQ1_M", "IQ2_XS", "IQ2_S", "NVFP4"];
-
 #[test]
 fn packing_keeps_the_values_of_every_type() {
     let goldens = json(&data("format_goldens.json"));
@@ -135,7 +132,11 @@ fn packing_keeps_the_values_of_every_type() {
             weights.row(j, &mut got);
             for (got, want) in got.chunks_exact(32).zip(want.chunks_exact(32)) {
                 let amax = want.iter().fold(0f32, |m, v| m.max(v.abs()));
-                let slack = if ROUNDED_WHEN_PACKED.contains(&name.as_str()) { amax / 127.0 } else { 0.0 };
+                let slack = if bitpane::quant::ROUNDED.iter().any(|d| d.name() == name.as_str()) {
+                    amax / 127.0
+                } else {
+                    0.0
+                };
                 let near = |(a, b): (&f32, &f32)| a == b || (a - b).abs() <= slack;
                 assert!(got.iter().zip(want).all(near), "{name} row {j}: {got:?} is not {want:?}");
             }

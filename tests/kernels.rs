@@ -280,3 +280,20 @@ fn vector_maths_is_accurate_and_the_same_everywhere() {
         }
     }
 }
+
+#[test]
+fn nan_activations_are_not_lost() {
+    let w = pack(&[1.0; 16 * 512], DType::Q4_0, 16, 512);
+    let blocks = pack(&[1.0; 16 * 512], DType::Q4_K, 16, 512);
+    for m in [1, 3] {
+        for at in [0, 31, 300, 511] {
+            let mut x = vec![0.5; m * 512];
+            x[at] = f32::NAN;
+            for w in [&w, &blocks] {
+                for out in on_every_path(&x, w, m) {
+                    assert!(out[..16].iter().all(|v| v.is_nan()), "m {m}, k {at}: {out:?}");
+                }
+            }
+        }
+    }
+}

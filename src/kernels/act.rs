@@ -97,9 +97,13 @@ impl Coded {
                         &mut self.codes[first + chunk * 8 * group..][..8 * group - (tile_rows - 1) * 4];
                     // SAFETY: x has 32 floats; the planes of 8 groups lie `4 * tile_rows` apart in `codes`.
                     let [a, b] = unsafe { round32::<P>(x.as_ptr(), inv, codes.as_mut_ptr(), 4 * tile_rows) };
+                    if a.unsigned_abs().max(b.unsigned_abs()) > 16 * 127 {
+                        // Only NaN rounds to such codes; the maximum may have passed over it.
+                        self.scales[row * self.n_blocks + block] = f32::NAN;
+                    }
                     let sums = &mut self.sums[row * self.n_sums..];
                     match span {
-                        Span::Tile => sums[chunk] = a + b,
+                        Span::Tile => sums[chunk] = a.wrapping_add(b),
                         Span::Super => sums[2 * chunk..][..2].copy_from_slice(&[a, b]),
                     }
                 }
@@ -120,7 +124,7 @@ impl Coded {
             for (block, s) in self.sums[row * self.n_sums..][..self.n_sums].chunks_exact(16).enumerate() {
                 let mut lanes = [0i32; MIN_GROUPS * 4];
                 lanes[..16].copy_from_slice(s);
-                lanes[16..].iter_mut().zip(s.chunks_exact(2)).for_each(|(l, s)| *l = s[0] + s[1]);
+                lanes[16..].iter_mut().zip(s.chunks_exact(2)).for_each(|(l, s)| *l = s[0].wrapping_add(s[1]));
                 let group = tile_rows * P16::<I>::ACT_BYTES;
                 for (i, pair) in lanes.chunks_exact(8).enumerate() {
                     let at = first + (block * MIN_GROUPS + 2 * i) * group;

@@ -126,7 +126,7 @@ unsafe fn micro<P: DotPath, T: Tile>(
             let mut acc: [[<P::I as Isa>::V; 2]; MR] = std::array::from_fn(|r| match column_bias {
                 Some(bias) => bias,
                 None if T::OFFSET == 0 => [P::I::splat32(0); 2],
-                None => [P::I::splat32(-T::OFFSET * sums[r].get_unchecked(t)); 2],
+                None => [P::I::splat32(sums[r].get_unchecked(t).wrapping_mul(-T::OFFSET)); 2],
             });
             for _ in 0..8 {
                 if T::SIGNED {

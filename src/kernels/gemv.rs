@@ -41,7 +41,7 @@ unsafe fn strip<P: DotPath, T: Tile>(
     let (mut tile, mut act) = (strip.as_ptr(), codes.as_ptr());
     for (&d, &sum) in scales.iter().zip(sums) {
         // The offset of the codes enters as the accumulators' first value.
-        let mut acc = [P::I::splat32(-T::OFFSET * sum); 4];
+        let mut acc = [P::I::splat32(sum.wrapping_mul(-T::OFFSET)); 4];
         // SAFETY: one tile and one block of activations per scale, as the caller vouches.
         unsafe {
             T::dot::<P>(consts, &mut acc, tile, act);

@@ -233,7 +233,7 @@ unsafe fn tile_sums<P: DotPath, T: SuperTile>(
 /// What the offset of the codes contributes, given the sum of 16 activation codes.
 #[inline(always)]
 fn bias<P: DotPath, T: SuperTile>(sum: i32) -> <P::I as Isa>::V {
-    P::I::splat32(if T::KIND.offset > 0 { -i32::from(T::KIND.offset) * sum } else { 0 })
+    P::I::splat32(if T::KIND.offset > 0 { sum.wrapping_mul(-i32::from(T::KIND.offset)) } else { 0 })
 }
 
 /// 16 k (half of a chunk) of 16 columns, added to `from`.

@@ -67,7 +67,7 @@ pub struct Codec {
 }
 
 /// What the kernels work on. Every type has one of these forms; the codes are those of the
-/// file, so that nothing is lost on the way.
+/// file, so that nothing is lost on the way (but see [`ROUNDED`]).
 #[derive(Clone, Copy)]
 pub enum KernelForm {
     /// Plain f32.
@@ -160,6 +160,11 @@ formats! {
     NVFP4 = 40, 64, 36, Some(fp4::NVFP4);
     Q1_0 = 41, 128, 18, Some(q1_0::CODEC);
 }
+
+/// Types whose decoded values no integer form of the kernels holds exactly yet: they become
+/// 8-bit codes under the scale that rounds least.
+pub const ROUNDED: &[DType] =
+    &[DType::Q4_1, DType::Q5_1, DType::NVFP4, DType::IQ1_M, DType::IQ2_XS, DType::IQ2_S];
 
 impl DType {
     /// The table row of this type; `None` for ids that are unknown or were removed.

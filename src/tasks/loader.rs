@@ -7,7 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::kernels::backend_name;
 use crate::layers::Mode;
 use crate::models::{Family, Tensor, Weights, identify, names, vit::Vit};
-use crate::quant::{DType, Format, KernelForm};
+use crate::quant::{DType, Format, KernelForm, ROUNDED};
 use crate::repack::Packer;
 use serde::{Deserialize, Serialize};
 
@@ -72,7 +72,7 @@ impl Loader {
         }
         Ok(Loader {
             stream: Stream::new(file_len),
-            collect: Collect { target, ..Collect::default() },
+            collect: Collect { target, reference: options.reference, ..Collect::default() },
             options,
         })
     }
@@ -157,6 +157,7 @@ fn context_length(options: &LoadOptions, trained: usize) -> Result<usize> {
 #[derive(Default)]
 struct Collect {
     target: Option<DType>,
+    reference: bool,
     header: Option<Header>,
     family: Option<Family>,
     weights: Weights,
@@ -199,12 +200,17 @@ impl Collect {
                 let wanted = if is_first_or_last(&tensor.name) { at_least_8_bits(target) } else { target };
                 fitting(wanted, format, k)
             }
+            // The reference mode computes with the values of the file, whatever they take.
+            _ if self.reference && ROUNDED.contains(&tensor.dtype) => DType::F32,
             _ => tensor.dtype,
         };
+        let rounded = (target == tensor.dtype && ROUNDED.contains(&target))
+            .then(|| format!("tensors of type {} are held as 8-bit codes, rounded", target.name()))
+            .filter(|note| !self.info.notes.contains(note));
         let note = (is_float && self.target.is_some_and(|t| t != target))
             .then(|| format!("tensor {:?} is kept as {}", tensor.name, target.name()));
         let packer = Packer::new(tensor.dtype, target, n, k).map_err(|e| e.tensor(&tensor.name))?;
-        self.info.notes.extend(note);
+        self.info.notes.extend(note.into_iter().chain(rounded));
         Ok(Current::Matrix(Box::new(packer)))
     }
 }
