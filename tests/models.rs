@@ -180,3 +180,31 @@ fn deit_tiny_synthetic_input() {
         assert!((got - want).abs() < 0.02, "{got} is not {want}");
     }
 }
+
+/// The models that ship, against the float reference that training wrote from their weights.
+#[test]
+fn default_models_compute_what_their_training_measured() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let golden = json(&root.join("tests/data/default_models.json"));
+    let (story, photo) = (&golden["story"], &golden["photo"]);
+    let prompt = ids(&story["prompt_ids"]);
+    for (reference, tolerance) in [(true, 1e-3), (false, 0.15)] {
+        let mut model = text(&root.join("www/models/story.gguf"), reference);
+        let tokens = model.tokenize(story["prompt"].as_str().unwrap(), true, false).unwrap();
+        assert_eq!(tokens, prompt);
+        let row = model.logits(&prompt, 1).unwrap().concat();
+        for (got, want) in row.iter().zip(numbers(&story["prompt_logits_first_16"])) {
+            assert!((got - want).abs() < tolerance, "story, reference {reference}: {got} is not {want}");
+        }
+        assert_eq!(greedy(&mut model, prompt.clone(), 32), ids(&story["greedy_ids"]));
+
+        let mut model = vision(&root.join("www/models/photo.gguf"), None, reference);
+        let n = 3 * 32 * 32;
+        let pixels: Vec<f32> = (0..n).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 * 4.0 - 2.0).collect();
+        let logits = model.logits(&pixels, &[3, 32, 32]).unwrap();
+        for (got, want) in logits.iter().zip(numbers(&photo["logits"])) {
+            assert!((got - want).abs() < tolerance, "photo, reference {reference}: {got} is not {want}");
+        }
+        assert_eq!(model.labels()[0], photo["labels"][0].as_str().unwrap());
+    }
+}
