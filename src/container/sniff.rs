@@ -39,9 +39,6 @@ pub fn sniff(prefix: &[u8]) -> Result<Option<ContainerKind>> {
     if prefix.starts_with(b"GGUF") {
         return Ok(Some(ContainerKind::Gguf));
     }
-    if b"GGUF".starts_with(prefix) {
-        return Ok(None);
-    }
     let impossible_header = first_u64(prefix) > limits::HEADER_BYTES;
     if impossible_header {
         if let Some(what) = foreign(prefix) {
