@@ -200,7 +200,7 @@ unsafe fn tile_sums<P: DotPath, T: SuperTile>(
     let mut isum = [P::I::splat32(0); 4];
     // SAFETY: 8 chunks, each with 8 groups of codes, 2 sums and 0, 1 or 2 rows of scales.
     unsafe {
-        let (mut chunk, mut scales) = (tile, tile.add(kind.scales_at()));
+        let (mut chunk, mut scales) = (tile.add(kind.codes_at()), tile);
         for _ in 0..8 {
             let start = [bias::<P, T>(*sums), bias::<P, T>(*sums.add(1))];
             if kind.sub_len == 16 {
@@ -405,10 +405,10 @@ fn fill<I: Isa, T: SuperTile>(panel: &mut Panel, slot: usize, tile: &[u8], half:
         // SAFETY: 16 times 4 units of two planes and two column groups fill the panel tile; the
         // chunk and the scales lie within the tile.
         unsafe {
-            let chunk = tile.as_ptr().add(k16 / 2 * kind.chunk_bytes());
+            let chunk = tile.as_ptr().add(kind.codes_at() + k16 / 2 * kind.chunk_bytes());
             let scales = if kind.n_sub() > 0 {
                 let sub = k16 * 16 / kind.sub_len;
-                let s = I::load8x8(tile.as_ptr().add(kind.scales_at() + sub * NR + half * PANEL_NR));
+                let s = I::load8x8(tile.as_ptr().add(sub * NR + half * PANEL_NR));
                 [I::pair_low16(s), I::pair_high16(s)]
             } else {
                 [I::splat16(1); 2]
