@@ -76,7 +76,13 @@ pub fn build(metadata: &Metadata, arch: &str, weights: &mut Weights) -> Result<B
     let reader = Reader::new(metadata, arch);
     let config = read_config(&reader, weights)?;
     let TextConfig { n_embd, n_ff, n_vocab, head_dim, .. } = config;
-    let (n_q, n_kv) = (config.n_head * head_dim, config.n_head_kv * head_dim);
+    // On 32-bit targets two allowed dimensions may overflow.
+    let width = |n_head: usize| {
+        n_head
+            .checked_mul(head_dim)
+            .ok_or_else(|| reader.bad("attention.key_length", format!("{n_head} heads of {head_dim}")))
+    };
+    let (n_q, n_kv) = (width(config.n_head)?, width(config.n_head_kv)?);
     let eps = reader.positive("attention.layer_norm_rms_epsilon", 1e-5)?;
     let rope = read_rope(&reader, weights, head_dim)?;
     let mut layers = Vec::new();
@@ -130,7 +136,7 @@ fn read_config(reader: &Reader, weights: &Weights) -> Result<TextConfig> {
         return Err(reader.bad("expert_count", "mixture-of-experts models are not supported"));
     }
     // The vocabulary is what the embedding holds; a metadata count may be stale.
-    let n_vocab = weights.shape("token_embd.weight").map_or(1, |s| s[0]);
+    let n_vocab = weights.shape("token_embd.weight").and_then(|s| s.first().copied()).unwrap_or(1);
     Ok(TextConfig {
         n_embd,
         n_layer,

@@ -266,8 +266,10 @@ fn read_config(metadata: &Metadata, weights: &Weights) -> Result<VitConfig> {
     };
     let bad_shape = |name: &str, rule: &str| Error::new(Code::ShapeMismatch, rule).tensor(name);
     let conv = shape("patch_embed.proj.weight")?;
-    let n_embd = conv[0];
-    let patch_k: usize = conv[1..].iter().product();
+    let (n_embd, patch_k) = match conv {
+        [n_embd, patch @ ..] if *n_embd > 0 => (*n_embd, patch.iter().product::<usize>()),
+        _ => return Err(bad_shape("patch_embed.proj.weight", "no output channels")),
+    };
     let patch_size = (patch_k / 3).isqrt();
     if patch_size == 0 || 3 * patch_size * patch_size != patch_k {
         return Err(bad_shape("patch_embed.proj.weight", "not a square patch of three channels"));
@@ -297,7 +299,7 @@ fn read_config(metadata: &Metadata, weights: &Weights) -> Result<VitConfig> {
         n_embd,
         n_layer,
         n_head,
-        n_class: shape("head.weight")?[0],
+        n_class: *shape("head.weight")?.first().ok_or_else(|| bad_shape("head.weight", "no rows"))?,
         eps: reader.positive("attention.layer_norm_epsilon", 1e-6)?,
         labels: read_labels(metadata)?,
     })

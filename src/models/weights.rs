@@ -11,6 +11,13 @@ pub enum Tensor {
     Matrix(PackedWeights),
     /// Everything else, as f32.
     Values(Vec<f32>),
+    /// Of a type that holds no weights: an error for the architecture that asks for it.
+    Unusable {
+        /// What the error says the rule is.
+        code: Code,
+        /// The type's name.
+        dtype: &'static str,
+    },
 }
 
 /// Named tensors with their shapes as stored.
@@ -48,13 +55,19 @@ impl Weights {
 
     fn take(&mut self, name: &str) -> Result<(Vec<usize>, Tensor)> {
         let missing = || Error::new(Code::MissingTensor, "the architecture needs this tensor").tensor(name);
-        self.tensors.remove(name).ok_or_else(missing)
+        match self.tensors.remove(name).ok_or_else(missing)? {
+            (_, Tensor::Unusable { code, dtype }) => {
+                Err(Error::new(code, format!("type {dtype} cannot be used as a weight")).tensor(name))
+            }
+            usable => Ok(usable),
+        }
     }
 
     /// Matrix `name`, which must be `[n, k]`.
     ///
     /// # Errors
-    /// [`Code::MissingTensor`], [`Code::ShapeMismatch`].
+    /// [`Code::MissingTensor`], [`Code::ShapeMismatch`]; [`Code::UnsupportedDtype`] or
+    /// [`Code::UnsupportedQuant`] where its type holds no weights.
     pub fn matrix(&mut self, name: &str, n: usize, k: usize) -> Result<PackedWeights> {
         match self.take(name)? {
             (_, Tensor::Matrix(m)) if m.n() == n && m.k() == k => Ok(m),
@@ -65,7 +78,7 @@ impl Weights {
     /// f32 tensor `name` with `len` elements in any shape.
     ///
     /// # Errors
-    /// [`Code::MissingTensor`], [`Code::ShapeMismatch`].
+    /// As [`Self::matrix`].
     pub fn values(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
         match self.take(name)? {
             (_, Tensor::Values(v)) if v.len() == len => Ok(v),

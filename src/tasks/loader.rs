@@ -2,7 +2,7 @@
 
 use super::{Backend, ModelInfo, TextModel, VisionModel};
 use crate::container::stream::{Sink, Stream};
-use crate::container::{Header, TensorInfo};
+use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
 use crate::kernels::backend_name;
 use crate::layers::Mode;
@@ -181,13 +181,7 @@ impl Collect {
 
     fn start(&mut self, idx: usize) -> Result<Current> {
         let tensor = self.tensor(idx)?;
-        if tensor.dtype.format().is_some_and(|f| f.codec.is_none() && is_plain_number(f.dtype)) {
-            // Index buffers and the like: no architecture computes with them.
-            self.info.notes.push(format!(
-                "tensor {:?} of type {} is ignored",
-                tensor.name,
-                tensor.dtype.name()
-            ));
+        if holds_no_weights(tensor.dtype) {
             return Ok(Current::Skipped);
         }
         let (format, codec) = tensor.dtype.codec().map_err(|e| e.tensor(&tensor.name))?;
@@ -215,9 +209,30 @@ impl Collect {
     }
 }
 
-/// Integers and f64: no weights.
-fn is_plain_number(dtype: DType) -> bool {
-    [DType::I8, DType::I16, DType::I32, DType::I64, DType::F64].contains(&dtype)
+/// Refuses one shard of a split model: its other tensors are in other files.
+fn check_whole(header: &Header) -> Result<()> {
+    const KEY: &str = "split.count";
+    let mismatch = |message: String| Error::new(Code::ShardMismatch, message).key(KEY);
+    match header.metadata.u64(KEY).map_err(|e| mismatch(e.message))? {
+        None | Some(0 | 1) => Ok(()),
+        Some(n) => Err(mismatch(format!("one of {n} shards of a split model: merge them into one file"))),
+    }
+}
+
+/// Index buffers, masks and the like, which may stand beside the weights of a model.
+fn holds_no_weights(dtype: DType) -> bool {
+    let numbers = [DType::I8, DType::I16, DType::I32, DType::I64, DType::F64];
+    dtype.codec().is_err() && (numbers.contains(&dtype) || dtype.format().is_none())
+}
+
+fn unusable(tensor: &TensorInfo, header: Option<&Header>) -> Tensor {
+    match header.map(|h| h.kind) {
+        Some(ContainerKind::Safetensors) => Tensor::Unusable {
+            code: Code::UnsupportedDtype,
+            dtype: safetensors::dtype_name(tensor.dtype).unwrap_or(tensor.dtype.name()),
+        },
+        _ => Tensor::Unusable { code: Code::UnsupportedQuant, dtype: tensor.dtype.name() },
+    }
 }
 
 /// `[n, k]` of a tensor that is multiplied: rank 2, or a convolution kernel of rank 4.
@@ -250,10 +265,11 @@ fn fitting(wanted: DType, source: &Format, k: usize) -> DType {
 
 impl Sink for Collect {
     fn header(&mut self, header: &Header) -> Result<()> {
+        check_whole(header)?;
         let (family, architecture) = identify(header)?;
         self.info.architecture = architecture;
-        self.info.parameters =
-            header.tensors.iter().map(|t| t.shape.iter().map(|&d| d as u64).product::<u64>()).sum();
+        let n_elements = |t: &TensorInfo| t.shape.iter().map(|&d| d as u64).product::<u64>();
+        self.info.parameters = header.tensors.iter().map(n_elements).fold(0, u64::saturating_add);
         self.family = Some(family);
         self.header = Some(header.clone());
         Ok(())
@@ -285,22 +301,20 @@ impl Sink for Collect {
             Some(Current::Matrix(packer)) => {
                 let packed = packer.finish().map_err(|e| e.tensor(&name))?;
                 self.info.weight_bytes += packed.n_bytes() as u64;
-                Some(Tensor::Matrix(packed))
+                Tensor::Matrix(packed)
             }
             Some(Current::Values(bytes)) => {
                 let (format, codec) = tensor.dtype.codec()?;
                 let mut values = vec![0f32; bytes.len() / format.block_bytes * format.block_len];
                 (codec.dequantize)(&bytes, &mut values);
                 self.info.weight_bytes += values.len() as u64 * 4;
-                Some(Tensor::Values(values))
+                Tensor::Values(values)
             }
-            Some(Current::Skipped) => None,
+            Some(Current::Skipped) => unusable(tensor, self.header.as_ref()),
             // A tensor without elements has no bytes.
-            None => Some(Tensor::Values(Vec::new())),
+            None => Tensor::Values(Vec::new()),
         };
-        if let Some(loaded) = loaded {
-            self.weights.insert(name, shape, loaded);
-        }
+        self.weights.insert(name, shape, loaded);
         self.n_done += 1;
         Ok(())
     }
