@@ -25,7 +25,7 @@ pub mod vecmath;
 use crate::repack::{NR, PackedWeights, Packing};
 use act::{Activations, MR, Span};
 use path::{DotPath, P16};
-pub use select::{backend_name, select_paths};
+pub use select::{backend_name, backend_reason, select_paths};
 use tile::{Tile, TileI8, TileU4};
 
 /// The path that every build has.

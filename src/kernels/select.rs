@@ -25,16 +25,21 @@ mod one {
     pub fn backend_name() -> (&'static str, String) {
         (<Native as Isa>::NAME, PlainPath::NAME.into())
     }
+
+    /// Why this path, for people.
+    pub fn backend_reason() -> &'static str {
+        "this build has one"
+    }
 }
 
 #[cfg(not(target_feature = "relaxed-simd"))]
 pub(super) use one::matmul;
 #[cfg(not(target_feature = "relaxed-simd"))]
-pub use one::{backend_name, select_paths};
+pub use one::{backend_name, backend_reason, select_paths};
 
 #[cfg(target_feature = "relaxed-simd")]
 mod relaxed;
 #[cfg(target_feature = "relaxed-simd")]
 pub(super) use relaxed::matmul;
 #[cfg(target_feature = "relaxed-simd")]
-pub use relaxed::{backend_name, select_paths};
+pub use relaxed::{backend_name, backend_reason, select_paths};

@@ -118,7 +118,7 @@ impl TextModel {
     /// [`Code::ContextOverflow`] where the prompt does not leave room for one token.
     pub fn start(&mut self, prompt: Vec<u32>, options: GenerateOptions) -> Result<Generation> {
         self.check_tokens(&prompt)?;
-        let n_ctx = self.info().context_length;
+        let n_ctx = self.n_ctx();
         if prompt.len() >= n_ctx {
             let what = format!("a prompt of {} tokens leaves no room in a context of {n_ctx}", prompt.len());
             return Err(Error::new(Code::ContextOverflow, what).key("prompt"));
@@ -152,7 +152,7 @@ impl TextModel {
             g.fed = end;
             return Ok(Step::Prefill { done: end, total });
         }
-        let full = g.history.len() >= self.info().context_length;
+        let full = g.history.len() >= self.n_ctx();
         let reason = g.ended.or((g.n_written >= g.options.max_tokens).then_some(Reason::Length));
         if let Some(reason) = reason.or(full.then_some(Reason::Context)) {
             g.ended = Some(reason);
@@ -170,7 +170,7 @@ impl TextModel {
         let (text, met) = g.stop.push(&piece);
         if met {
             g.ended = Some(Reason::Stop);
-        } else if g.n_written < g.options.max_tokens && g.history.len() < self.info().context_length {
+        } else if g.n_written < g.options.max_tokens && g.history.len() < self.n_ctx() {
             self.append(&[token], 1);
         }
         Ok(Step::Piece { text, token })

@@ -1,10 +1,9 @@
 //! From file bytes to a model, tensor by tensor while they arrive.
 
-use super::{Backend, ModelInfo, TextModel, VisionModel};
+use super::{ModelInfo, TextModel, VisionModel};
 use crate::container::stream::{Sink, Stream};
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
-use crate::kernels::backend_name;
 use crate::layers::Mode;
 use crate::models::{Family, Tensor, Weights, identify, names, vit::Vit};
 use crate::quant::{DType, Format, KernelForm, ROUNDED};
@@ -103,9 +102,6 @@ impl Loader {
         };
         let mode = if self.options.reference { Mode::Float } else { Mode::Int8 };
         let mut info = info;
-        let (isa, kernel) = backend_name();
-        let kernel = if self.options.reference { "float reference".into() } else { kernel };
-        info.backend = Backend { isa, kernel, threads: 1 };
         info.bits_per_weight = info.weight_bytes as f64 * 8.0 / info.parameters.max(1) as f64;
         info.name = header.metadata.str("general.name").ok().flatten().map(String::from);
         let loaded = match family {

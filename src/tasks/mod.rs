@@ -12,6 +12,8 @@ pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
 pub use text::TextModel;
 pub use vision::{Class, VisionModel};
 
+use crate::kernels::{backend_name, backend_reason};
+use crate::layers::Mode;
 use serde::Serialize;
 
 /// Facts about a loaded model.
@@ -52,6 +54,27 @@ pub struct Backend {
     pub isa: &'static str,
     /// How products are formed.
     pub kernel: String,
+    /// Why so, for people.
+    pub kernel_reason: &'static str,
     /// Threads.
     pub threads: usize,
+}
+
+impl Backend {
+    /// What computes from now on: the choice of paths can be made anew at any time.
+    fn in_force(mode: Mode) -> Self {
+        let (isa, kernel) = backend_name();
+        let (kernel, kernel_reason) = match mode {
+            Mode::Int8 => (kernel, backend_reason()),
+            Mode::Float => ("float reference".into(), "asked for"),
+        };
+        Backend { isa, kernel, kernel_reason, threads: 1 }
+    }
+}
+
+impl ModelInfo {
+    /// These facts with the [`Backend`] of this moment.
+    fn with_backend(&self, mode: Mode) -> Self {
+        ModelInfo { backend: Backend::in_force(mode), ..self.clone() }
+    }
 }

@@ -45,9 +45,14 @@ impl TextModel {
         Ok(TextModel { model, tokenizer, context, held: Vec::new(), logits: Vec::new(), mode, info })
     }
 
-    /// Facts about the model.
-    pub fn info(&self) -> &ModelInfo {
-        &self.info
+    /// Facts about the model; [`ModelInfo::backend`] is what computes at this moment.
+    pub fn info(&self) -> ModelInfo {
+        self.info.with_backend(self.mode)
+    }
+
+    /// Tokens that the context holds.
+    pub(super) fn n_ctx(&self) -> usize {
+        self.info.context_length
     }
 
     /// Its tokenizer.

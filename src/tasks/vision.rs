@@ -41,9 +41,9 @@ impl VisionModel {
         Ok(VisionModel { model, preprocess, labels, mode, info })
     }
 
-    /// Facts about the model.
-    pub fn info(&self) -> &ModelInfo {
-        &self.info
+    /// Facts about the model; [`ModelInfo::backend`] is what computes at this moment.
+    pub fn info(&self) -> ModelInfo {
+        self.info.with_backend(self.mode)
     }
 
     /// Names of the classes; empty where none are known.

@@ -13,6 +13,7 @@ pub use text::{Generation, TextModel};
 pub use vision::VisionModel;
 
 use crate::error::{Code, Error};
+use crate::kernels;
 use crate::tasks;
 use js_sys::{Object, Reflect};
 use serde::Serialize;
@@ -33,6 +34,20 @@ pub fn start() {
 #[wasm_bindgen]
 pub fn version() -> String {
     env!("CARGO_PKG_VERSION").into()
+}
+
+/// Chooses how products are formed by measuring, which takes some 15 ms in builds that have a
+/// choice. Before a model loads; and again once it has, when the engine has optimised the code.
+#[wasm_bindgen(js_name = selectPaths)]
+pub fn select_paths() {
+    kernels::select_paths(&now_ms);
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// The clock of pages and workers alike, in milliseconds.
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn now_ms() -> f64;
 }
 
 /// Bytes of WebAssembly memory.

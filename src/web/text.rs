@@ -35,7 +35,7 @@ impl Generation {
 impl TextModel {
     /// [`tasks::ModelInfo`].
     pub fn info(&self) -> Result<JsValue, JsValue> {
-        to_js(self.inner.info())
+        to_js(&self.inner.info())
     }
 
     /// Token ids of a text.

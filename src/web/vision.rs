@@ -26,7 +26,7 @@ fn rgba(data: &[u8], width: usize, height: usize) -> Result<PixelView<'_>, JsVal
 impl VisionModel {
     /// [`tasks::ModelInfo`].
     pub fn info(&self) -> Result<JsValue, JsValue> {
-        to_js(self.inner.info())
+        to_js(&self.inner.info())
     }
 
     /// Sets the names of the classes.

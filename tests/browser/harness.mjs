@@ -18,6 +18,9 @@ const SITE = join(ROOT, "www/dist");
 /** Reference models and photos, which are not part of the repository. */
 export const SHARED = join(ROOT, "../shared");
 
+/** The build of the runtime that the browser gets unless a test says otherwise. */
+export const BUILD = "relaxed";
+
 const CSP = [
   "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "worker-src 'self'", "connect-src 'self'",
   "style-src 'self'", "img-src 'self' blob: data:", "base-uri 'none'", "frame-ancestors 'none'",

@@ -1,7 +1,7 @@
 /** The page as people use it, with its built-in models, under a strict Content-Security-Policy. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { changed, launch, openPage, serve, unlessBuiltIn, unlessShared } from "./harness.mjs";
+import { BUILD, changed, launch, openPage, serve, unlessBuiltIn, unlessShared } from "./harness.mjs";
 
 const skip = unlessBuiltIn("story", "photo");
 const STORIES = "data/lm/stories260K/stories260K.Q8_0.gguf";
@@ -39,7 +39,7 @@ for (const [width, height] of [[1280, 900], [390, 844]]) {
       assert.equal(await page.locator(".class").count(), 5);
       assert.match(await page.textContent("#story-line"), /tokens a second/);
       assert.match(await page.textContent("#photo-line"), /ms for this image/);
-      assert.match(await page.textContent("#story-readings"), /bits a weight.*simd128/s);
+      assert.match(await page.textContent("#story-readings"), /bits a weight.*relaxed-simd/s);
       const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(overflow <= 0, `${overflow} px too wide`);
       const dark = await page.evaluate(() => {
@@ -88,7 +88,7 @@ test("the keyboard alone writes, stops and changes the theme", { skip }, async (
 test("Stop and Escape end a long story", { skip }, async () => {
   // Each step of the runtime takes 10 ms longer, so that there is something to stop.
   const slow = "const until = performance.now() + 10; while (performance.now() < until);";
-  const steady = await serve({ "/pkg/simd128/bitpane.js": changed("simd128/bitpane.js", /(\n {4}step\(\w+\) \{)/, `$1${slow}`) });
+  const steady = await serve({ [`/pkg/${BUILD}/bitpane.js`]: changed(`${BUILD}/bitpane.js`, /(\n {4}step\(\w+\) \{)/, `$1${slow}`) });
   const tab = await openPage(browser, steady.url, { viewport: { width: 1280, height: 900 } });
   const { page } = tab;
   await page.waitForSelector("#story-text[data-state=done]", { timeout: READY });
@@ -162,7 +162,7 @@ test("hostile text from a model stays text and fetches nothing", { skip }, async
   const inject = `
     globalThis.payloads ??= ${JSON.stringify(payloads)};
     if (globalThis.payloads.length > 0) return { type: "piece", text: globalThis.payloads.shift(), token: 1 };`;
-  const hostile = await serve({ "/pkg/simd128/bitpane.js": changed("simd128/bitpane.js", /(\n {4}step\(\w+\) \{)/, (line) => line + inject) });
+  const hostile = await serve({ [`/pkg/${BUILD}/bitpane.js`]: changed(`${BUILD}/bitpane.js`, /(\n {4}step\(\w+\) \{)/, (line) => line + inject) });
   const tab = await openPage(browser, hostile.url, { viewport: { width: 1280, height: 900 } });
   const { page } = tab;
   await page.waitForSelector("#story-text[data-state=done]", { timeout: READY });

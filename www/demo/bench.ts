@@ -1,9 +1,9 @@
 /**
- * bench.html?model=URL&threads=N&prompt=128&decode=64&quantize=Q4_0&runs=3 runs a model and
+ * bench.html?model=URL&threads=N&prompt=128&decode=64&quantize=Q4_0&runs=3&build=simd128 runs a model and
  * sets `window.result`: the best run's figures, or `{ error: { code, message } }`.
  */
 import {
-  BitpaneError, inspect, TextModel, VisionModel, type Backend, type LoadOptions,
+  BitpaneError, inspect, TextModel, VisionModel, type Backend, type BuildName, type LoadOptions,
 } from "./pkg/index.js";
 import { confirmed } from "./confirm.js";
 import { byId, formatBytes, formatMs, formatRate, make } from "./dom.js";
@@ -91,7 +91,7 @@ function showResult(result: BenchResult): void {
     ["Load", formatMs(result.loadMs)],
     ["Weights", `${formatBytes(result.weightBytes)}, ${result.bitsPerWeight.toFixed(2)} bits each`],
     ["WebAssembly memory", formatBytes(result.wasmBytes)],
-    ["Kernel", `${result.backend.kernel} (${result.backend.isa}, threads: ${result.backend.threads})`],
+    ["Kernel", `${result.backend.kernel} (build ${result.backend.build}, threads: ${result.backend.threads})`],
   ];
   const table = byId<HTMLTableElement>("bench-table");
   const lines = rows.filter(([, value]) => value !== "").map(([name, value]) => {
@@ -115,6 +115,9 @@ function readPlan(query: URLSearchParams): Plan {
   if (quantize) options.quantize = quantize;
   const threads = query.get("threads");
   if (threads) options.threads = threads === "auto" ? "auto" : Number(threads);
+  const build = query.get("build");
+  // Whatever else it says, `load` refuses.
+  if (build) options.build = build as BuildName;
   return { prompt: count("prompt", 128), decode: Math.max(2, count("decode", 64)), runs: count("runs", 3), options };
 }
 

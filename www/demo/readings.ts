@@ -21,7 +21,7 @@ export function showModel(side: Side, name: string, info: ModelInfo, wasmBytes: 
     ["Kernel", `${backend.isa} ${backend.kernel}, ${threads}`, "kernel"],
   ];
   list.replaceChildren(bitsRow(bitsPerWeight), ...rows.map(([term, value, key]) => row(side, term, value, key)));
-  byId(`${side}-kernel`).title = backend.threadsReason;
+  byId(`${side}-kernel`).title = `${backend.buildReason}; ${backend.threadsReason}`;
 }
 
 /** Shows one figure anew. */

@@ -12,6 +12,10 @@ export type {
 
 // Literal specifiers and literal URLs: bundlers find the files by reading them.
 const FILES: Record<BuildName, { glue: () => Promise<Glue>; wasm: () => URL }> = {
+  relaxed: {
+    glue: () => import("./relaxed/bitpane.js"),
+    wasm: () => new URL("./relaxed/bitpane_bg.wasm", import.meta.url),
+  },
   simd128: {
     glue: () => import("./simd128/bitpane.js"),
     wasm: () => new URL("./simd128/bitpane_bg.wasm", import.meta.url),

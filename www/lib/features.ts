@@ -10,8 +10,15 @@ import { BitpaneError } from "./errors.js";
 /** A WebAssembly proposal that a build may need. */
 export type WasmFeature = "simd128" | "relaxedSimd" | "threads" | "memory64";
 
-/** The instruction set of a build, as `info.backend.isa` reports it. */
-export type BuildName = "simd128";
+/** A build of the runtime: its folder in the package, and `info.backend.build`. */
+export const BUILD_NAMES = ["relaxed", "simd128"] as const;
+export type BuildName = (typeof BUILD_NAMES)[number];
+
+/** A build and why it was taken, for people. */
+export interface BuildChoice {
+  name: BuildName;
+  reason: string;
+}
 
 /** What {@link detectFeatures} found. */
 export interface Features {
@@ -29,6 +36,8 @@ export interface Features {
   hardwareConcurrency: number;
   /** The build that `load` will use here, or null where none runs. */
   build: BuildName | null;
+  /** Why that build, for people. */
+  buildReason: string;
   /** Why `threads: "auto"` means what it means here, for people. */
   threadsReason: string;
 }
@@ -47,10 +56,10 @@ function code(...instructions: number[]): number[] {
 
 const PROBES: Record<WasmFeature, readonly number[]> = {
   simd128: [...HEADER, ...TYPE_TO_V128, ...ONE_FUNCTION, ...code(...SPLAT_ZERO)],
-  // i8x16.relaxed_swizzle
+  // i32x4.relaxed_dot_i8x16_i7x16_add_s of three vectors: the one that the relaxed build is for
   relaxedSimd: [
     ...HEADER, ...TYPE_TO_V128, ...ONE_FUNCTION,
-    ...code(...SPLAT_ZERO, ...SPLAT_ZERO, 0xfd, 0x80, 0x02),
+    ...code(...SPLAT_ZERO, ...SPLAT_ZERO, ...SPLAT_ZERO, 0xfd, 0x93, 0x02),
   ],
   // a shared memory of one page, i32.atomic.load
   threads: [
@@ -67,22 +76,48 @@ function has(feature: WasmFeature): boolean {
 
 /** Every build in the package and what the browser must offer for it, the best first. */
 const BUILDS: readonly { name: BuildName; needs: readonly WasmFeature[] }[] = [
+  { name: "relaxed", needs: ["simd128", "relaxedSimd"] },
   { name: "simd128", needs: ["simd128"] },
 ];
 
-function bestBuild(): BuildName | null {
-  return BUILDS.find((build) => build.needs.every(has))?.name ?? null;
+/** What each feature is called, and which browsers have it. */
+const SAID: Record<WasmFeature, string> = {
+  simd128: "SIMD instructions (Chrome 91, Firefox 89, Safari 16.4 or newer have)",
+  relaxedSimd: "relaxed SIMD instructions (Chrome 114, Firefox 145 or newer have)",
+  threads: "shared memory",
+  memory64: "64-bit memories",
+};
+
+/** The best build that runs here; without a name where none does. */
+function bestBuild(): { name: BuildName | null; reason: string } {
+  if (typeof WebAssembly !== "object") {
+    return { name: null, reason: "this browser has no WebAssembly, or it is switched off" };
+  }
+  let lacking: WasmFeature | undefined;
+  for (const { name, needs } of BUILDS) {
+    const missing = needs.find((feature) => !has(feature));
+    if (missing === undefined) {
+      return { name, reason: lacking ? without(lacking) : "this browser has all that the best build needs" };
+    }
+    lacking = missing;
+  }
+  return { name: null, reason: without(lacking ?? "simd128") };
 }
 
-/** The best build that runs here. */
-export function chooseBuild(): BuildName {
-  const build = bestBuild();
-  if (build) return build;
-  const reason =
-    typeof WebAssembly === "object"
-      ? "this browser's WebAssembly has no SIMD instructions (Chrome 91, Firefox 89, Safari 16.4 or newer have)"
-      : "this browser has no WebAssembly, or it is switched off";
-  throw new BitpaneError("RuntimeUnavailable", reason);
+function without(feature: WasmFeature): string {
+  return `this browser's WebAssembly has no ${SAID[feature]}`;
+}
+
+/** The build asked for, or else the best one; throws where it does not run here. */
+export function chooseBuild(forced?: BuildName): BuildChoice {
+  if (forced === undefined) {
+    const { name, reason } = bestBuild();
+    if (name) return { name, reason };
+    throw new BitpaneError("RuntimeUnavailable", reason);
+  }
+  const missing = BUILDS.find((build) => build.name === forced)?.needs.find((feature) => !has(feature));
+  if (missing === undefined) return { name: forced, reason: "asked for" };
+  throw new BitpaneError("RuntimeUnavailable", `the build "${forced}" does not run here: ${without(missing)}`);
 }
 
 function isolated(): boolean {
@@ -102,6 +137,7 @@ export function threadsReason(): string {
  * Never throws; fetches nothing.
  */
 export async function detectFeatures(): Promise<Features> {
+  const { name: build, reason: buildReason } = bestBuild();
   return {
     simd128: has("simd128"),
     relaxedSimd: has("relaxedSimd"),
@@ -109,7 +145,8 @@ export async function detectFeatures(): Promise<Features> {
     memory64: has("memory64"),
     crossOriginIsolated: isolated(),
     hardwareConcurrency: globalThis.navigator?.hardwareConcurrency || 1,
-    build: bestBuild(),
+    build,
+    buildReason,
     threadsReason: threadsReason(),
   };
 }

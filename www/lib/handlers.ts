@@ -50,14 +50,18 @@ function bytesOf(pixels: ImageData): Uint8Array {
 export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) => Promise<Calls[K]["result"]> } = {
   async load({ kind, source, build, options }, context) {
     const start = performance.now();
-    glue = await startBuild(build);
+    glue = await startBuild(build.name);
+    glue.selectPaths();
     const model = await loadModel(glue, source, options, context);
+    // Once more: by now the engine has replaced its first, quick code by the optimised one, which
+    // may rank the paths otherwise (or, in a faulty engine, compute otherwise).
+    glue.selectPaths();
     if (model.kind() !== kind) throw wrongKind(model.kind(), kind);
     textModel = model.takeText();
     visionModel = model.takeVision();
     if (options.labels) visionModel?.setLabels([...options.labels]);
     const info = (textModel ?? vision()).info() as TextModelInfo | VisionModelInfo;
-    info.backend.threadsReason = threadsReason();
+    Object.assign(info.backend, { build: build.name, buildReason: build.reason, threadsReason: threadsReason() });
     const loadMs = performance.now() - start;
     context.send({ kind: "progress", progress: { status: "ready", loadMs } });
     return { info, loadMs };

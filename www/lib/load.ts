@@ -1,6 +1,6 @@
 /** What loading a language model, loading a classifier and inspecting a file have in common. */
 import { Engine } from "./engine.js";
-import { chooseBuild } from "./features.js";
+import { BUILD_NAMES, chooseBuild } from "./features.js";
 import * as rule from "./options.js";
 import type { Calls, WireLoadOptions } from "./protocol.js";
 import { sendable } from "./source.js";
@@ -9,6 +9,7 @@ import type { LoadOptions, Progress, Source } from "./types.js";
 /** Rules for the options of every load. */
 export const LOAD_RULES: rule.Rules<LoadOptions> = {
   threads: rule.threads,
+  build: rule.oneOf(BUILD_NAMES),
   quantize: rule.text,
   cache: rule.flag,
   sha256: rule.sha256,
@@ -21,7 +22,7 @@ export async function loadInto(
   kind: "text" | "vision", source: Source, options: Partial<LoadOptions>, wire: WireLoadOptions,
 ): Promise<{ engine: Engine; loaded: Calls["load"]["result"] }> {
   const { signal, onProgress } = options;
-  const build = chooseBuild();
+  const build = chooseBuild(options.build);
   const { wire: from, transfer } = sendable(source);
   const engine = await Engine.start(signal);
   try {

@@ -97,6 +97,15 @@ export const abortSignal: Rule<AbortSignal> = (key, value) => {
   throw badArgument(key, `"${key}" must be an AbortSignal`);
 };
 
+/** One of some words. */
+export function oneOf<T extends string>(words: readonly T[]): Rule<T> {
+  return (key, value) => {
+    const word = words.find((known) => known === value);
+    if (word !== undefined) return word;
+    throw badArgument(key, `"${key}" must be ${words.map((known) => `"${known}"`).join(" or ")}`);
+  };
+}
+
 /** Threads: "auto", or how many. */
 export const threads: Rule<"auto" | number> = (key, value) =>
   value === "auto" ? value : positive(key, value);

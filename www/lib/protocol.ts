@@ -1,6 +1,6 @@
 /** Every message that passes between the page and its worker. */
 import type { WireError } from "./errors.js";
-import type { BuildName } from "./features.js";
+import type { BuildChoice, BuildName } from "./features.js";
 import type {
   Classification, FinishReason, GenerateOptions, Inspection, Piece, Progress,
   TextModelInfo, VisionModelInfo,
@@ -52,7 +52,7 @@ export interface Timed<T> {
 /** Every call: its arguments and its result. */
 export interface Calls {
   load:
-    | { args: { kind: "text" | "vision"; source: WireSource; build: BuildName; options: WireLoadOptions };
+    | { args: { kind: "text" | "vision"; source: WireSource; build: BuildChoice; options: WireLoadOptions };
         result: { info: TextModelInfo | VisionModelInfo; loadMs: number } };
   inspect: { args: { source: WireSource; build: BuildName }; result: Inspection };
   generate: { args: { prompt: string | Uint32Array; options: WireGenerateOptions }; result: GenerateResult };

@@ -26,6 +26,11 @@ export type Progress =
 export interface LoadOptions {
   /** Threads to compute with. This version has one; `info.backend.threads` says what is used. */
   threads?: "auto" | number;
+  /**
+   * The build of the runtime; by default the best that runs here. Rejects with
+   * `RuntimeUnavailable` where it does not run. For tests and measurements: results are the same.
+   */
+  build?: BuildName;
   /** Quantizes float weights to this type, tensor by tensor, while they arrive. */
   quantize?: QuantizeType;
   /**
@@ -57,10 +62,19 @@ export interface VisionLoadOptions extends LoadOptions {
 
 /** What computes. */
 export interface Backend {
-  /** The instruction set that the running build was compiled for. */
-  isa: BuildName | (string & {});
-  /** The kernel that does most of the work. */
+  /** The build of the runtime. */
+  build: BuildName;
+  /** Why that build, for people. */
+  buildReason: string;
+  /** The instruction set that it was compiled for. */
+  isa: "simd128" | "relaxed-simd" | (string & {});
+  /**
+   * How products are formed, as measured on this device when the model was loaded: "p16"
+   * (plain SIMD), "d32u" or "d32s" (relaxed dot product). Results are the same.
+   */
   kernel: string;
+  /** Why that way, for people. */
+  kernelReason: string;
   threads: number;
   /** Why this many threads, for people. */
   threadsReason: string;

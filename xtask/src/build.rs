@@ -14,9 +14,9 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// One WebAssembly build of the crate, for one set of browser features.
-struct Variant {
+pub struct Variant {
     /// The folder in `pkg/` that it goes to, and its name in www/lib/features.ts.
-    name: &'static str,
+    pub name: &'static str,
     /// Flags for rustc on top of those in .cargo/config.toml.
     rustflags: &'static [&'static str],
     /// Further arguments for cargo.
@@ -24,7 +24,24 @@ struct Variant {
 }
 
 /// Every build in the package.
-const VARIANTS: [Variant; 1] = [Variant { name: "simd128", rustflags: &[], cargo_args: &[] }];
+const VARIANTS: [Variant; 2] = [Variant { name: "simd128", rustflags: &[], cargo_args: &[] }, RELAXED];
+
+/// The build with relaxed SIMD.
+pub const RELAXED: Variant =
+    Variant { name: "relaxed", rustflags: &["-Ctarget-feature=+relaxed-simd"], cargo_args: &[] };
+
+impl Variant {
+    /// Arguments that make cargo compile for this variant.
+    pub fn cargo_args(&self) -> Vec<String> {
+        let mut args: Vec<String> = self.cargo_args.iter().map(|arg| arg.to_string()).collect();
+        if !self.rustflags.is_empty() {
+            // Cargo joins such lists, so that the flags of the configuration file stay in force.
+            let flags: Vec<String> = self.rustflags.iter().map(|flag| format!("{flag:?}")).collect();
+            args.extend(["--config".into(), format!("target.{TARGET}.rustflags=[{}]", flags.join(","))]);
+        }
+        args
+    }
+}
 
 /// Builds all that the package and the page consist of, and prints the sizes.
 pub fn everything(ws: &Workspace) -> Result<(), String> {
@@ -41,16 +58,13 @@ pub fn everything(ws: &Workspace) -> Result<(), String> {
 
 /// Compiles the crate; returns the path of the .wasm.
 fn compile(ws: &Workspace, variant: &Variant) -> Result<std::path::PathBuf, String> {
-    // A folder for each variant: builds with different flags would throw each other's work away.
-    let target_dir = ws.target().join("variants").join(variant.name);
+    // One folder for all: cargo tells builds with different flags apart, and what runs at
+    // compile time (half of the dependencies) is the same for each. `bind` takes the .wasm
+    // before the next variant writes its own to the same place.
     let mut command = ws.words(&["cargo", "build", "--lib", "--target", TARGET, "--profile", PROFILE]);
-    command.arg("--target-dir").arg(&target_dir).args(variant.cargo_args);
-    if !variant.rustflags.is_empty() {
-        let flags: Vec<String> = variant.rustflags.iter().map(|flag| format!("{flag:?}")).collect();
-        command.arg("--config").arg(format!("target.{TARGET}.rustflags=[{}]", flags.join(",")));
-    }
+    command.args(variant.cargo_args());
     step(ws, &format!("compile {}", variant.name), &mut command)?;
-    Ok(target_dir.join(TARGET).join(PROFILE).join("bitpane.wasm"))
+    Ok(ws.target().join(TARGET).join(PROFILE).join("bitpane.wasm"))
 }
 
 /// Makes the JavaScript and the types that go with a .wasm.

@@ -60,7 +60,7 @@ struct Step {
     run: fn(&Workspace) -> Row,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 10] = [
     Step {
         name: "format",
         about: "rustfmt changes nothing",
@@ -99,10 +99,25 @@ const STEPS: [Step; 8] = [
         },
     },
     Step {
+        name: "relaxed",
+        about: "the kernels once more, compiled with relaxed SIMD",
+        needs: &[Tool::Toolchain, Tool::WasmBindgen, Tool::WasmPack, Tool::Chromium],
+        run: relaxed_kernels,
+    },
+    Step {
         name: "build",
         about: "pkg/ and the page",
         needs: &[Tool::Toolchain, Tool::WasmBindgen, Tool::Node],
         run: build_all,
+    },
+    Step {
+        name: "opcodes",
+        about: "each build in pkg/ holds the instructions it stands for, and no others",
+        needs: &[Tool::Toolchain],
+        run: |ws| {
+            let words = ["cargo", "test", "--package", "xtask", "--test", "opcodes"];
+            tests(ws, "opcodes", &mut ws.words(&words), counts::rust)
+        },
     },
     Step {
         name: "types",
@@ -223,6 +238,13 @@ fn docs(ws: &Workspace) -> Row {
     let outcome = process::run(ws, "docs", &mut command, LIMIT);
     let elapsed = outcome.elapsed;
     Row::of_check("docs", elapsed, outcome.into_result("docs").err())
+}
+
+/// The other tests give the same instructions in every build but for the kernels.
+fn relaxed_kernels(ws: &Workspace) -> Row {
+    let mut command = ws.words(&["wasm-pack", "test", "--headless", "--chrome", "--", "--test", "kernels"]);
+    command.args(build::RELAXED.cargo_args());
+    tests(ws, "relaxed", &mut command, counts::rust)
 }
 
 fn build_all(ws: &Workspace) -> Row {

@@ -6,7 +6,7 @@ use crate::kernels::isa::Dot8;
 use crate::kernels::path32::{D32, Signed, Unsigned};
 use crate::quant::DType;
 use crate::repack::{Packer, Packing};
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 type D32u = D32<Native, Unsigned>;
 type D32s = D32<Native, Signed>;
@@ -18,6 +18,14 @@ const SIGNED: u8 = 2;
 /// Chosen path for codes 0..=127 and for signed bytes.
 static U7: AtomicU8 = AtomicU8::new(PLAIN);
 static I8: AtomicU8 = AtomicU8::new(PLAIN);
+
+/// Why these, as an index into [`REASONS`].
+static REASON: AtomicUsize = AtomicUsize::new(UNMEASURED);
+const REASONS: [&str; 3] =
+    ["not measured", "the fastest here, as measured", "the engine computes the relaxed dot product wrongly"];
+const UNMEASURED: usize = 0;
+const MEASURED: usize = 1;
+const UNSOUND: usize = 2;
 
 pub(in crate::kernels) fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
     let choice = if w.packing() == Packing::I8 { &I8 } else { &U7 };
@@ -44,6 +52,11 @@ fn name(path: u8) -> &'static str {
 pub fn backend_name() -> (&'static str, String) {
     let (u7, i8) = (name(U7.load(Relaxed)), name(I8.load(Relaxed)));
     (<Native as Isa>::NAME, if u7 == i8 { u7.into() } else { format!("{u7}, {i8} for 8-bit weights") })
+}
+
+/// Why these paths, for people.
+pub fn backend_reason() -> &'static str {
+    REASONS[REASON.load(Relaxed)]
 }
 
 /// How the engine reads second-operand bytes above 127; `None` where it saturates or gives
@@ -76,23 +89,29 @@ fn reading() -> Option<u8> {
 /// Asks and measures. `now_ms` is a clock in milliseconds. Calling it again measures anew,
 /// for engines that have optimised the code meanwhile.
 pub fn select_paths(now_ms: &dyn Fn() -> f64) {
-    let reading = reading();
-    let dots = reading.map(|r| if r == SIGNED { SIGNED } else { UNSIGNED });
-    U7.store(faster(dots, DType::Q4_0, now_ms), Relaxed);
-    I8.store(faster(reading.filter(|r| *r != PLAIN), DType::Q8_0, now_ms), Relaxed);
+    let measured = reading().and_then(|reading| {
+        let dots = if reading == SIGNED { SIGNED } else { UNSIGNED };
+        Some((faster(dots, DType::Q4_0, now_ms)?, faster(reading, DType::Q8_0, now_ms)?))
+    });
+    let (u7, i8) = measured.unwrap_or((PLAIN, PLAIN));
+    U7.store(u7, Relaxed);
+    I8.store(i8, Relaxed);
+    REASON.store(if measured.is_some() { MEASURED } else { UNSOUND }, Relaxed);
 }
 
-/// The faster of the plain path and `candidate` for weights of `dtype`; a candidate whose
-/// result differs is never taken.
-fn faster(candidate: Option<u8>, dtype: DType, now_ms: &dyn Fn() -> f64) -> u8 {
+/// The faster of the plain path and `candidate` for weights of `dtype`; `None` where their
+/// results differ.
+fn faster(candidate: u8, dtype: DType, now_ms: &dyn Fn() -> f64) -> Option<u8> {
     const K: usize = 512;
     const N: usize = 64;
-    let Some(candidate) = candidate else { return PLAIN };
+    if candidate == PLAIN {
+        return Some(PLAIN);
+    }
     let values: Vec<u8> =
         (0..N * K).flat_map(|i| (((i * 7919) % 1009) as f32 / 504.5 - 1.0).to_le_bytes()).collect();
     let packed =
         Packer::new(DType::F32, dtype, N, K).and_then(|mut p| p.push(&values).and_then(|()| p.finish()));
-    let Ok(w) = packed else { return PLAIN };
+    let w = packed.ok()?;
     let mut act = Activations::default();
     for (j, x) in act.fill(MR, K, true).iter_mut().enumerate() {
         *x = ((j * 31) % 255) as f32 - 127.0;
@@ -105,10 +124,10 @@ fn faster(candidate: Option<u8>, dtype: DType, now_ms: &dyn Fn() -> f64) -> u8 {
             best[i] = best[i].min(ms_per_round(once, now_ms));
         }
         if out[0].iter().zip(&out[1]).any(|(a, b)| a.to_bits() != b.to_bits()) {
-            return PLAIN;
+            return None;
         }
     }
-    if best[1] < best[0] { candidate } else { PLAIN }
+    Some(if best[1] < best[0] { candidate } else { PLAIN })
 }
 
 /// Time of one round, over as many rounds as take half a millisecond: page clocks have steps

@@ -1,0 +1,135 @@
+/** The builds of the runtime: which one runs, and that all of them compute the same bits. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { after, before, test } from "node:test";
+import { changed, launch, openPage, serve, unlessShared, withPackage } from "./harness.mjs";
+
+const STORIES = "data/lm/stories260K/stories260K.F32.gguf";
+const Q4_0 = "data/lm/babyllama_tok105/babyllama105.Q4_0.gguf";
+const Q8_0 = "data/lm/babyllama_tok105/babyllama105.Q8_0.gguf";
+const Q4_K = "golden/quant/llama-Q4_K.gguf";
+const MODELS = [STORIES, Q8_0, Q4_0, Q4_K];
+const GLUE = "/pkg/relaxed/bitpane.js";
+const WASM = "/pkg/relaxed/bitpane_bg.wasm";
+
+let browser;
+
+before(async () => {
+  browser = await launch();
+});
+after(() => browser?.close());
+
+/** Runs `run(bitpane, args)` in a page of its own, behind `answers`; what it returns, and the paths asked for. */
+async function onPage(run, args, { answers = {}, prepare } = {}) {
+  const server = await serve(answers);
+  const tab = await openPage(browser, `${server.url}blank.html`);
+  try {
+    if (prepare) await tab.page.evaluate(prepare);
+    const result = await withPackage(tab.page, run, args);
+    assert.deepEqual(tab.faults, []);
+    return { result, asked: server.log };
+  } finally {
+    await tab.close();
+    await server.close();
+  }
+}
+
+/** What a model computes: the SHA-256 of its logits' bytes, and greedy tokens. */
+async function compute({ TextModel }, { path, build }) {
+  const lm = await TextModel.load(`/shared/${path}`, build ? { build } : {});
+  const tokens = [];
+  for await (const { token } of lm.generate([1], { maxTokens: 24, temperature: 0, ignoreEos: true })) {
+    if (token !== null) tokens.push(token);
+  }
+  // A prompt in one piece takes the other kernels: several rows at once.
+  const rows = await lm.logits([1, ...tokens.slice(0, 8)]);
+  const digest = await crypto.subtle.digest("SHA-256", await new Blob(rows).arrayBuffer());
+  const { backend } = lm.info;
+  await lm.dispose();
+  const hash = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const finite = rows.every((row) => row.every(Number.isFinite));
+  return { tokens, hash, finite, n: rows.length, backend };
+}
+
+function assertSame(found, wanted) {
+  assert.ok(wanted.finite && wanted.tokens.length > 0 && wanted.n > 1);
+  assert.deepEqual(found.tokens, wanted.tokens);
+  assert.equal(found.hash, wanted.hash, "the logits differ");
+}
+
+/**
+ * A clock for the choice of paths by which the plain one takes 1 ms and the dot product half.
+ * Each is timed by two readings, in this order; nothing else in the runtime reads the clock.
+ */
+const favourTheDot = () => changed("relaxed/bitpane.js", "performance.now()", "(globalThis.ticks = (globalThis.ticks ?? 0) + " +
+  "[0, 1, 0, 0.5][(globalThis.readings = (globalThis.readings ?? -1) + 1) % 4])");
+
+for (const path of MODELS) {
+  test(`${path}: the same bits in every build and on every path`, { skip: unlessShared(path) }, async () => {
+    const { result: plain } = await onPage(compute, { path, build: "simd128" });
+    const { backend } = plain;
+    assert.deepEqual([backend.build, backend.isa, backend.kernel], ["simd128", "simd128", "p16"]);
+    assert.equal(backend.buildReason, "asked for");
+
+    const { result: relaxed } = await onPage(compute, { path, build: "relaxed" });
+    assert.deepEqual([relaxed.backend.build, relaxed.backend.isa], ["relaxed", "relaxed-simd"]);
+    assert.match(relaxed.backend.kernelReason, /measured/);
+    assertSame(relaxed, plain);
+
+    // Whether or not the dot product is the faster path on this machine.
+    const { result: dot } = await onPage(compute, { path }, { answers: { [GLUE]: favourTheDot() } });
+    assert.match(dot.backend.kernel, /^d32[us]/);
+    assertSame(dot, plain);
+  });
+}
+
+test("an engine that computes the dot product wrongly gets the plain path", { skip: unlessShared(Q4_0) }, async () => {
+  // i8x16.relaxed_laneselect in its place: three vectors in and one out as well, but another result.
+  const wasm = await readFile(new URL("../../pkg/relaxed/bitpane_bg.wasm", import.meta.url));
+  const dot = Buffer.from([0xfd, 0x93, 0x02]);
+  let n = 0;
+  for (let at = wasm.indexOf(dot); at >= 0; at = wasm.indexOf(dot, at + 3)) {
+    wasm[at + 1] = 0x89;
+    n += 1;
+  }
+  assert.ok(n >= 10, `${n} dot products in the relaxed build`);
+  const faulty = (_, response) => response.writeHead(200, { "Content-Type": "application/wasm" }).end(wasm);
+  const { result: plain } = await onPage(compute, { path: Q4_0, build: "simd128" });
+  const answers = { [WASM]: faulty, [GLUE]: favourTheDot() };
+  const { result: found } = await onPage(compute, { path: Q4_0 }, { answers });
+  assert.deepEqual([found.backend.build, found.backend.kernel], ["relaxed", "p16"]);
+  assert.match(found.backend.kernelReason, /wrongly/);
+  assertSame(found, plain);
+});
+
+/** Makes the page's engine refuse whatever contains the relaxed dot product. */
+function refuseRelaxed() {
+  const { validate } = WebAssembly;
+  WebAssembly.validate = (bytes) => !String(bytes).includes("253,147,2") && validate.call(WebAssembly, bytes);
+}
+
+test("without relaxed SIMD the plain build runs, and says why", { skip: unlessShared(STORIES) }, async () => {
+  const { result, asked } = await onPage(async (bitpane, path) => {
+    const features = await bitpane.detectFeatures();
+    const lm = await bitpane.TextModel.load(`/shared/${path}`);
+    let text = "";
+    for await (const piece of lm.generate("Once upon a time", { maxTokens: 12, temperature: 0 })) text += piece.text;
+    const { backend } = lm.info;
+    await lm.dispose();
+    const forced = await bitpane.TextModel.load(`/shared/${path}`, { build: "relaxed" }).catch(shown);
+    return { features, text, backend, forced };
+  }, STORIES, { prepare: refuseRelaxed });
+  const { features, backend, forced } = result;
+  assert.deepEqual([features.relaxedSimd, features.build, backend.build], [false, "simd128", "simd128"]);
+  assert.match(backend.buildReason, /no relaxed SIMD/);
+  assert.equal(features.buildReason, backend.buildReason);
+  assert.ok(result.text.length > 10);
+  assert.deepEqual(asked.filter((path) => path.includes("/relaxed/")), []);
+  assert.equal(forced.code, "RuntimeUnavailable");
+  assert.match(forced.message, /"relaxed".*no relaxed SIMD/);
+});
+
+test("a build that does not exist is a bad argument", async () => {
+  const { result } = await onPage((bitpane) => bitpane.TextModel.load("x.gguf", { build: "mmx" }).catch(shown));
+  assert.deepEqual([result.code, result.key], ["BadArgument", "build"]);
+});

@@ -1,0 +1,105 @@
+//! What instructions the builds in `pkg/` consist of. A browser refuses a whole module for
+//! one instruction that it lacks, so a single opcode of the other kind is a failure.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use wasmparser::{Operator, Parser, Payload};
+
+/// What a build must be made of.
+struct Build {
+    /// Its folder in `pkg/`.
+    name: &'static str,
+    /// The relaxed instructions that it is there for; all others are forbidden. The float ones
+    /// (multiply-add, minimum, ...) would give other bits than the plain build.
+    relaxed: &'static [&'static str],
+}
+
+/// Every build, as in xtask/src/build.rs.
+const BUILDS: [Build; 2] = [
+    Build { name: "simd128", relaxed: &[] },
+    Build { name: "relaxed", relaxed: &["I32x4RelaxedDotI8x16I7x16AddS"] },
+];
+
+/// The product of the plain path, which every build has: finding it shows that the scan sees.
+const PLAIN_DOT: &str = "I32x4DotI16x8S";
+
+/// How often each instruction occurs in a module, and whether its memory is shared.
+fn scan(wasm: &[u8]) -> (BTreeMap<String, usize>, bool) {
+    let mut counts = BTreeMap::new();
+    let mut is_shared = false;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload.expect("a well-formed module") {
+            Payload::CodeSectionEntry(body) => {
+                for op in body.get_operators_reader().expect("a function body") {
+                    *counts.entry(name(&op.expect("a known instruction"))).or_default() += 1;
+                }
+            }
+            Payload::MemorySection(memories) => {
+                is_shared |= memories.into_iter().any(|memory| memory.expect("a memory").shared);
+            }
+            _ => {}
+        }
+    }
+    (counts, is_shared)
+}
+
+/// The instruction without its operands.
+fn name(op: &Operator) -> String {
+    let shown = format!("{op:?}");
+    shown.split([' ', '(', '{']).next().unwrap_or_default().to_string()
+}
+
+#[test]
+fn each_build_holds_what_it_claims_and_nothing_else() {
+    for Build { name, relaxed } in BUILDS {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pkg").join(name).join("bitpane_bg.wasm");
+        let wasm = fs::read(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask build` makes it", file.display()));
+        let (counts, is_shared) = scan(&wasm);
+        assert!(counts.get(PLAIN_DOT).is_some_and(|n| *n >= 20), "{name}: hardly any {PLAIN_DOT}");
+        let found: Vec<&str> =
+            counts.keys().map(String::as_str).filter(|op| op.contains("Relaxed")).collect();
+        assert_eq!(found, relaxed, "{name}: the relaxed instructions");
+        let atomics: Vec<&String> = counts.keys().filter(|op| op.contains("Atomic")).collect();
+        assert!(atomics.is_empty() && !is_shared, "{name} is for one thread, but has {atomics:?}");
+    }
+}
+
+#[test]
+fn the_builds_are_those_of_the_package() {
+    let pkg = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pkg");
+    let mut folders: Vec<String> = fs::read_dir(&pkg)
+        .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask build` makes it", pkg.display()))
+        .map(|entry| entry.expect("an entry of pkg").path())
+        .filter(|path| path.join("bitpane_bg.wasm").exists())
+        .map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+        .collect();
+    folders.sort();
+    let mut wanted = BUILDS.map(|build| build.name.to_string());
+    wanted.sort();
+    assert_eq!(folders, wanted);
+}
+
+/// The scan finds a relaxed instruction where there is one: a hand-made module with one function.
+#[test]
+fn the_scan_sees_relaxed_instructions() {
+    let body = [
+        &[0][..],                                // no locals
+        &[0x41, 0, 0xfd, 15, 0x41, 0, 0xfd, 15], // i32.const 0, i8x16.splat, twice
+        &[0xfd, 0x80, 2, 0x0b],                  // i8x16.relaxed_swizzle, end
+    ]
+    .concat();
+    let n = body.len() as u8;
+    let wasm = [
+        b"\0asm\x01\0\0\0",
+        &[1, 5, 1, 0x60, 0, 1, 0x7b][..], // type: () -> v128
+        &[3, 2, 1, 0],                    // one function of it
+        &[10, n + 2, 1, n],               // code of one function
+        &body,
+    ]
+    .concat();
+    let (counts, _) = scan(&wasm);
+    assert_eq!(counts.get("I8x16RelaxedSwizzle"), Some(&1));
+}
