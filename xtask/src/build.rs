@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::exact;
 use crate::process;
 use crate::workspace::Workspace;
 
@@ -48,6 +49,7 @@ pub fn everything(ws: &Workspace) -> Result<(), String> {
     for variant in &VARIANTS {
         let wasm = compile(ws, variant)?;
         bind(ws, variant, &wasm)?;
+        keep_floats_exact(&ws.at("pkg").join(variant.name).join("bitpane_bg.wasm"))?;
     }
     script(ws, "package and page", &["node", "www/build.mjs"])?;
     for variant in &VARIANTS {
@@ -72,6 +74,18 @@ fn bind(ws: &Workspace, variant: &Variant, wasm: &Path) -> Result<(), String> {
     let mut command = ws.words(&["wasm-bindgen", "--target", "web", "--out-name", "bitpane"]);
     command.arg("--out-dir").arg(ws.at("pkg").join(variant.name)).arg(wasm);
     step(ws, &format!("bind {}", variant.name), &mut command)
+}
+
+/// See [`exact`].
+fn keep_floats_exact(file: &Path) -> Result<(), String> {
+    let failed = |error: String| format!("{}: {error}", file.display());
+    let mut wasm = fs::read(file).map_err(|error| failed(error.to_string()))?;
+    let n = exact::restore(&mut wasm).map_err(failed)?;
+    if n > 0 {
+        fs::write(file, wasm).map_err(|error| failed(error.to_string()))?;
+        println!("  exact    {}: {n} relaxed minima and maxima made plain", file.display());
+    }
+    Ok(())
 }
 
 /// Runs a command of the package.

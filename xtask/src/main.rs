@@ -3,6 +3,7 @@
 mod build;
 mod counts;
 mod demo;
+mod exact;
 mod process;
 mod server;
 mod setup;
