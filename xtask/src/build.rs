@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 
 /// The cargo profile of the .wasm that ships.
 const PROFILE: &str = "wasm-release";
-const TARGET: &str = "wasm32-unknown-unknown";
+pub const TARGET: &str = "wasm32-unknown-unknown";
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// One WebAssembly build of the crate, for one set of browser features.
