@@ -3,6 +3,7 @@
 
 use bitpane::kernels::act::Activations;
 use bitpane::kernels::isa::{Native, Scalar};
+use bitpane::kernels::output::Output;
 use bitpane::kernels::path::{DotPath, P16};
 use bitpane::kernels::path32::{D32, Signed, Unsigned};
 use bitpane::kernels::{float, matmul_on, reference, vecmath};
@@ -228,8 +229,8 @@ fn float_products_match_the_oracle_for_every_packing() {
             let x = random.normals(m * k);
             let act = activations(&x, m, k, false);
             let (mut got, mut scalar, mut want) = (vec![0f32; m * n], vec![0f32; m * n], vec![0f32; m * n]);
-            float::matmul::<Native>(&act, &w, &mut got);
-            float::matmul::<Scalar>(&act, &w, &mut scalar);
+            float::matmul::<Native>(&act, &w, 0..w.n_strips(), Output::new(&mut got, m, n));
+            float::matmul::<Scalar>(&act, &w, 0..w.n_strips(), Output::new(&mut scalar, m, n));
             reference::matmul(&x, &w, &mut want);
             assert_eq!(bits(&got), bits(&scalar), "{dtype:?} {n}x{k}: instruction sets differ");
             for (&a, &b) in got.iter().zip(&want) {

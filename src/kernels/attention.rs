@@ -6,8 +6,9 @@
 use super::act::MR;
 use super::float::{Operand, TILE_NR, tile};
 use super::isa::Isa;
-use super::vecmath::softmax;
+use super::vecmath;
 use crate::error::{Code, Error, Result};
+use std::ops::Range;
 
 /// Keys and values of one layer.
 pub struct KvCache {
@@ -51,13 +52,9 @@ impl KvCache {
         self.n_ctx
     }
 
-    /// Bytes that a cache of this shape takes.
-    pub fn bytes_for(n_head_kv: usize, head_dim: usize, n_ctx: usize) -> usize {
-        let v_dim = head_dim.next_multiple_of(TILE_NR);
-        n_head_kv
-            .saturating_mul(head_dim + v_dim)
-            .saturating_mul(n_ctx.next_multiple_of(TILE_NR))
-            .saturating_mul(4)
+    /// Bytes that it takes.
+    pub fn n_bytes(&self) -> usize {
+        (self.k.len() + self.v.len()) * size_of::<f32>()
     }
 
     /// Stores one token's keys and values, `[n_head_kv, head_dim]` each.
@@ -82,7 +79,45 @@ impl KvCache {
     }
 }
 
-/// What a query may see.
+/// How queries meet keys.
+#[derive(Clone, Copy)]
+pub struct Query {
+    /// Query heads, a multiple of the cache's: consecutive heads share a key head.
+    pub n_head: usize,
+    /// Multiplies every score.
+    pub scale: f32,
+    /// Scores s become `softcap * tanh(s / softcap)`; 0 for none (Gemma 2, arXiv 2408.00118).
+    pub softcap: f32,
+    /// Which positions a token sees.
+    pub mask: Mask,
+    /// How many positions at most, itself included; 0 for no limit. A token that sees all sees
+    /// `window / 2` to either side.
+    pub window: usize,
+}
+
+impl Query {
+    /// Scores times `1 / sqrt(head_dim)`, nothing else.
+    pub fn plain(n_head: usize, head_dim: usize, mask: Mask) -> Self {
+        Query { n_head, scale: 1.0 / (head_dim as f32).sqrt(), softcap: 0.0, mask, window: 0 }
+    }
+
+    /// The positions that token `i` of the batch sees.
+    fn visible(&self, i: usize) -> Range<usize> {
+        let reach = |side: usize| if self.window == 0 { usize::MAX } else { side };
+        match self.mask {
+            Mask::Causal { first_pos } => {
+                let end = first_pos + i + 1;
+                end.saturating_sub(reach(self.window))..end
+            }
+            Mask::Full { n } => {
+                let side = reach(self.window / 2);
+                i.saturating_sub(side)..n.min(i.saturating_add(side).saturating_add(1))
+            }
+        }
+    }
+}
+
+/// Which positions a token sees.
 #[derive(Clone, Copy)]
 pub enum Mask {
     /// Token i of the batch sees cache positions `0 ..= first_pos + i`.
@@ -97,15 +132,6 @@ pub enum Mask {
     },
 }
 
-impl Mask {
-    fn visible(self, token: usize) -> usize {
-        match self {
-            Mask::Causal { first_pos } => first_pos + token + 1,
-            Mask::Full { n } => n,
-        }
-    }
-}
-
 /// Buffers of [`attention`], kept between calls.
 #[derive(Default)]
 pub struct Scratch {
@@ -115,37 +141,27 @@ pub struct Scratch {
 }
 
 /// `out = softmax(q . k * scale + mask) . v` per head; `q` and `out` are
-/// `[n_tokens, n_head, head_dim]`, and `n_head` is a multiple of the cache's heads (grouped
-/// queries: consecutive heads share one).
-pub fn attention<I: Isa>(
-    q: &[f32],
-    n_head: usize,
-    scale: f32,
-    kv: &KvCache,
-    mask: Mask,
-    scratch: &mut Scratch,
-    out: &mut [f32],
-) {
+/// `[n_tokens, n_head, head_dim]`.
+pub fn attention<I: Isa>(q: &[f32], query: &Query, kv: &KvCache, scratch: &mut Scratch, out: &mut [f32]) {
     let d = kv.head_dim;
-    let group = n_head / kv.n_head_kv;
-    let n_rows = q.len() / (n_head * d) * group;
-    let score_stride = kv.n_ctx;
+    let group = query.n_head / kv.n_head_kv;
+    let n_rows = q.len() / (query.n_head * d) * group;
     scratch.q.resize(MR * d, 0.0);
-    scratch.scores.resize(MR * score_stride, 0.0);
+    scratch.scores.resize(MR * kv.n_ctx, 0.0);
     scratch.out.resize(MR * kv.v_dim, 0.0);
     for head in 0..kv.n_head_kv {
         // One row of the tile is one (token, query head) pair of this key head.
-        let place = |row: usize| (row / group * n_head + head * group + row % group) * d;
+        let place = |row: usize| (row / group * query.n_head + head * group + row % group) * d;
         for first in (0..n_rows).step_by(MR) {
             let rows = (n_rows - first).min(MR);
             for r in 0..rows {
                 let from = &q[place(first + r)..][..d];
                 for (to, &x) in scratch.q[r * d..][..d].iter_mut().zip(from) {
-                    *to = x * scale;
+                    *to = x * query.scale;
                 }
             }
-            let visible = |r: usize| mask.visible((first + r) / group);
-            head_rows::<I>(kv, head, rows, visible, scratch, score_stride);
+            let visible = |r: usize| query.visible((first + r) / group);
+            head_rows::<I>(kv, head, rows, query.softcap, visible, scratch);
             for r in 0..rows {
                 out[place(first + r)..][..d].copy_from_slice(&scratch.out[r * kv.v_dim..][..d]);
             }
@@ -157,26 +173,31 @@ fn head_rows<I: Isa>(
     kv: &KvCache,
     head: usize,
     rows: usize,
-    visible: impl Fn(usize) -> usize,
+    softcap: f32,
+    visible: impl Fn(usize) -> Range<usize>,
     scratch: &mut Scratch,
-    score_stride: usize,
 ) {
-    let d = kv.head_dim;
-    let longest = (0..rows).map(&visible).max().unwrap_or(0);
+    let (d, stride) = (kv.head_dim, kv.n_ctx);
+    let first = (0..rows).map(|r| visible(r).start).min().unwrap_or(0) / TILE_NR * TILE_NR;
+    let end = (0..rows).map(|r| visible(r).end).max().unwrap_or(0);
     let q = Operand { data: &scratch.q, stride: d };
-    for block in 0..longest.div_ceil(8) {
+    for block in first / TILE_NR..end.div_ceil(TILE_NR) {
         let keys = Operand { data: kv.keys(head, block), stride: 8 };
-        tile::<I>(rows, d, q, keys, &mut scratch.scores[block * 8..], score_stride, false);
+        tile::<I>(rows, d, q, keys, &mut scratch.scores[block * 8..], stride, false);
     }
     for r in 0..rows {
-        let row = &mut scratch.scores[r * score_stride..][..longest];
-        let (seen, hidden) = row.split_at_mut(visible(r));
-        softmax::<I>(seen);
-        hidden.fill(0.0);
+        let seen = visible(r);
+        let row = &mut scratch.scores[r * stride..][..end];
+        row[first..seen.start].fill(0.0);
+        row[seen.end..].fill(0.0);
+        if softcap > 0.0 {
+            vecmath::softcap::<I>(&mut row[seen.clone()], softcap);
+        }
+        vecmath::softmax::<I>(&mut row[seen]);
     }
-    let scores = Operand { data: &scratch.scores, stride: score_stride };
+    let scores = Operand { data: &scratch.scores[first..], stride };
     for column in (0..kv.v_dim).step_by(TILE_NR) {
-        let values = Operand { data: &kv.values(head)[column..], stride: kv.v_dim };
-        tile::<I>(rows, longest, scores, values, &mut scratch.out[column..], kv.v_dim, false);
+        let values = Operand { data: &kv.values(head)[first * kv.v_dim + column..], stride: kv.v_dim };
+        tile::<I>(rows, end - first, scores, values, &mut scratch.out[column..], kv.v_dim, false);
     }
 }

@@ -5,8 +5,10 @@
 
 use super::act::{Activations, MR};
 use super::isa::Isa;
+use super::output::Output;
 use super::strip_columns;
 use crate::repack::{NR, PackedWeights, Packing};
+use std::ops::Range;
 
 /// Columns per micro-kernel.
 pub const TILE_NR: usize = 8;
@@ -89,13 +91,13 @@ unsafe fn micro<I: Isa, const R: usize>(
     }
 }
 
-/// `out[m, n] = x[m, k] . w[n, k]` in float, whatever the packing.
-pub fn matmul<I: Isa>(act: &Activations, w: &PackedWeights, out: &mut [f32]) {
-    let (m, n, k) = (act.m(), w.n(), w.k());
-    assert!(act.k() == k && out.len() == m * n);
+/// `out[m, n] = x[m, k] . w[n, k]` for the strips' columns, in float, whatever the packing.
+pub fn matmul<I: Isa>(act: &Activations, w: &PackedWeights, strips: Range<usize>, out: Output) {
+    let (m, k) = (act.m(), w.k());
+    assert!(act.k() == k && out.m() == m && out.n() == w.n() && strips.end <= w.n_strips());
     let mut panel = vec![0f32; SLAB_K.min(k) * TILE_NR];
     let mut c = [0f32; MR * TILE_NR];
-    for strip in 0..w.n_strips() {
+    for strip in strips {
         for half in 0..NR / TILE_NR {
             let columns = strip_columns(w, strip).saturating_sub(half * TILE_NR).min(TILE_NR);
             let first = strip * NR + half * TILE_NR;
@@ -104,18 +106,18 @@ pub fn matmul<I: Isa>(act: &Activations, w: &PackedWeights, out: &mut [f32]) {
                 unpack::<I>(w, strip, half, k0, &mut panel[..len * TILE_NR]);
                 for row in (0..m).step_by(MR) {
                     let rows = (m - row).min(MR);
+                    // SAFETY: these columns belong to the caller's strips.
+                    let place = |r: usize| unsafe { out.columns(row + r, first, columns) };
                     if k0 > 0 {
                         for r in 0..rows {
-                            let from = &out[(row + r) * n + first..][..columns];
-                            c[r * TILE_NR..][..columns].copy_from_slice(from);
+                            c[r * TILE_NR..][..columns].copy_from_slice(place(r));
                         }
                     }
                     let a = Operand { data: &act.x()[row * k + k0..], stride: k };
                     let panel = Operand { data: &panel, stride: TILE_NR };
                     tile::<I>(rows, len, a, panel, &mut c, TILE_NR, k0 > 0);
                     for r in 0..rows {
-                        let to = &mut out[(row + r) * n + first..][..columns];
-                        to.copy_from_slice(&c[r * TILE_NR..][..columns]);
+                        place(r).copy_from_slice(&c[r * TILE_NR..][..columns]);
                     }
                 }
             }

@@ -6,6 +6,7 @@
 
 use super::act::{Coded, MR};
 use super::isa::Isa;
+use super::output::Output;
 use super::path::DotPath;
 use super::strip_columns;
 use super::tile::Tile;
@@ -29,9 +30,9 @@ pub fn gemm<P: DotPath, T: Tile>(
     m: usize,
     w: &PackedWeights,
     strips: Range<usize>,
-    out: &mut [f32],
+    out: Output,
 ) {
-    assert!(w.packing() == T::PACKING && out.len() == m * w.n() && strips.end <= w.n_strips());
+    assert!(w.packing() == T::PACKING && out.m() == m && out.n() == w.n() && strips.end <= w.n_strips());
     assert!(act.codes.len() == m.next_multiple_of(MR) * w.k() / 4 * P::ACT_BYTES);
     let n_tiles = w.k() / TILE_K;
     let unit_bytes = 16 * P::PANEL_VECS;
@@ -46,11 +47,11 @@ pub fn gemm<P: DotPath, T: Tile>(
                 continue;
             }
             let first_column = i * NR + half * PANEL_NR;
-            let mut to = Target { out, m, n: w.n(), first_column, columns };
+            let to = Target { out, first_column, columns };
             for slab in (0..n_tiles).step_by(SLAB_TILES) {
                 let tiles = slab..(slab + SLAB_TILES).min(n_tiles);
                 fill_panel::<P, T>(&mut panel, w.strip(i), half, tiles.clone());
-                rows::<P, T>(&panel, act, w.k(), tiles, &mut to);
+                rows::<P, T>(&panel, act, w.k(), tiles, &to);
             }
         }
     }
@@ -73,22 +74,21 @@ fn fill_panel<P: DotPath, T: Tile>(panel: &mut Panel, strip: &[u8], half: usize,
 
 /// Where a panel's products go.
 struct Target<'a> {
-    out: &'a mut [f32],
-    m: usize,
-    n: usize,
+    out: Output<'a>,
     first_column: usize,
     columns: usize,
 }
 
 /// All row tiles against the panel; adds to what is there unless the slab is the first.
-fn rows<P: DotPath, T: Tile>(panel: &Panel, act: &Coded, k: usize, tiles: Range<usize>, to: &mut Target) {
-    for first_row in (0..to.m).step_by(MR) {
-        let n_rows = (to.m - first_row).min(MR);
+fn rows<P: DotPath, T: Tile>(panel: &Panel, act: &Coded, k: usize, tiles: Range<usize>, to: &Target) {
+    for first_row in (0..to.out.m()).step_by(MR) {
+        let n_rows = (to.out.m() - first_row).min(MR);
         let mut c = [[0f32; PANEL_NR]; MR];
-        let place = |r: usize| (first_row + r) * to.n + to.first_column;
+        // SAFETY: these columns belong to the caller's strips.
+        let place = |r: usize| unsafe { to.out.columns(first_row + r, to.first_column, to.columns) };
         if tiles.start > 0 {
             for (r, c) in c.iter_mut().enumerate().take(n_rows) {
-                c[..to.columns].copy_from_slice(&to.out[place(r)..][..to.columns]);
+                c[..to.columns].copy_from_slice(place(r));
             }
         }
         let codes = &act.codes[first_row * k / 4 * P::ACT_BYTES..];
@@ -98,7 +98,7 @@ fn rows<P: DotPath, T: Tile>(panel: &Panel, act: &Coded, k: usize, tiles: Range<
         // SAFETY: panel, codes, scales and sums all cover `tiles.len()` tiles.
         unsafe { micro::<P, T>(panel, codes, &scales, &sums, &mut c) };
         for (r, c) in c.iter().enumerate().take(n_rows) {
-            to.out[place(r)..][..to.columns].copy_from_slice(&c[..to.columns]);
+            place(r).copy_from_slice(&c[..to.columns]);
         }
     }
 }

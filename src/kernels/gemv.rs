@@ -2,24 +2,23 @@
 
 use super::act::Coded;
 use super::isa::Isa;
+use super::output::Output;
 use super::path::DotPath;
-use super::strip_columns;
 use super::tile::Tile;
 use crate::repack::{NR, PackedWeights, TILE_K};
 use std::ops::Range;
 
 /// Columns `16 * strips.start ..` of `out[n] = act[k] . w[n, k]`; other columns are left alone.
-pub fn gemv<P: DotPath, T: Tile>(act: &Coded, w: &PackedWeights, strips: Range<usize>, out: &mut [f32]) {
+pub fn gemv<P: DotPath, T: Tile>(act: &Coded, w: &PackedWeights, strips: Range<usize>, out: Output) {
     assert!(w.packing() == T::PACKING && act.codes.len() == w.k() / 4 * P::ACT_BYTES);
-    assert!(out.len() == w.n() && strips.end <= w.n_strips());
+    assert!(out.n() == w.n() && strips.end <= w.n_strips());
     let (scales, sums) = (act.scales(0), act.sums(0));
     for i in strips {
         let mut columns = [0f32; NR];
         // SAFETY: the strip holds k / 32 tiles and `codes` k activations (checked by their
         // constructors); scales and sums have k / 32 entries.
         unsafe { strip::<P, T>(w.strip(i), &act.codes, scales, sums, &mut columns) };
-        let n = strip_columns(w, i);
-        out[i * NR..][..n].copy_from_slice(&columns[..n]);
+        out.write_strip(i, &columns);
     }
 }
 

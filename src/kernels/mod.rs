@@ -14,6 +14,7 @@ pub mod float;
 pub mod gemm;
 pub mod gemv;
 pub mod isa;
+pub mod output;
 pub mod path;
 pub mod path32;
 pub mod reference;
@@ -24,8 +25,10 @@ pub mod vecmath;
 
 use crate::repack::{NR, PackedWeights, Packing};
 use act::{Activations, MR, Span};
+use output::Output;
 use path::{DotPath, P16};
 pub use select::{backend_name, backend_reason, select_paths};
+use std::ops::Range;
 use tile::{Tile, TileI8, TileU4};
 
 /// The path that every build has.
@@ -46,26 +49,27 @@ pub fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
 /// [`matmul`] on a given path.
 pub fn matmul_on<P: DotPath>(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
     assert_eq!(act.k(), w.k(), "activations and weights disagree on k");
-    assert_eq!(out.len(), act.m() * w.n(), "output is not m x n");
+    let out = Output::new(out, act.m(), w.n());
+    let strips = 0..w.n_strips();
     match w.packing() {
-        Packing::U4 if act.is_integer() => integer::<P, TileU4>(act, w, out),
-        Packing::I8 if act.is_integer() => integer::<P, TileI8>(act, w, out),
+        Packing::U4 if act.is_integer() => integer::<P, TileU4>(act, w, strips, out),
+        Packing::I8 if act.is_integer() => integer::<P, TileI8>(act, w, strips, out),
         Packing::Super(kind) if act.is_integer() => {
             let m = act.m();
             let act = if m == 1 { act.coded::<P>(Span::Super) } else { act.coded::<P16<P::I>>(Span::Super) };
-            superblock::matmul::<P>(act, m, w, kind, 0..w.n_strips(), out);
+            superblock::matmul::<P>(act, m, w, kind, strips, out);
         }
-        _ => float::matmul::<P::I>(act, w, out),
+        _ => float::matmul::<P::I>(act, w, strips, out),
     }
 }
 
-fn integer<P: DotPath, T: Tile>(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
+fn integer<P: DotPath, T: Tile>(act: &mut Activations, w: &PackedWeights, strips: Range<usize>, out: Output) {
     let m = act.m();
     let act = act.coded::<P>(Span::Tile);
     if m == 1 {
-        gemv::gemv::<P, T>(act, w, 0..w.n_strips(), out);
+        gemv::gemv::<P, T>(act, w, strips, out);
     } else {
-        gemm::gemm::<P, T>(act, m, w, 0..w.n_strips(), out);
+        gemm::gemm::<P, T>(act, m, w, strips, out);
     }
 }
 

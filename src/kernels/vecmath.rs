@@ -59,6 +59,20 @@ pub fn exp<I: Isa>(x: I::F) -> I::F {
     I::from_bits(I::add32(I::bits(p), I::shl32::<23>(n)))
 }
 
+/// tanh, by `1 - 2 / (e^2x + 1)`.
+#[inline(always)]
+pub fn tanh<I: Isa>(x: I::F) -> I::F {
+    let e = exp::<I>(I::fadd(x, x));
+    let one = I::fsplat(1.0);
+    I::fsub(one, I::fdiv(I::fsplat(2.0), I::fadd(e, one)))
+}
+
+/// `x = cap * tanh(x / cap)`.
+pub fn softcap<I: Isa>(x: &mut [f32], cap: f32) {
+    let (cap, inv) = (I::fsplat(cap), I::fsplat(1.0 / cap));
+    map::<I>(x, |v| I::fmul(cap, tanh::<I>(I::fmul(v, inv))));
+}
+
 /// Softmax in place. NaN in gives NaN out.
 pub fn softmax<I: Isa>(x: &mut [f32]) {
     let max = I::fhmax(fold::<I>(x, f32::MIN, I::fsplat(f32::MIN), |a, b| I::fmax(a, b)));

@@ -2,11 +2,11 @@
 //! query attention (Ainslie et al. 2023) and SwiGLU (Shazeer 2020).
 
 use super::config::Reader;
-use super::{Context, LanguageModel, TextConfig, Weights};
+use super::{Context, ContextParams, KvContext, LanguageModel, TextConfig, Weights};
 use crate::container::Metadata;
 use crate::error::Result;
 use crate::kernels::act::Activations;
-use crate::kernels::attention::{KvCache, Mask, Scratch, attention};
+use crate::kernels::attention::{KvCache, Mask, Query, Scratch, attention};
 use crate::kernels::{matmul, vecmath};
 use crate::layers::{I, Linear, Mode, RmsNorm, Rope, RopePairing};
 use crate::repack::PackedWeights;
@@ -46,26 +46,6 @@ struct Buffers {
     gate: Vec<f32>,
     up: Vec<f32>,
     attention: Scratch,
-}
-
-struct LlamaContext {
-    kv: Vec<KvCache>,
-    n_tokens: usize,
-}
-
-impl Context for LlamaContext {
-    fn n_tokens(&self) -> usize {
-        self.n_tokens
-    }
-    fn n_ctx(&self) -> usize {
-        self.kv.first().map_or(0, KvCache::n_ctx)
-    }
-    fn truncate(&mut self, n: usize) {
-        self.n_tokens = self.n_tokens.min(n);
-    }
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }
 
 /// Reads hyperparameters and takes the tensors.
@@ -173,10 +153,10 @@ impl LanguageModel for Llama {
         &self.config
     }
 
-    fn new_context(&self, n_ctx: usize) -> Result<Box<dyn Context>> {
+    fn new_context(&self, params: &ContextParams) -> Result<Box<dyn Context>> {
         let c = &self.config;
-        let cache = |_| KvCache::new(c.n_head_kv, c.head_dim, n_ctx);
-        Ok(Box::new(LlamaContext { kv: (0..c.n_layer).map(cache).collect::<Result<_>>()?, n_tokens: 0 }))
+        let shapes = std::iter::repeat_n((c.n_head_kv, c.head_dim), c.n_layer);
+        Ok(Box::new(KvContext::new(params, shapes)?))
     }
 
     fn forward(
@@ -187,9 +167,7 @@ impl LanguageModel for Llama {
         mode: Mode,
         logits: &mut Vec<f32>,
     ) {
-        let Some(context) = context.as_any().downcast_mut::<LlamaContext>() else {
-            unreachable!("a context is only used with the model that made it");
-        };
+        let context = KvContext::of(context);
         let TextConfig { n_embd, n_vocab, .. } = self.config;
         let (m, first_pos) = (tokens.len(), context.n_tokens);
         self.rope.prepare(first_pos, m);
@@ -239,17 +217,8 @@ impl Layer {
         for (i, (k, v)) in b.k.chunks_exact(n_kv).zip(b.v.chunks_exact(n_kv)).enumerate() {
             kv.store(first_pos + i, k, v);
         }
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let mask = Mask::Causal { first_pos };
-        attention::<I>(
-            &b.q,
-            n_head,
-            scale,
-            kv,
-            mask,
-            &mut b.attention,
-            b.act.fill(m, n_q, mode.is_integer()),
-        );
+        let query = Query::plain(n_head, head_dim, Mask::Causal { first_pos });
+        attention::<I>(&b.q, &query, kv, &mut b.attention, b.act.fill(m, n_q, mode.is_integer()));
         b.out.resize(m * n_embd, 0.0);
         self.attn_output.forward(&mut b.act, &mut b.out);
         vecmath::add::<I>(&mut b.x, &b.out);

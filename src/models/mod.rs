@@ -3,11 +3,13 @@
 //! To add one: its file, its row in [`TEXT`] or [`VISION`], a golden.
 
 pub mod config;
+mod context;
 pub mod llama;
 pub mod names;
 pub mod vit;
 mod weights;
 
+pub use context::{Context, ContextParams, KvContext};
 pub use weights::{Tensor, Weights};
 
 use crate::container::{ContainerKind, Header, Metadata};
@@ -19,11 +21,11 @@ pub trait LanguageModel {
     /// Its dimensions.
     fn config(&self) -> &TextConfig;
 
-    /// An empty context with room for `n_ctx` tokens.
+    /// An empty context.
     ///
     /// # Errors
     /// [`Code::OutOfMemory`].
-    fn new_context(&self, n_ctx: usize) -> Result<Box<dyn Context>>;
+    fn new_context(&self, params: &ContextParams) -> Result<Box<dyn Context>>;
 
     /// Appends `tokens` to the context and writes the logits of the last `n_out` of them to
     /// `logits`, `[n_out, n_vocab]`. Token ids are below `n_vocab` and fit the context.
@@ -35,18 +37,6 @@ pub trait LanguageModel {
         mode: Mode,
         logits: &mut Vec<f32>,
     );
-}
-
-/// What a model remembers of the tokens so far.
-pub trait Context: std::any::Any {
-    /// Tokens held.
-    fn n_tokens(&self) -> usize;
-    /// Tokens there is room for.
-    fn n_ctx(&self) -> usize;
-    /// Forgets all but the first `n`.
-    fn truncate(&mut self, n: usize);
-    /// For the model that made it.
-    fn as_any(&mut self) -> &mut dyn std::any::Any;
 }
 
 /// What callers need to know of a language model.

@@ -6,7 +6,7 @@ use super::{Weights, names};
 use crate::container::{Array, Metadata};
 use crate::error::{Code, Error, Result};
 use crate::kernels::act::Activations;
-use crate::kernels::attention::{KvCache, Mask, Scratch, attention};
+use crate::kernels::attention::{KvCache, Mask, Query, Scratch, attention};
 use crate::kernels::vecmath;
 use crate::layers::{I, LayerNorm, Linear, Mode};
 
@@ -227,16 +227,8 @@ impl Layer {
                 }
             }
         }
-        let scale = 1.0 / ((n_embd / n_head) as f32).sqrt();
-        attention::<I>(
-            &b.q,
-            n_head,
-            scale,
-            kv,
-            Mask::Full { n: m },
-            &mut b.attention,
-            b.act.fill(m, n_embd, mode.is_integer()),
-        );
+        let query = Query::plain(n_head, n_embd / n_head, Mask::Full { n: m });
+        attention::<I>(&b.q, &query, kv, &mut b.attention, b.act.fill(m, n_embd, mode.is_integer()));
         b.out.resize(m * n_embd, 0.0);
         self.proj.forward(&mut b.act, &mut b.out);
         vecmath::add::<I>(&mut b.x, &b.out);

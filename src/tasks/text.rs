@@ -4,9 +4,8 @@ use super::ModelInfo;
 use super::generate::PROMPT_CHUNK;
 use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
-use crate::kernels::attention::KvCache;
 use crate::layers::Mode;
-use crate::models::{Context, LanguageModel};
+use crate::models::{Context, ContextParams, LanguageModel};
 use crate::tokenizer::Tokenizer;
 
 /// A loaded language model. One context: calls follow one another.
@@ -39,9 +38,8 @@ impl TextModel {
         info.kind = "text";
         info.context_length = n_ctx;
         info.n_output = config.n_vocab;
-        info.kv_bytes =
-            (config.n_layer * KvCache::bytes_for(config.n_head_kv, config.head_dim, n_ctx)) as u64;
-        let context = model.new_context(n_ctx)?;
+        let context = model.new_context(&ContextParams { n_ctx })?;
+        info.kv_bytes = context.n_bytes() as u64;
         Ok(TextModel { model, tokenizer, context, held: Vec::new(), logits: Vec::new(), mode, info })
     }
 
@@ -141,9 +139,8 @@ impl TextModel {
     /// last token to be processed; gives the number of tokens kept.
     pub(super) fn keep_prefix(&mut self, prompt: &[u32]) -> usize {
         let same = self.held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        let keep = same.min(prompt.len() - 1);
+        let keep = self.context.truncate(same.min(prompt.len() - 1));
         self.held.truncate(keep);
-        self.context.truncate(keep);
         keep
     }
 

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use bitpane::kernels::act::{Activations, Span};
-use bitpane::kernels::attention::{KvCache, Mask, Scratch, attention};
+use bitpane::kernels::attention::{KvCache, Mask, Query, Scratch, attention};
 use bitpane::kernels::{PlainPath, isa, matmul};
 use bitpane::quant::DType;
 use bitpane::repack::{PackedWeights, Packer};
@@ -102,7 +102,13 @@ pub extern "C" fn run_attention(rounds: usize, n_head: usize, n: usize) {
         let Some(kv) = &s.kv else { return };
         for _ in 0..rounds {
             let mask = Mask::Full { n };
-            attention::<isa::Native>(s.act.x(), n_head, 0.125, kv, mask, &mut s.scratch, &mut s.out);
+            attention::<isa::Native>(
+                s.act.x(),
+                &Query::plain(n_head, 64, mask),
+                kv,
+                &mut s.scratch,
+                &mut s.out,
+            );
         }
     });
 }

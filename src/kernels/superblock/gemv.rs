@@ -1,0 +1,179 @@
+//! One row of activations: decoding.
+
+use super::{Masks, SuperTile, units};
+use crate::kernels::act::{Coded, MIN_GROUPS};
+use crate::kernels::isa::Isa;
+use crate::kernels::output::Output;
+use crate::kernels::path::{DotPath, P16};
+use crate::repack::{NR, PackedWeights, SUPER_K};
+use std::ops::Range;
+
+pub(super) fn gemv<P: DotPath, T: SuperTile>(
+    act: &Coded,
+    w: &PackedWeights,
+    strips: Range<usize>,
+    out: Output,
+) {
+    assert!(act.codes.len() == w.k() / 4 * P::ACT_BYTES && w.k().is_multiple_of(SUPER_K));
+    assert!(out.n() == w.n() && strips.end <= w.n_strips());
+    for i in strips {
+        let mut columns = [0f32; NR];
+        // SAFETY: the strip holds k / 256 tiles; `act` holds k codes and their sums (checked).
+        unsafe { strip::<P, T>(w.strip(i), act, &mut columns) };
+        out.write_strip(i, &columns);
+    }
+}
+
+/// # Safety
+/// `strip` holds as many tiles as `act` has scales.
+#[inline(always)]
+unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [f32; NR]) {
+    let kind = T::KIND;
+    let masks = Masks::new::<P::I, T>();
+    let mut total = [P::I::fsplat(0.0); 4];
+    let mut tile = strip.as_ptr();
+    for (b, &d_act) in act.scales(0).iter().enumerate() {
+        // SAFETY: tile b, codes and sums of block b.
+        unsafe {
+            let codes = act.codes.as_ptr().add(b * SUPER_K / 4 * P::ACT_BYTES);
+            let sums = act.sums(0).as_ptr().add(b * 16);
+            let isum = tile_sums::<P, T>(masks, tile, codes, sums);
+            let d_act = P::I::fsplat(d_act);
+            let d = tile.add(kind.d_at()).cast::<f32>();
+            for (c, (total, isum)) in total.iter_mut().zip(isum).enumerate() {
+                let scale = P::I::fmul(P::I::fload(d.add(4 * c)), d_act);
+                *total = P::I::fadd(*total, P::I::fmul(P::I::to_float(isum), scale));
+            }
+            if kind.has_min {
+                let first = if kind.sub_len == 16 { 0 } else { 4 };
+                let min_codes = act.min_codes.as_ptr().add((b * MIN_GROUPS + first) * 8);
+                let msum = min_sums::<P::I>(tile.add(kind.mins_at()), kind.n_sub() / 4, min_codes);
+                for (c, (total, msum)) in total.iter_mut().zip(msum).enumerate() {
+                    let scale = P::I::fmul(P::I::fload(d.add(NR + 4 * c)), d_act);
+                    *total = P::I::fsub(*total, P::I::fmul(P::I::to_float(msum), scale));
+                }
+            }
+            tile = tile.add(kind.tile_bytes());
+        }
+    }
+    for (c, total) in total.into_iter().enumerate() {
+        // SAFETY: 16 floats in out.
+        unsafe { P::I::fstore(out.as_mut_ptr().add(4 * c), total) };
+    }
+}
+
+/// The integer sums of one tile: sub-block sums times sub-scales, for 16 columns.
+///
+/// # Safety
+/// A tile, 256 codes and 16 sums are readable.
+#[inline(always)]
+unsafe fn tile_sums<P: DotPath, T: SuperTile>(
+    masks: Masks<<P::I as Isa>::V>,
+    tile: *const u8,
+    mut codes: *const u8,
+    mut sums: *const i32,
+) -> [<P::I as Isa>::V; 4] {
+    let kind = T::KIND;
+    let mut isum = [P::I::splat32(0); 4];
+    // SAFETY: 8 chunks, each with 8 groups of codes, 2 sums and 0, 1 or 2 rows of scales.
+    unsafe {
+        let (mut chunk, mut scales) = (tile.add(kind.codes_at()), tile);
+        for _ in 0..8 {
+            let start = [bias::<P, T>(*sums), bias::<P, T>(*sums.add(1))];
+            if kind.sub_len == 16 {
+                let a = half::<P, T, 0>(masks, chunk, codes, [start[0]; 4]);
+                isum = add_scaled_sums::<P::I>(isum, a, scales);
+                let b = half::<P, T, 1>(masks, chunk, codes, [start[1]; 4]);
+                isum = add_scaled_sums::<P::I>(isum, b, scales.add(NR));
+                scales = scales.add(2 * NR);
+            } else {
+                let both = P::I::add32(start[0], start[1]);
+                let from =
+                    if kind.sub_len == SUPER_K { isum.map(|v| P::I::add32(v, both)) } else { [both; 4] };
+                let a = half::<P, T, 0>(masks, chunk, codes, from);
+                let b = half::<P, T, 1>(masks, chunk, codes, a);
+                if kind.sub_len == SUPER_K {
+                    isum = b;
+                } else {
+                    isum = add_scaled_sums::<P::I>(isum, b, scales);
+                    scales = scales.add(NR);
+                }
+            }
+            chunk = chunk.add(kind.chunk_bytes());
+            codes = codes.add(8 * P::ACT_BYTES);
+            sums = sums.add(2);
+        }
+    }
+    isum
+}
+
+/// What the offset of the codes contributes, given the sum of 16 activation codes.
+#[inline(always)]
+fn bias<P: DotPath, T: SuperTile>(sum: i32) -> <P::I as Isa>::V {
+    P::I::splat32(if T::KIND.offset > 0 { sum.wrapping_mul(-i32::from(T::KIND.offset)) } else { 0 })
+}
+
+/// 16 k (half of a chunk) of 16 columns, added to `from`.
+///
+/// # Safety
+/// A whole chunk and 8 groups of activation codes are readable.
+#[inline(always)]
+unsafe fn half<P: DotPath, T: SuperTile, const HALF: usize>(
+    masks: Masks<<P::I as Isa>::V>,
+    chunk: *const u8,
+    codes: *const u8,
+    from: [<P::I as Isa>::V; 4],
+) -> [<P::I as Isa>::V; 4] {
+    // SAFETY: the caller's.
+    unsafe {
+        let a: [P::Act; 4] = std::array::from_fn(|i| P::load_act(codes.add((HALF * 4 + i) * P::ACT_BYTES)));
+        let column = |c: usize| {
+            let [u0, u1, u2, u3] = units::<P::I, T, HALF>(masks, chunk, c);
+            let sum = P::dot_u7(P::dot_u7(from[c], u0, a[0]), u1, a[1]);
+            P::dot_u7(P::dot_u7(sum, u2, a[2]), u3, a[3])
+        };
+        [column(0), column(1), column(2), column(3)]
+    }
+}
+
+/// `isum + sums * scales`, the scales 16 i8.
+///
+/// # Safety
+/// 16 bytes at `scales` are readable.
+#[inline(always)]
+unsafe fn add_scaled_sums<I: Isa>(isum: [I::V; 4], sums: [I::V; 4], scales: *const u8) -> [I::V; 4] {
+    // SAFETY: the caller's.
+    let s = unsafe { wide_scales::<I>(scales) };
+    let term = |c: usize| I::add32(isum[c], I::mul32(sums[c], s[c]));
+    [term(0), term(1), term(2), term(3)]
+}
+
+/// 16 i8 scales as i32.
+///
+/// # Safety
+/// 16 bytes at `p` are readable.
+#[inline(always)]
+unsafe fn wide_scales<I: Isa>(p: *const u8) -> [I::V; 4] {
+    // SAFETY: the caller's.
+    let (a, b) = unsafe { (I::load8x8(p), I::load8x8(p.add(8))) };
+    [I::pair_low16(a), I::pair_high16(a), I::pair_low16(b), I::pair_high16(b)].map(|v| I::sar32::<16>(v))
+}
+
+/// Minima times sums of activation codes, for 16 columns.
+///
+/// # Safety
+/// `n_groups` groups of 64 bytes of minima and of 8 bytes of sums are readable.
+#[inline(always)]
+unsafe fn min_sums<I: Isa>(mins: *const u8, n_groups: usize, sums: *const u8) -> [I::V; 4] {
+    let mut acc = [I::splat32(0); 4];
+    for g in 0..n_groups {
+        // SAFETY: the caller's.
+        unsafe {
+            let act = P16::<I>::load_act(sums.add(g * 8));
+            for (c, acc) in acc.iter_mut().enumerate() {
+                *acc = P16::<I>::dot_u7(*acc, I::load(mins.add(g * 64 + c * 16)), act);
+            }
+        }
+    }
+    acc
+}
