@@ -1,59 +1,97 @@
-// What is measured: one row per model file set, and which contender can run it.
-// `files` maps a contender to the file it loads; the names are made by files.mjs.
+// What is measured: each case is one model in one precision, and who runs it. `entries` are measured
+// in turn, so that ratios within a case are of the same minutes; `file` names are made by files.mjs.
 
 const PROMPT_LEN = 128;
 const DECODE_LEN = 64;
+// At a few tokens per second the slowest peers would take an hour over one case.
+const FEWER = { promptLen: 24, decodeLen: 16 };
+
+function textEntry(runner, file, changes) {
+  return { name: runner, runner, file, promptLen: PROMPT_LEN, decodeLen: DECODE_LEN, ...changes };
+}
 
 function text(shape, type) {
-  const model = `${shape}-${type}.gguf`;
+  const file = `${shape}-${type}.gguf`;
+  const peer = shape.startsWith("qwen3") ? FEWER : {};
   return {
     name: `${shape} ${type}`,
     kind: "text",
-    promptLen: PROMPT_LEN,
-    decodeLen: DECODE_LEN,
-    files: { bitpane: model, wllama: model, candle: model, "llama.cpp (native)": model },
+    entries: [
+      textEntry("bitpane", file),
+      textEntry("wllama", file, peer),
+      // candle reads neither ternary nor 1-bit files.
+      ...(/^(TQ|Q1)/.test(type) ? [] : [textEntry("candle", file, peer)]),
+      textEntry("llama.cpp (native)", file),
+    ],
+  };
+}
+
+/** bitpane beside itself with two threads. */
+function threads(shape, type) {
+  const file = `${shape}-${type}.gguf`;
+  return {
+    name: `${shape} ${type}, threads`,
+    kind: "text",
+    entries: [
+      textEntry("bitpane", file, { threads: 1 }),
+      textEntry("bitpane", file, { name: "bitpane, 2 threads", threads: 2 }),
+    ],
+  };
+}
+
+/** bitpane beside itself with a longer context. */
+function depth(shape, type, kvType) {
+  const file = `${shape}-${type}.gguf`;
+  return {
+    name: `${shape} ${type}, ${kvType} cache, context`,
+    kind: "text",
+    entries: [
+      textEntry("bitpane", file, { kvType, decodeLen: 32 }),
+      textEntry("bitpane", file, { name: "bitpane, after 1024", kvType, promptLen: 1024, decodeLen: 32 }),
+    ],
   };
 }
 
 // onnxruntime runs the precision of its own that is nearest: int8 with activations quantized
-// on the way, and 4-bit blocks of 32.
-function vision(shape, quantize, onnx) {
-  const model = `${shape}-${onnx}.onnx`;
+// on the way, and 4-bit blocks of 32. Low-bit weights of bitpane are quantized while the F16 file loads.
+function vision(shape, quantize, onnx, changes = []) {
+  const own = { name: "bitpane", runner: "bitpane", file: `${shape}-${quantize ? "F16" : "F32"}.safetensors`, quantize };
+  const peer = (runner) => ({ name: runner, runner, file: `${shape}-${onnx}.onnx` });
   return {
     name: `${shape} ${quantize ?? "F32"}`,
     kind: "vision",
     imageShape: [1, 3, 224, 224],
-    quantize,
-    files: {
-      // Low-bit weights are quantized while the F16 file loads.
-      bitpane: `${shape}-${quantize ? "F16" : "F32"}.safetensors`,
-      "onnxruntime-web": model,
-      "onnxruntime (native)": model,
-    },
+    entries: [
+      own,
+      ...changes.map((change) => ({ ...own, ...change })),
+      peer("onnxruntime-web"),
+      peer("onnxruntime (native)"),
+    ],
   };
+}
+
+const TWO = { name: "bitpane, 2 threads", threads: 2 };
+
+/** 4-bit beside onnxruntime-web's int8, the fastest that it has. */
+function beside8(shape) {
+  const task = vision(shape, "Q4_0", "q4", [TWO]);
+  const int8 = { name: "onnxruntime-web, int8", runner: "onnxruntime-web", file: `${shape}-int8.onnx` };
+  return { ...task, entries: [...task.entries, int8] };
 }
 
 export const cases = [
   text("smollm2-135m", "Q4_0"),
   text("smollm2-135m", "Q8_0"),
-  vision("deit-tiny", "Q8_0", "int8"),
-  vision("deit-tiny", "Q4_0", "q4"),
+  vision("deit-tiny", "Q8_0", "int8", [TWO]),
+  beside8("deit-tiny"),
   vision("deit-tiny", undefined, "fp32"),
-  vision("vit-base-16", "Q8_0", "int8"),
-  vision("vit-base-16", "Q4_0", "q4"),
+  vision("vit-base-16", "Q8_0", "int8", [TWO]),
+  beside8("vit-base-16"),
   vision("vit-base-16", undefined, "fp32"),
-  text("qwen3-0.6b", "Q4_0"),
-  text("qwen3-0.6b", "Q8_0"),
-];
-
-/** Contenders in the order of the tables; the first is the one that ratios refer to. */
-export const contenders = [
-  "bitpane",
-  "wllama",
-  "candle",
-  "onnxruntime-web",
-  "llama.cpp (native)",
-  "onnxruntime (native)",
+  ...["Q8_0", "Q4_0", "Q4_K", "Q2_K", "TQ2_0", "Q1_0"].map((type) => text("qwen3-0.6b", type)),
+  threads("smollm2-135m", "Q4_0"),
+  threads("qwen3-0.6b", "Q4_0"),
+  depth("qwen3-0.6b", "Q4_0", "Q8_0"),
 ];
 
 // Ids of one-syllable words with a leading space in the vocabulary of

@@ -1,7 +1,7 @@
 // Makes what a run needs and the repository does not hold: model files, candle's .wasm, the
 // Python environment. Everything lands in target/bench and is made once.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -12,9 +12,9 @@ export const MODELS = join(BUILD, "models");
 const VENV_PYTHON = join(BUILD, "venv/bin/python");
 const CANDLE = join(HERE, "candle-wasm");
 
-function exec(command, args, cwd = ROOT) {
+function exec(command, args, cwd = ROOT, env = process.env) {
   console.error(`bench: ${command} ${args.join(" ")}`);
-  execFileSync(command, args, { cwd, stdio: ["ignore", "inherit", "inherit"] });
+  execFileSync(command, args, { cwd, env, stdio: ["ignore", "inherit", "inherit"] });
 }
 
 /** The Python with onnx and onnxruntime, installed on first use. */
@@ -24,6 +24,19 @@ export function python() {
     exec(VENV_PYTHON, ["-m", "pip", "install", "--quiet", "-r", join(HERE, "requirements.txt")]);
   }
   return VENV_PYTHON;
+}
+
+/** A Python with llama.cpp compiled for this machine, installed on first use: takes some ten minutes. */
+export function llamaPython() {
+  const venv = join(BUILD, "llama");
+  const python = join(venv, "bin/python");
+  if (!existsSync(join(venv, "ready"))) {
+    exec("python3", ["-m", "venv", venv]);
+    const env = { ...process.env, CMAKE_ARGS: "-DGGML_NATIVE=ON -DLLAMA_BUILD_TOOLS=OFF" };
+    exec(python, ["-m", "pip", "install", "--quiet", "-r", join(HERE, "requirements-llama.txt")], ROOT, env);
+    writeFileSync(join(venv, "ready"), "");
+  }
+  return python;
 }
 
 /** Builds candle for the browser from crates.io. */

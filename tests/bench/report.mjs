@@ -34,8 +34,10 @@ function row(result, contender, columns, reference) {
     const ratio = other && `${(speed(other.median) / speed(own.median)).toFixed(2)}x`;
     return [`${number(own.median)} (${number(own.best)})`, ratio ?? "-"];
   });
+  const { promptLen } = contender.work;
+  const shorter = promptLen && promptLen !== result.contenders[0].work.promptLen ? `, prompt of ${promptLen}` : "";
   const note = contender.error ? ` (${contender.error.split("\n")[0]})` : "";
-  return `| ${result.name} | ${contender.name}${note} | ${cells.join(" | ")} |`;
+  return `| ${result.name} | ${contender.name}${shorter}${note} | ${cells.join(" | ")} |`;
 }
 
 /** One table per kind: median (best), and how many times faster the first contender is. */
@@ -58,5 +60,24 @@ export function markdown(run) {
       parts.push(...result.contenders.map((c) => row(result, c, columns, reference)));
     }
   }
+  parts.push(...memory(run));
   return parts.join("\n") + "\n";
+}
+
+/** What the instance takes beside what it must hold. */
+function memory(run) {
+  const MIB = 2 ** 20;
+  const rows = run.results.flatMap((result) =>
+    result.contenders
+      .filter((c) => c.info?.weightBytes && c.samples?.length)
+      .map(({ name, info, samples }) => {
+        const peak = Math.max(...samples.map((s) => s.wasmBytes ?? 0));
+        const held = info.weightBytes + info.kvBytes;
+        const cells = [info.weightBytes, info.kvBytes, peak, peak - held].map((b) => (b / MIB).toFixed(1));
+        return `| ${result.name} | ${name} | ${cells.join(" | ")} | ${((peak - 32 * MIB) / held).toFixed(2)}x |`;
+      }),
+  );
+  if (rows.length === 0) return [];
+  const titles = "| model | runtime | weights, MiB | cache, MiB | WebAssembly memory, MiB | beyond both | (memory - 32 MiB) / both |";
+  return ["", titles, "|---|---|---|---|---|---|---|", ...rows];
 }

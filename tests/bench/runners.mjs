@@ -6,18 +6,18 @@ import { createInterface } from "node:readline";
 import { buildCandle, HERE, modelFile, python, ROOT } from "./files.mjs";
 
 /** A contender in a page of its own. */
-async function openPage(name, task, { browser, origin, threads }) {
+async function openPage(work, { browser, origin }) {
   const page = await browser.newPage();
   const problems = [];
   page.on("pageerror", (error) => problems.push(String(error)));
-  await page.goto(`${origin}/contenders/page.html?module=${name}`);
+  await page.goto(`${origin}/contenders/page.html?module=${work.runner}`);
   try {
     await page.waitForFunction("window.ready", undefined, { timeout: 60_000 });
   } catch {
     throw new Error(problems.join("; ") || "the page did not start");
   }
-  const url = `${origin}/models/${task.files[name]}`;
-  const info = await page.evaluate((t) => window.load(t), { ...task, url, threads });
+  const url = `${origin}/models/${work.file}`;
+  const info = await page.evaluate((t) => window.load(t), { ...work, url });
   return {
     info,
     measure: (t) => page.evaluate((t) => window.measure(t), t),
@@ -26,9 +26,9 @@ async function openPage(name, task, { browser, origin, threads }) {
 }
 
 /** A contender in a Python process of its own (native.py). */
-async function openNative(kind, interpreter, name, task, threads) {
-  const path = modelFile(task.files[name]);
-  const child = spawn(interpreter, [join(HERE, "native.py"), kind, path, String(threads)], {
+async function openNative(kind, interpreter, { file, threads }) {
+  const args = [join(HERE, "native.py"), kind, modelFile(file), String(threads)];
+  const child = spawn(interpreter, args, {
     stdio: ["pipe", "pipe", "inherit"],
   });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
@@ -46,8 +46,8 @@ async function openNative(kind, interpreter, name, task, threads) {
 }
 
 /**
- * Contender to opener. `why(options)` gives the reason a contender cannot run, if there is one.
- * `options`: { browser, origin, threads, llamaPython }.
+ * Runner to opener. `why(context, work)` gives the reason that it cannot run, if there is one.
+ * `context`: { browser, origin, llamaPython }; `work`: an entry of a case.
  */
 export const runners = {
   bitpane: {
@@ -56,15 +56,13 @@ export const runners = {
   },
   wllama: { open: openPage },
   candle: {
-    why: ({ threads }) => threads > 1 && "has one thread in a browser",
-    open: (name, task, options) => (buildCandle(), openPage(name, task, options)),
+    why: (_, { threads }) => threads > 1 && "has one thread in a browser",
+    open: (work, context) => (buildCandle(), openPage(work, context)),
   },
   "onnxruntime-web": { open: openPage },
   "llama.cpp (native)": {
     why: ({ llamaPython }) => !llamaPython && "no --llama-python given",
-    open: (name, task, { llamaPython, threads }) => openNative("llama", llamaPython, name, task, threads),
+    open: (work, { llamaPython }) => openNative("llama", llamaPython, work),
   },
-  "onnxruntime (native)": {
-    open: (name, task, { threads }) => openNative("onnx", python(), name, task, threads),
-  },
+  "onnxruntime (native)": { open: (work) => openNative("onnx", python(), work) },
 };

@@ -1,5 +1,6 @@
 //! `cargo xtask`: builds, serves and tests bitpane, and installs what that needs.
 
+mod bench;
 mod build;
 mod counts;
 mod demo;
@@ -21,6 +22,7 @@ usage: cargo xtask <command>
   test [--only STEP,...] [--list]       run every test and print one summary
   build                                 make pkg/ (the npm package) and the page
   serve [--port N] [--open] [--shared]  serve what is built already
+  bench [--help] [OPTION ...]           measure it beside its peers; the options are the runner's
   setup                                 only install what the other commands need
   help                                  print this
 
@@ -76,6 +78,7 @@ fn dispatch(args: &[String]) -> Result<bool, String> {
             demo::serve(&workspace, &demo::Options::parse(options)?)?;
             Ok(true)
         }
+        "bench" => bench::run(&mut workspace, options),
         "test" => {
             let options = suite::Options::parse(options)?;
             Ok(suite::run(&mut workspace, &options))

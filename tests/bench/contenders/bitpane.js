@@ -3,13 +3,14 @@ import { TextModel, VisionModel } from "/pkg/index.js";
 
 let model;
 
-export async function load({ url, threads, kind, quantize }) {
+export async function load({ url, threads, kind, quantize, kvType }) {
   const options = { threads, quantize, cache: false };
   model =
     kind === "text"
-      ? await TextModel.load(url, { ...options, contextLength: 2048 })
+      ? await TextModel.load(url, { ...options, contextLength: 2048, ...(kvType && { kvType }) })
       : await VisionModel.load(url, options);
-  return { ...model.info.backend };
+  const { backend, weightBytes, kvBytes = 0, bitsPerWeight } = model.info;
+  return { ...backend, weightBytes, kvBytes, bitsPerWeight };
 }
 
 export async function measure({ kind, promptLen, decodeLen, prompt, imageShape }) {
@@ -18,7 +19,7 @@ export async function measure({ kind, promptLen, decodeLen, prompt, imageShape }
     const input = Float32Array.from({ length: n }, Math.random);
     const start = performance.now();
     await model.logits(input, { shape: imageShape });
-    return { imageMs: performance.now() - start };
+    return { imageMs: performance.now() - start, wasmBytes: model.stats.wasmBytes };
   }
   const options = { maxTokens: decodeLen + 1, temperature: 0, ignoreEos: true };
   for await (const _ of model.generate(prompt.text, options));
