@@ -121,7 +121,7 @@ fn bits(x: &[f32]) -> Vec<u32> {
 
 fn product<P: DotPath>(x: &[f32], w: &PackedWeights, m: usize) -> Vec<f32> {
     let mut out = vec![f32::NAN; m * w.n()];
-    matmul_on::<P>(&mut activations(x, m, w.k(), true), w, &mut out);
+    matmul_on::<P>(&mut activations(x, m, w.k(), true), None, w, &mut out);
     out
 }
 
@@ -194,6 +194,30 @@ fn one_row_alone_gives_the_bits_it_gives_in_a_batch() {
 }
 
 #[test]
+fn some_rows_give_the_bits_they_give_among_all() {
+    let mut random = Random(6);
+    let kinds = [DType::Q4_0, DType::Q8_0, DType::F16].iter().chain(SUPER_TYPES);
+    for (&dtype, integer) in kinds.flat_map(|d| [(d, true), (d, false)]) {
+        let (n, k) = (50, 1280);
+        let w = pack(&random.normals(n * k), dtype, n, k);
+        for (m, rows) in
+            [(1, &[0][..]), (1, &[0, 0, 0]), (7, &[6]), (9, &[8, 0, 3, 3, 7]), (9, &[]), (6, &[1, 5, 0, 2])]
+        {
+            let mut act = activations(&random.normals(m * k), m, k, integer);
+            let mut all = vec![f32::NAN; m * n];
+            bitpane::kernels::matmul(&mut act, &w, &mut all);
+            let mut some = vec![f32::NAN; rows.len() * n];
+            // Twice: what the first call left behind must not show.
+            bitpane::kernels::matmul_rows(&mut act, &[m - 1, 0], &w, &mut vec![0.0; 2 * n]);
+            bitpane::kernels::matmul_rows(&mut act, rows, &w, &mut some);
+            for (&row, got) in rows.iter().zip(some.chunks_exact(n)) {
+                assert_eq!(bits(got), bits(&all[row * n..][..n]), "{dtype:?} {integer} row {row} of {m}");
+            }
+        }
+    }
+}
+
+#[test]
 fn extreme_codes_do_not_overflow() {
     // All weights and activations at the ends of their range: the largest sums there are.
     for dtype in [DType::Q4_0, DType::Q8_0] {
@@ -227,10 +251,9 @@ fn float_products_match_the_oracle_for_every_packing() {
             let w = pack(&random.normals(n * k), dtype, n, k);
             let m = 5;
             let x = random.normals(m * k);
-            let act = activations(&x, m, k, false);
             let (mut got, mut scalar, mut want) = (vec![0f32; m * n], vec![0f32; m * n], vec![0f32; m * n]);
-            float::matmul::<Native>(&act, &w, 0..w.n_strips(), Output::new(&mut got, m, n));
-            float::matmul::<Scalar>(&act, &w, 0..w.n_strips(), Output::new(&mut scalar, m, n));
+            float::matmul::<Native>(&x, &w, 0..w.n_strips(), Output::new(&mut got, m, n));
+            float::matmul::<Scalar>(&x, &w, 0..w.n_strips(), Output::new(&mut scalar, m, n));
             reference::matmul(&x, &w, &mut want);
             assert_eq!(bits(&got), bits(&scalar), "{dtype:?} {n}x{k}: instruction sets differ");
             for (&a, &b) in got.iter().zip(&want) {

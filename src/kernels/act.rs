@@ -19,6 +19,8 @@ pub struct Activations {
     x: Vec<f32>,
     integer: bool,
     coded: Vec<Coded>,
+    picked: Coded,
+    picked_x: Vec<f32>,
 }
 
 /// How far one activation scale reaches.
@@ -79,6 +81,7 @@ impl Coded {
         self.n_blocks = k / len;
         self.n_sums = if span == Span::Tile { k / 32 } else { k / 16 };
         self.codes.resize(rows * k / 4 * P::ACT_BYTES, 0);
+        self.min_codes.clear();
         self.scales.resize(rows * self.n_blocks, 0.0);
         self.sums.resize(rows * self.n_sums, 0);
         let group = tile_rows * P::ACT_BYTES;
@@ -141,6 +144,44 @@ impl Coded {
     }
 }
 
+impl Coded {
+    /// Takes some rows of `from`, whose number of rows is `m`.
+    fn pick(&mut self, from: &Coded, m: usize, rows: &[usize]) {
+        assert!(rows.iter().all(|&row| row < m), "rows {rows:?} of {m}");
+        let tile = if m == 1 { 1 } else { MR };
+        let to_tile = if rows.len() == 1 { 1 } else { MR };
+        let n_rows = rows.len().next_multiple_of(to_tile);
+        (self.n_blocks, self.n_sums) = (from.n_blocks, from.n_sums);
+        let padded = m.next_multiple_of(tile);
+        pick_planes(&from.codes, padded, tile, rows, to_tile, &mut self.codes);
+        pick_planes(&from.min_codes, padded, tile, rows, to_tile, &mut self.min_codes);
+        self.scales.clear();
+        self.sums.clear();
+        for &row in rows {
+            self.scales.extend_from_slice(from.scales(row));
+            self.sums.extend_from_slice(from.sums(row));
+        }
+        self.scales.resize(n_rows * self.n_blocks, 0.0);
+        self.sums.resize(n_rows * self.n_sums, 0);
+    }
+}
+
+/// Rows of 4-byte planes, from tiles of `tile` rows to tiles of `to_tile` rows.
+fn pick_planes(from: &[u8], padded: usize, tile: usize, rows: &[usize], to_tile: usize, to: &mut Vec<u8>) {
+    let planes = from.len() / (4 * padded);
+    to.clear();
+    if planes == 0 {
+        return;
+    }
+    to.resize(rows.len().next_multiple_of(to_tile) * planes * 4, 0);
+    let (from, to) = (from.as_chunks::<4>().0, to.as_chunks_mut::<4>().0);
+    for (i, &row) in rows.iter().enumerate() {
+        let from = from[row / tile * tile * planes + row % tile..].iter().step_by(tile);
+        let to = to[i / to_tile * to_tile * planes + i % to_tile..].iter_mut().step_by(to_tile);
+        to.zip(from).take(planes).for_each(|(to, from)| *to = *from);
+    }
+}
+
 impl Activations {
     /// Rows.
     pub fn m(&self) -> usize {
@@ -184,6 +225,30 @@ impl Activations {
             i
         });
         &self.coded[i]
+    }
+
+    /// The floats of all rows, or of some.
+    pub(super) fn x_rows(&mut self, rows: Option<&[usize]>) -> &[f32] {
+        let Some(rows) = rows else { return &self.x };
+        self.picked_x.clear();
+        for &row in rows {
+            self.picked_x.extend_from_slice(&self.x[row * self.k..][..self.k]);
+        }
+        &self.picked_x
+    }
+
+    /// The codes of all rows, or of some.
+    pub(super) fn coded_rows<P: DotPath>(&mut self, span: Span, rows: Option<&[usize]>) -> &Coded {
+        self.coded::<P>(span);
+        let all = self.coded.iter().find(|c| c.layout == Some((P::NAME, span)));
+        match (all, rows) {
+            (Some(all), None) => all,
+            (Some(all), Some(rows)) => {
+                self.picked.pick(all, self.m, rows);
+                &self.picked
+            }
+            (None, _) => unreachable!("made above"),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! The micro-kernel multiplies up to [`MR`] rows with 8 columns; k is summed in order in one
 //! accumulator per output, so the result does not depend on the tiling.
 
-use super::act::{Activations, MR};
+use super::act::MR;
 use super::isa::Isa;
 use super::output::Output;
 use super::strip_columns;
@@ -92,9 +92,9 @@ unsafe fn micro<I: Isa, const R: usize>(
 }
 
 /// `out[m, n] = x[m, k] . w[n, k]` for the strips' columns, in float, whatever the packing.
-pub fn matmul<I: Isa>(act: &Activations, w: &PackedWeights, strips: Range<usize>, out: Output) {
-    let (m, k) = (act.m(), w.k());
-    assert!(act.k() == k && out.m() == m && out.n() == w.n() && strips.end <= w.n_strips());
+pub fn matmul<I: Isa>(x: &[f32], w: &PackedWeights, strips: Range<usize>, out: Output) {
+    let (m, k) = (out.m(), w.k());
+    assert!(x.len() == m * k && out.n() == w.n() && strips.end <= w.n_strips());
     let mut panel = vec![0f32; SLAB_K.min(k) * TILE_NR];
     let mut c = [0f32; MR * TILE_NR];
     for strip in strips {
@@ -113,7 +113,7 @@ pub fn matmul<I: Isa>(act: &Activations, w: &PackedWeights, strips: Range<usize>
                             c[r * TILE_NR..][..columns].copy_from_slice(place(r));
                         }
                     }
-                    let a = Operand { data: &act.x()[row * k + k0..], stride: k };
+                    let a = Operand { data: &x[row * k + k0..], stride: k };
                     let panel = Operand { data: &panel, stride: TILE_NR };
                     tile::<I>(rows, len, a, panel, &mut c, TILE_NR, k0 > 0);
                     for r in 0..rows {

@@ -24,7 +24,7 @@ pub mod tile;
 pub mod vecmath;
 
 use crate::repack::{NR, PackedWeights, Packing};
-use act::{Activations, MR, Span};
+use act::{Activations, Coded, MR, Span};
 use output::Output;
 use path::{DotPath, P16};
 pub use select::{backend_name, backend_reason, select_paths};
@@ -43,33 +43,58 @@ pub type PlainPath = P16<isa::Native>;
 /// # Panics
 /// Where the shapes do not agree: a bug in the caller, not an input error.
 pub fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
-    select::matmul(act, w, out);
+    select::matmul(act, None, w, out);
 }
 
-/// [`matmul`] on a given path.
-pub fn matmul_on<P: DotPath>(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
+/// [`matmul`] with some rows of the activations, in any order and any number: `out[i, j]` is
+/// row `rows[i]` of `act` times row j of `w`, bit for bit as in the product with all of them.
+///
+/// For mixtures of experts: all rows are quantized once, and each expert takes its own.
+///
+/// # Panics
+/// Where the shapes do not agree, or a row is not in `act`: a bug in the caller.
+pub fn matmul_rows(act: &mut Activations, rows: &[usize], w: &PackedWeights, out: &mut [f32]) {
+    select::matmul(act, Some(rows), w, out);
+}
+
+/// [`matmul`], or [`matmul_rows`] with some rows, on a given path.
+pub fn matmul_on<P: DotPath>(
+    act: &mut Activations,
+    rows: Option<&[usize]>,
+    w: &PackedWeights,
+    out: &mut [f32],
+) {
     assert_eq!(act.k(), w.k(), "activations and weights disagree on k");
-    let out = Output::new(out, act.m(), w.n());
+    let m = rows.map_or(act.m(), <[usize]>::len);
+    let out = Output::new(out, m, w.n());
     let strips = 0..w.n_strips();
+    if m == 0 {
+        return;
+    }
     match w.packing() {
-        Packing::U4 if act.is_integer() => integer::<P, TileU4>(act, w, strips, out),
-        Packing::I8 if act.is_integer() => integer::<P, TileI8>(act, w, strips, out),
+        Packing::U4 if act.is_integer() => {
+            integer::<P, TileU4>(act.coded_rows::<P>(Span::Tile, rows), w, strips, out);
+        }
+        Packing::I8 if act.is_integer() => {
+            integer::<P, TileI8>(act.coded_rows::<P>(Span::Tile, rows), w, strips, out);
+        }
         Packing::Super(kind) if act.is_integer() => {
-            let m = act.m();
-            let act = if m == 1 { act.coded::<P>(Span::Super) } else { act.coded::<P16<P::I>>(Span::Super) };
+            let act = if m == 1 {
+                act.coded_rows::<P>(Span::Super, rows)
+            } else {
+                act.coded_rows::<P16<P::I>>(Span::Super, rows)
+            };
             superblock::matmul::<P>(act, m, w, kind, strips, out);
         }
-        _ => float::matmul::<P::I>(act, w, strips, out),
+        _ => float::matmul::<P::I>(act.x_rows(rows), w, strips, out),
     }
 }
 
-fn integer<P: DotPath, T: Tile>(act: &mut Activations, w: &PackedWeights, strips: Range<usize>, out: Output) {
-    let m = act.m();
-    let act = act.coded::<P>(Span::Tile);
-    if m == 1 {
+fn integer<P: DotPath, T: Tile>(act: &Coded, w: &PackedWeights, strips: Range<usize>, out: Output) {
+    if out.m() == 1 {
         gemv::gemv::<P, T>(act, w, strips, out);
     } else {
-        gemm::gemm::<P, T>(act, m, w, strips, out);
+        gemm::gemm::<P, T>(act, out.m(), w, strips, out);
     }
 }
 

@@ -17,8 +17,13 @@ mod one {
     /// Nothing to choose.
     pub fn select_paths(_now_ms: &dyn Fn() -> f64) {}
 
-    pub(in crate::kernels) fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
-        matmul_on::<PlainPath>(act, w, out);
+    pub(in crate::kernels) fn matmul(
+        act: &mut Activations,
+        rows: Option<&[usize]>,
+        w: &PackedWeights,
+        out: &mut [f32],
+    ) {
+        matmul_on::<PlainPath>(act, rows, w, out);
     }
 
     /// As shown to users: instruction set, and path per kind of codes.

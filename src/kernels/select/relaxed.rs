@@ -27,16 +27,21 @@ const UNMEASURED: usize = 0;
 const MEASURED: usize = 1;
 const UNSOUND: usize = 2;
 
-pub(in crate::kernels) fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
+pub(in crate::kernels) fn matmul(
+    act: &mut Activations,
+    rows: Option<&[usize]>,
+    w: &PackedWeights,
+    out: &mut [f32],
+) {
     let choice = if w.packing() == Packing::I8 { &I8 } else { &U7 };
-    run(choice.load(Relaxed), act, w, out);
+    run(choice.load(Relaxed), act, rows, w, out);
 }
 
-fn run(path: u8, act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
+fn run(path: u8, act: &mut Activations, rows: Option<&[usize]>, w: &PackedWeights, out: &mut [f32]) {
     match path {
-        UNSIGNED => matmul_on::<D32u>(act, w, out),
-        SIGNED => matmul_on::<D32s>(act, w, out),
-        _ => matmul_on::<PlainPath>(act, w, out),
+        UNSIGNED => matmul_on::<D32u>(act, rows, w, out),
+        SIGNED => matmul_on::<D32s>(act, rows, w, out),
+        _ => matmul_on::<PlainPath>(act, rows, w, out),
     }
 }
 
@@ -120,7 +125,7 @@ fn faster(candidate: u8, dtype: DType, now_ms: &dyn Fn() -> f64) -> Option<u8> {
     let mut best = [f64::INFINITY; 2];
     for _ in 0..5 {
         for (i, path) in [PLAIN, candidate].into_iter().enumerate() {
-            let once = || run(path, &mut act, &w, &mut out[i]);
+            let once = || run(path, &mut act, None, &w, &mut out[i]);
             best[i] = best[i].min(ms_per_round(once, now_ms));
         }
         if out[0].iter().zip(&out[1]).any(|(a, b)| a.to_bits() != b.to_bits()) {
