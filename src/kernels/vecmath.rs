@@ -1,8 +1,12 @@
-//! Vector maths between the products: exp, softmax, norms, activation functions, RoPE.
+//! Vector maths between the products: softmax, norms, reductions; activation functions are in
+//! [`activation`].
 //!
 //! Only +, -, *, / and bit moves in a fixed order: the same bits on every instruction set.
 
+pub mod activation;
+
 use super::isa::Isa;
+pub use activation::*;
 
 /// Applies `f` to all of `x`, four at a time; the tail is padded with zeros.
 #[inline(always)]
@@ -19,19 +23,52 @@ fn map<I: Isa>(x: &mut [f32], f: impl Fn(I::F) -> I::F) {
     }
 }
 
-/// Folds all of `x`, four lanes at a time; the tail is padded with `pad`.
+/// `x = f(x, y)`, likewise, over the length of the shorter.
 #[inline(always)]
-fn fold<I: Isa>(x: &[f32], pad: f32, start: I::F, f: impl Fn(I::F, I::F) -> I::F) -> I::F {
-    let mut acc = start;
-    let chunks = x.chunks_exact(4);
-    let tail = chunks.remainder();
-    for c in chunks {
-        // SAFETY: 4 floats.
-        acc = f(acc, unsafe { I::fload(c.as_ptr()) });
+fn zip<I: Isa>(x: &mut [f32], y: &[f32], f: impl Fn(I::F, I::F) -> I::F) {
+    let n = x.len().min(y.len());
+    let (x, y) = (&mut x[..n], &y[..n]);
+    let mut chunks = x.chunks_exact_mut(4);
+    let others = y.chunks_exact(4);
+    let rest = others.remainder();
+    for (c, o) in (&mut chunks).zip(others) {
+        // SAFETY: 4 floats each.
+        unsafe { I::fstore(c.as_mut_ptr(), f(I::fload(c.as_ptr()), I::fload(o.as_ptr()))) }
     }
-    if tail.is_empty() { acc } else { f(acc, load_tail::<I>(tail, pad)) }
+    let tail = chunks.into_remainder();
+    if !tail.is_empty() {
+        let out = f(load_tail::<I>(tail, 0.0), load_tail::<I>(rest, 0.0));
+        let n = tail.len();
+        tail.copy_from_slice(&I::lanes(out)[..n]);
+    }
 }
 
+/// Folds all of `x` into 16 lanes in turn, so that no addition waits for the one before it;
+/// the tail is padded with `pad`. `join` then combines the lanes.
+#[inline(always)]
+fn fold<I: Isa>(
+    x: &[f32],
+    pad: f32,
+    start: f32,
+    f: impl Fn(I::F, I::F) -> I::F,
+    join: impl Fn(I::F, I::F) -> I::F,
+) -> I::F {
+    let mut acc = [I::fsplat(start); 4];
+    let chunks = x.chunks_exact(16);
+    let tail = chunks.remainder();
+    for c in chunks {
+        for (i, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: 16 floats.
+            *acc = f(*acc, unsafe { I::fload(c.as_ptr().add(4 * i)) });
+        }
+    }
+    for (c, acc) in tail.chunks(4).zip(&mut acc) {
+        *acc = f(*acc, load_tail::<I>(c, pad));
+    }
+    join(join(acc[0], acc[1]), join(acc[2], acc[3]))
+}
+
+/// Up to four floats.
 #[inline(always)]
 fn load_tail<I: Isa>(tail: &[f32], pad: f32) -> I::F {
     let mut lanes = [pad; 4];
@@ -40,117 +77,98 @@ fn load_tail<I: Isa>(tail: &[f32], pad: f32) -> I::F {
     unsafe { I::fload(lanes.as_ptr()) }
 }
 
-/// e^x for x in about [-87, 88], clamped outside; relative error below 2e-7.
+#[inline(always)]
+fn sum<I: Isa>(x: &[f32]) -> f32 {
+    I::fsum(fold::<I>(x, 0.0, 0.0, I::fadd, I::fadd))
+}
+
+/// e^x for x in about [-87, 88], clamped outside; relative error below 2.5e-7, NaN for NaN.
 ///
-/// x = n ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7 (remainder
-/// 5e-9), times 2^n by exponent bits.
+/// x = n ln 2 + r with |r| <= ln 2 / 2; e^r by the polynomial of degree 5 whose largest relative
+/// error is smallest (9.2e-8), times 2^n.
 #[inline(always)]
 pub fn exp<I: Isa>(x: I::F) -> I::F {
-    let x = I::fmin(I::fmax(x, I::fsplat(-87.3)), I::fsplat(88.3));
-    let n = I::round(I::fmul(x, I::fsplat(std::f32::consts::LOG2_E)));
-    let nf = I::to_float(n);
-    // ln 2 in two parts, the first with few bits, so that n * LN2_HI is exact.
-    let r = I::fsub(x, I::fmul(nf, I::fsplat(0.693_359_4)));
-    let r = I::fsub(r, I::fmul(nf, I::fsplat(-2.121_944_4e-4)));
-    let mut p = I::fsplat(1.0 / 5040.0);
-    for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+    exp_negative::<I>(I::fmin(x, I::fsplat(88.3)))
+}
+
+/// [`exp`] for x that is not above 88.
+#[inline(always)]
+pub(super) fn exp_negative<I: Isa>(x: I::F) -> I::F {
+    // Adding 1.5 * 2^23 rounds to a whole number in the low mantissa bits, here with the bias of
+    // an exponent added: shifted to the top they are 2^n.
+    const MAGIC: f32 = 12_582_912.0 + 127.0;
+    let x = I::fmax(x, I::fsplat(-87.3));
+    let shifted = I::fadd(I::fmul(x, I::fsplat(std::f32::consts::LOG2_E)), I::fsplat(MAGIC));
+    let n = I::fsub(shifted, I::fsplat(MAGIC));
+    let power = I::from_bits(I::shl32::<23>(I::bits(shifted)));
+    // ln 2 in two parts, the first with few bits, so that n times it is exact.
+    let r = I::fsub(x, I::fmul(n, I::fsplat(0.693_359_4)));
+    let r = I::fsub(r, I::fmul(n, I::fsplat(-2.121_944_4e-4)));
+    let mut p = I::fsplat(8.290_272e-3);
+    for c in [4.189_816e-2, 0.166_676_39, 0.499_991_48, 0.999_999_7, 1.0] {
         p = I::fadd(I::fmul(p, r), I::fsplat(c));
     }
-    I::from_bits(I::add32(I::bits(p), I::shl32::<23>(n)))
-}
-
-/// tanh, by `1 - 2 / (e^2x + 1)`.
-#[inline(always)]
-pub fn tanh<I: Isa>(x: I::F) -> I::F {
-    let e = exp::<I>(I::fadd(x, x));
-    let one = I::fsplat(1.0);
-    I::fsub(one, I::fdiv(I::fsplat(2.0), I::fadd(e, one)))
-}
-
-/// `x = cap * tanh(x / cap)`.
-pub fn softcap<I: Isa>(x: &mut [f32], cap: f32) {
-    let (cap, inv) = (I::fsplat(cap), I::fsplat(1.0 / cap));
-    map::<I>(x, |v| I::fmul(cap, tanh::<I>(I::fmul(v, inv))));
+    I::fmul(p, power)
 }
 
 /// Softmax in place. NaN in gives NaN out.
 pub fn softmax<I: Isa>(x: &mut [f32]) {
-    let max = I::fhmax(fold::<I>(x, f32::MIN, I::fsplat(f32::MIN), |a, b| I::fmax(a, b)));
-    let max = I::fsplat(max);
-    map::<I>(x, |v| exp::<I>(I::fsub(v, max)));
-    let sum = I::fsum(fold::<I>(x, 0.0, I::fsplat(0.0), |a, b| I::fadd(a, b)));
-    let inv = I::fsplat(1.0 / sum);
+    let highest = I::fsplat(max::<I>(x));
+    map::<I>(x, |v| exp_negative::<I>(I::fsub(v, highest)));
+    let inv = I::fsplat(1.0 / sum::<I>(x));
     map::<I>(x, |v| I::fmul(v, inv));
 }
 
 /// `out = x / sqrt(mean(x^2) + eps) * weight`.
 pub fn rms_norm<I: Isa>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let squares = I::fsum(fold::<I>(x, 0.0, I::fsplat(0.0), |a, v| I::fadd(a, I::fmul(v, v))));
-    let scale = 1.0 / (squares / x.len() as f32 + eps).sqrt();
-    for ((o, &v), &w) in out.iter_mut().zip(x).zip(weight) {
-        *o = v * scale * w;
-    }
+    let squares = I::fsum(fold::<I>(x, 0.0, 0.0, |a, v| I::fadd(a, I::fmul(v, v)), I::fadd));
+    let scale = I::fsplat(1.0 / (squares / x.len() as f32 + eps).sqrt());
+    out.copy_from_slice(x);
+    zip::<I>(out, weight, |v, w| I::fmul(I::fmul(v, scale), w));
 }
 
 /// `out = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias`.
 pub fn layer_norm<I: Isa>(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
     let n = x.len() as f32;
-    let mean = I::fsum(fold::<I>(x, 0.0, I::fsplat(0.0), |a, v| I::fadd(a, v))) / n;
+    let mean = sum::<I>(x) / n;
     let m = I::fsplat(mean);
-    let squares = fold::<I>(x, mean, I::fsplat(0.0), |a, v| {
+    let square = |a, v| {
         let d = I::fsub(v, m);
         I::fadd(a, I::fmul(d, d))
-    });
-    let scale = 1.0 / (I::fsum(squares) / n + eps).sqrt();
-    for (((o, &v), &w), &b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
-        *o = (v - mean) * scale * w + b;
-    }
-}
-
-/// `gate = gate / (1 + e^-gate) * up` (SwiGLU).
-pub fn silu_mul<I: Isa>(gate: &mut [f32], up: &[f32]) {
-    map::<I>(gate, |g| {
-        let e = exp::<I>(I::fsub(I::fsplat(0.0), g));
-        I::fdiv(g, I::fadd(I::fsplat(1.0), e))
-    });
-    mul::<I>(gate, up);
-}
-
-/// GELU with the error function: `x / 2 * (1 + erf(x / sqrt 2))`.
-///
-/// erf by Abramowitz and Stegun 7.1.26, absolute error 1.5e-7.
-pub fn gelu<I: Isa>(x: &mut [f32]) {
-    map::<I>(x, |x| {
-        let z = I::fabs(I::fmul(x, I::fsplat(std::f32::consts::FRAC_1_SQRT_2)));
-        let one = I::fsplat(1.0);
-        let t = I::fdiv(one, I::fadd(one, I::fmul(z, I::fsplat(0.327_591_1))));
-        let mut p = I::fsplat(1.061_405_4);
-        for c in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
-            p = I::fadd(I::fmul(p, t), I::fsplat(c));
-        }
-        let e = exp::<I>(I::fsub(I::fsplat(0.0), I::fmul(z, z)));
-        let erfc = I::fmul(I::fmul(p, t), e);
-        // x/2 (1 + erf): for x < 0 it is x/2 erfc(|z|), else x - x/2 erfc(|z|).
-        let tail = I::fmul(I::fmul(I::fabs(x), I::fsplat(0.5)), erfc);
-        I::fsub(I::fmax(x, I::fsplat(0.0)), tail)
-    });
+    };
+    let squares = I::fsum(fold::<I>(x, mean, 0.0, square, I::fadd));
+    let scale = I::fsplat(1.0 / (squares / n + eps).sqrt());
+    out.copy_from_slice(x);
+    zip::<I>(out, weight, |v, w| I::fmul(I::fmul(I::fsub(v, m), scale), w));
+    add::<I>(out, bias);
 }
 
 /// `x += y`.
 pub fn add<I: Isa>(x: &mut [f32], y: &[f32]) {
-    for (a, b) in x.iter_mut().zip(y) {
-        *a += b;
-    }
+    zip::<I>(x, y, I::fadd);
 }
 
 /// `x *= y`.
 pub fn mul<I: Isa>(x: &mut [f32], y: &[f32]) {
-    for (a, b) in x.iter_mut().zip(y) {
-        *a *= b;
-    }
+    zip::<I>(x, y, I::fmul);
 }
 
-/// Largest value of a row; rows hold at least one.
+/// Largest value; NaN is passed over, and nothing below -f32::MAX counts.
 pub fn max<I: Isa>(x: &[f32]) -> f32 {
-    I::fhmax(fold::<I>(x, f32::MIN, I::fsplat(f32::MIN), |a, b| I::fmax(a, b)))
+    I::fhmax(fold::<I>(x, f32::MIN, f32::MIN, I::fmax, I::fmax))
+}
+
+/// Index of the largest value, the first of equals; NaN is passed over. 0 where no value is
+/// above negative infinity.
+pub fn argmax<I: Isa>(x: &[f32]) -> usize {
+    const PART: usize = 256;
+    let mut best = (f32::NEG_INFINITY, 0);
+    for (i, part) in x.chunks(PART).enumerate() {
+        let highest = I::fhmax(fold::<I>(part, f32::NEG_INFINITY, f32::NEG_INFINITY, I::fmax, I::fmax));
+        if highest > best.0 {
+            best = (highest, i);
+        }
+    }
+    let first = best.1 * PART;
+    x[first..].iter().position(|&v| v == best.0).map_or(0, |i| first + i)
 }
