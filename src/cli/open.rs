@@ -5,6 +5,7 @@ use super::output::Progress;
 use crate::container::Header;
 use crate::container::stream::{Sink, Stream};
 use crate::error::{Code, Error, Result};
+use crate::kernels::pool;
 use crate::tasks::{LoadOptions, Loaded, Loader, TextModel, VisionModel};
 use std::fs::File;
 use std::io::Read;
@@ -23,9 +24,10 @@ pub(super) struct LoadArgs {
     /// Compute with float activations: slow and exact, for comparison
     #[arg(long)]
     reference: bool,
-    /// Threads to use; for now the engine computes with one, whatever is asked
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    threads: u16,
+    /// Threads to compute with, 1 to 16; results are the same [default: as many as this machine
+    /// has cores, by a guess, at most 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=pool::MAX_THREADS as i64))]
+    threads: Option<u8>,
 }
 
 impl LoadArgs {
@@ -37,6 +39,12 @@ impl LoadArgs {
             context_length,
             ..LoadOptions::default()
         }
+    }
+
+    /// Starts the threads.
+    fn start_threads(&self) {
+        let logical = || std::thread::available_parallelism().map_or(1, usize::from);
+        pool::set_threads(self.threads.map_or_else(|| pool::default_threads(logical()), usize::from));
     }
 }
 
@@ -141,6 +149,7 @@ fn load(path: &Path, args: &LoadArgs, context_length: Option<usize>) -> std::res
     Loader::new(args.options(context_length), None).map_err(Failure::Usage)?;
     let (file, file_len) = open(path)?;
     let mut loader = Loader::new(args.options(context_length), file_len)?;
+    args.start_threads();
     let mut progress = Progress::new();
     read_chunks(path, file, |bytes| {
         loader.push(bytes)?;

@@ -19,7 +19,10 @@ pub struct Activations {
     x: Vec<f32>,
     integer: bool,
     coded: Vec<Coded>,
-    picked: Coded,
+    /// The rows that products take: all of them where there is no list.
+    taken: Option<Vec<usize>>,
+    /// `coded` and `x` of those rows, as far as they have been made.
+    picked: Vec<Coded>,
     picked_x: Vec<f32>,
 }
 
@@ -42,11 +45,14 @@ impl Span {
     }
 }
 
+/// A path's name and a span.
+type Layout = Option<(&'static str, Span)>;
+
 /// The activations in one path's layout.
 #[derive(Default)]
 pub struct Coded {
     /// The path and span, or `None` where what follows is of an earlier fill.
-    layout: Option<(&'static str, Span)>,
+    layout: Layout,
     n_blocks: usize,
     n_sums: usize,
     /// Codes. One row: `[k / 4][plane][4 bytes]`. More: in tiles of [`MR`] rows,
@@ -208,48 +214,75 @@ impl Activations {
     pub fn fill(&mut self, m: usize, k: usize, integer: bool) -> &mut [f32] {
         (self.m, self.k, self.integer) = (m, k, integer);
         self.coded.iter_mut().for_each(|c| c.layout = None);
+        self.take_rows(None);
         self.x.resize(m * k, 0.0);
         &mut self.x
     }
 
-    /// The codes in the layout of `P`, made on first use. k is a multiple of the span wherever
-    /// such weights are.
-    pub fn coded<P: DotPath>(&mut self, span: Span) -> &Coded {
-        let found = self.coded.iter().position(|c| c.layout == Some((P::NAME, span)));
-        let i = found.unwrap_or_else(|| {
-            let i = self.coded.iter().position(|c| c.layout.is_none()).unwrap_or_else(|| {
-                self.coded.push(Coded::default());
-                self.coded.len() - 1
-            });
-            self.coded[i].quantize::<P>(&self.x, self.m, self.k, span);
-            i
-        });
-        &self.coded[i]
-    }
-
-    /// The floats of all rows, or of some.
-    pub(super) fn x_rows(&mut self, rows: Option<&[usize]>) -> &[f32] {
-        let Some(rows) = rows else { return &self.x };
+    /// Has the products that follow take these rows only, in this order, until the next call.
+    pub(super) fn take_rows(&mut self, rows: Option<&[usize]>) {
+        self.taken = rows.map(<[usize]>::to_vec);
+        self.picked.iter_mut().for_each(|c| c.layout = None);
         self.picked_x.clear();
-        for &row in rows {
-            self.picked_x.extend_from_slice(&self.x[row * self.k..][..self.k]);
-        }
-        &self.picked_x
     }
 
-    /// The codes of all rows, or of some.
-    pub(super) fn coded_rows<P: DotPath>(&mut self, span: Span, rows: Option<&[usize]>) -> &Coded {
-        self.coded::<P>(span);
-        let all = self.coded.iter().find(|c| c.layout == Some((P::NAME, span)));
-        match (all, rows) {
-            (Some(all), None) => all,
-            (Some(all), Some(rows)) => {
-                self.picked.pick(all, self.m, rows);
-                &self.picked
+    /// Rows that products take.
+    pub(super) fn n_taken(&self) -> usize {
+        self.taken.as_ref().map_or(self.m, Vec::len)
+    }
+
+    /// Makes ready the floats that products take.
+    pub(super) fn make_floats(&mut self) {
+        if let (Some(rows), true) = (&self.taken, self.picked_x.is_empty()) {
+            for &row in rows {
+                self.picked_x.extend_from_slice(&self.x[row * self.k..][..self.k]);
             }
-            (None, _) => unreachable!("made above"),
         }
     }
+
+    /// The floats that products take.
+    pub(super) fn floats(&self) -> &[f32] {
+        if self.taken.is_some() { &self.picked_x } else { &self.x }
+    }
+
+    /// Makes ready the codes that products take, in the layout of `P`. k is a multiple of the span
+    /// wherever such weights are.
+    pub fn make_codes<P: DotPath>(&mut self, span: Span) {
+        let layout = Some((P::NAME, span));
+        let (all, is_new) = slot(&mut self.coded, layout);
+        if is_new {
+            all.quantize::<P>(&self.x, self.m, self.k, span);
+        }
+        if let Some(rows) = &self.taken {
+            let (picked, is_new) = slot(&mut self.picked, layout);
+            if is_new {
+                picked.pick(all, self.m, rows);
+                picked.layout = layout;
+            }
+        }
+    }
+
+    /// The codes that products take, in the layout of `P`.
+    ///
+    /// # Panics
+    /// Where [`Self::make_codes`] has not made them: a bug in the caller.
+    pub(super) fn codes<P: DotPath>(&self, span: Span) -> &Coded {
+        let made = if self.taken.is_some() { &self.picked } else { &self.coded };
+        match made.iter().find(|c| c.layout == Some((P::NAME, span))) {
+            Some(coded) => coded,
+            None => unreachable!("no codes for {} over {span:?}", P::NAME),
+        }
+    }
+}
+
+/// Where codes of a layout are, or a place for them and true.
+fn slot(all: &mut Vec<Coded>, layout: Layout) -> (&mut Coded, bool) {
+    let made = all.iter().position(|c| c.layout == layout);
+    let i = made.or_else(|| all.iter().position(|c| c.layout.is_none())).unwrap_or_else(|| {
+        all.push(Coded::default());
+        all.len() - 1
+    });
+    (&mut all[i], made.is_none())
 }
 
 /// Largest magnitude; the length is a multiple of 32.

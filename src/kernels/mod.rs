@@ -15,8 +15,10 @@ pub mod gemm;
 pub mod gemv;
 pub mod isa;
 pub mod output;
+pub mod parallel;
 pub mod path;
 pub mod path32;
+pub mod pool;
 pub mod reference;
 mod select;
 pub mod superblock;
@@ -43,7 +45,7 @@ pub type PlainPath = P16<isa::Native>;
 /// # Panics
 /// Where the shapes do not agree: a bug in the caller, not an input error.
 pub fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
-    select::matmul(act, None, w, out);
+    matmul_many(act, None, &mut [(w, out)]);
 }
 
 /// [`matmul`] with some rows of the activations, in any order and any number: `out[i, j]` is
@@ -54,7 +56,25 @@ pub fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
 /// # Panics
 /// Where the shapes do not agree, or a row is not in `act`: a bug in the caller.
 pub fn matmul_rows(act: &mut Activations, rows: &[usize], w: &PackedWeights, out: &mut [f32]) {
-    select::matmul(act, Some(rows), w, out);
+    matmul_many(act, Some(rows), &mut [(w, out)]);
+}
+
+/// [`matmul`], or [`matmul_rows`] with some rows, of the same activations with several matrices:
+/// they are shared among threads as one, which is quicker than one after another.
+///
+/// # Panics
+/// As those.
+pub fn matmul_many(
+    act: &mut Activations,
+    rows: Option<&[usize]>,
+    products: &mut [(&PackedWeights, &mut [f32])],
+) {
+    act.take_rows(rows);
+    for (w, _) in products.iter() {
+        select::prepare(act, w);
+    }
+    let act = &*act;
+    parallel::products(act.n_taken(), products, &|w, strips, out| select::strips(act, w, strips, out));
 }
 
 /// [`matmul`], or [`matmul_rows`] with some rows, on a given path.
@@ -64,29 +84,34 @@ pub fn matmul_on<P: DotPath>(
     w: &PackedWeights,
     out: &mut [f32],
 ) {
-    assert_eq!(act.k(), w.k(), "activations and weights disagree on k");
-    let m = rows.map_or(act.m(), <[usize]>::len);
-    let out = Output::new(out, m, w.n());
-    let strips = 0..w.n_strips();
-    if m == 0 {
-        return;
-    }
+    act.take_rows(rows);
+    prepare_on::<P>(act, w);
+    let act = &*act;
+    parallel::products(act.n_taken(), &mut [(w, out)], &|w, strips, out| strips_on::<P>(act, w, strips, out));
+}
+
+/// Makes of the activations what [`strips_on`] multiplies.
+fn prepare_on<P: DotPath>(act: &mut Activations, w: &PackedWeights) {
     match w.packing() {
-        Packing::U4 if act.is_integer() => {
-            integer::<P, TileU4>(act.coded_rows::<P>(Span::Tile, rows), w, strips, out);
-        }
-        Packing::I8 if act.is_integer() => {
-            integer::<P, TileI8>(act.coded_rows::<P>(Span::Tile, rows), w, strips, out);
-        }
+        Packing::U4 | Packing::I8 if act.is_integer() => act.make_codes::<P>(Span::Tile),
+        Packing::Super(_) if act.is_integer() && act.n_taken() == 1 => act.make_codes::<P>(Span::Super),
+        Packing::Super(_) if act.is_integer() => act.make_codes::<P16<P::I>>(Span::Super),
+        _ => act.make_floats(),
+    }
+}
+
+/// The strips' columns of a product on a given path.
+fn strips_on<P: DotPath>(act: &Activations, w: &PackedWeights, strips: Range<usize>, out: Output) {
+    assert_eq!(act.k(), w.k(), "activations and weights disagree on k");
+    match w.packing() {
+        Packing::U4 if act.is_integer() => integer::<P, TileU4>(act.codes::<P>(Span::Tile), w, strips, out),
+        Packing::I8 if act.is_integer() => integer::<P, TileI8>(act.codes::<P>(Span::Tile), w, strips, out),
         Packing::Super(kind) if act.is_integer() => {
-            let act = if m == 1 {
-                act.coded_rows::<P>(Span::Super, rows)
-            } else {
-                act.coded_rows::<P16<P::I>>(Span::Super, rows)
-            };
+            let m = out.m();
+            let act = if m == 1 { act.codes::<P>(Span::Super) } else { act.codes::<P16<P::I>>(Span::Super) };
             superblock::matmul::<P>(act, m, w, kind, strips, out);
         }
-        _ => float::matmul::<P::I>(act.x_rows(rows), w, strips, out),
+        _ => float::matmul::<P::I>(act.floats(), w, strips, out),
     }
 }
 

@@ -6,9 +6,11 @@
 
 use super::act::Activations;
 use super::isa::{Isa, Native};
+use super::output::Output;
 use super::path::DotPath;
-use super::{PlainPath, matmul_on};
+use super::{PlainPath, prepare_on, strips_on};
 use crate::repack::PackedWeights;
+use std::ops::Range;
 
 #[cfg(not(target_feature = "relaxed-simd"))]
 mod one {
@@ -17,13 +19,17 @@ mod one {
     /// Nothing to choose.
     pub fn select_paths(_now_ms: &dyn Fn() -> f64) {}
 
-    pub(in crate::kernels) fn matmul(
-        act: &mut Activations,
-        rows: Option<&[usize]>,
+    pub(in crate::kernels) fn prepare(act: &mut Activations, w: &PackedWeights) {
+        prepare_on::<PlainPath>(act, w);
+    }
+
+    pub(in crate::kernels) fn strips(
+        act: &Activations,
         w: &PackedWeights,
-        out: &mut [f32],
+        strips: Range<usize>,
+        out: Output,
     ) {
-        matmul_on::<PlainPath>(act, rows, w, out);
+        strips_on::<PlainPath>(act, w, strips, out);
     }
 
     /// As shown to users: instruction set, and path per kind of codes.
@@ -38,13 +44,13 @@ mod one {
 }
 
 #[cfg(not(target_feature = "relaxed-simd"))]
-pub(super) use one::matmul;
-#[cfg(not(target_feature = "relaxed-simd"))]
 pub use one::{backend_name, backend_reason, select_paths};
+#[cfg(not(target_feature = "relaxed-simd"))]
+pub(super) use one::{prepare, strips};
 
 #[cfg(target_feature = "relaxed-simd")]
 mod relaxed;
 #[cfg(target_feature = "relaxed-simd")]
-pub(super) use relaxed::matmul;
-#[cfg(target_feature = "relaxed-simd")]
 pub use relaxed::{backend_name, backend_reason, select_paths};
+#[cfg(target_feature = "relaxed-simd")]
+pub(super) use relaxed::{prepare, strips};

@@ -209,9 +209,8 @@ impl Layer {
         b.q.resize(m * n_q, 0.0);
         b.k.resize(m * n_kv, 0.0);
         b.v.resize(m * n_kv, 0.0);
-        self.attn_q.forward(&mut b.act, &mut b.q);
-        self.attn_k.forward(&mut b.act, &mut b.k);
-        self.attn_v.forward(&mut b.act, &mut b.v);
+        let qkv = [&self.attn_q, &self.attn_k, &self.attn_v];
+        Linear::forward_all(qkv, &mut b.act, [&mut b.q, &mut b.k, &mut b.v]);
         rope.rotate(&mut b.q, n_head, head_dim);
         rope.rotate(&mut b.k, n_head_kv, head_dim);
         for (i, (k, v)) in b.k.chunks_exact(n_kv).zip(b.v.chunks_exact(n_kv)).enumerate() {
@@ -230,8 +229,7 @@ impl Layer {
         self.ffn_norm.forward(&b.x, b.act.fill(m, n_embd, mode.is_integer()));
         b.gate.resize(m * n_ff, 0.0);
         b.up.resize(m * n_ff, 0.0);
-        self.ffn_gate.forward(&mut b.act, &mut b.gate);
-        self.ffn_up.forward(&mut b.act, &mut b.up);
+        Linear::forward_all([&self.ffn_gate, &self.ffn_up], &mut b.act, [&mut b.gate, &mut b.up]);
         vecmath::silu_mul::<I>(&mut b.gate, &b.up);
         b.act.fill(m, n_ff, mode.is_integer()).copy_from_slice(&b.gate);
         b.out.resize(m * n_embd, 0.0);

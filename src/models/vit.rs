@@ -219,9 +219,7 @@ impl Layer {
                 let [q, k, v] = parts.as_ref();
                 let (keys, rest) = b.qkv.split_at_mut(m * n_embd);
                 let values = &mut rest[..m * n_embd];
-                q.forward(&mut b.act, &mut b.q);
-                k.forward(&mut b.act, keys);
-                v.forward(&mut b.act, values);
+                Linear::forward_all([q, k, v], &mut b.act, [&mut b.q, keys, values]);
                 for (i, (k, v)) in keys.chunks_exact(n_embd).zip(values.chunks_exact(n_embd)).enumerate() {
                     kv.store(i, k, v);
                 }

@@ -12,7 +12,7 @@ pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
 pub use text::TextModel;
 pub use vision::{Class, VisionModel};
 
-use crate::kernels::{backend_name, backend_reason};
+use crate::kernels::{backend_name, backend_reason, pool};
 use crate::layers::Mode;
 use serde::Serialize;
 
@@ -68,7 +68,7 @@ impl Backend {
             Mode::Int8 => (kernel, backend_reason()),
             Mode::Float => ("float reference".into(), "asked for"),
         };
-        Backend { isa, kernel, kernel_reason, threads: 1 }
+        Backend { isa, kernel, kernel_reason, threads: pool::threads() }
     }
 }
 

@@ -77,7 +77,7 @@ pub extern "C" fn run_quantize(rounds: usize) {
         for _ in 0..rounds {
             let (m, k) = (s.act.m(), s.act.k());
             s.act.fill(m, k, true);
-            s.act.coded::<PlainPath>(Span::Tile);
+            s.act.make_codes::<PlainPath>(Span::Tile);
         }
     });
 }

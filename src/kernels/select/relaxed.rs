@@ -1,11 +1,13 @@
 //! The choice in builds with relaxed SIMD.
 
-use super::{Activations, DotPath, Isa, Native, PackedWeights, PlainPath, matmul_on};
+use super::{Activations, DotPath, Isa, Native, Output, PackedWeights, PlainPath, prepare_on, strips_on};
 use crate::kernels::act::MR;
 use crate::kernels::isa::Dot8;
+use crate::kernels::matmul_on;
 use crate::kernels::path32::{D32, Signed, Unsigned};
 use crate::quant::DType;
 use crate::repack::{Packer, Packing};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 type D32u = D32<Native, Unsigned>;
@@ -27,21 +29,32 @@ const UNMEASURED: usize = 0;
 const MEASURED: usize = 1;
 const UNSOUND: usize = 2;
 
-pub(in crate::kernels) fn matmul(
-    act: &mut Activations,
-    rows: Option<&[usize]>,
-    w: &PackedWeights,
-    out: &mut [f32],
-) {
-    let choice = if w.packing() == Packing::I8 { &I8 } else { &U7 };
-    run(choice.load(Relaxed), act, rows, w, out);
+/// The path chosen for a matrix.
+fn chosen(w: &PackedWeights) -> u8 {
+    if w.packing() == Packing::I8 { I8.load(Relaxed) } else { U7.load(Relaxed) }
 }
 
-fn run(path: u8, act: &mut Activations, rows: Option<&[usize]>, w: &PackedWeights, out: &mut [f32]) {
+pub(in crate::kernels) fn prepare(act: &mut Activations, w: &PackedWeights) {
+    match chosen(w) {
+        UNSIGNED => prepare_on::<D32u>(act, w),
+        SIGNED => prepare_on::<D32s>(act, w),
+        _ => prepare_on::<PlainPath>(act, w),
+    }
+}
+
+pub(in crate::kernels) fn strips(act: &Activations, w: &PackedWeights, strips: Range<usize>, out: Output) {
+    match chosen(w) {
+        UNSIGNED => strips_on::<D32u>(act, w, strips, out),
+        SIGNED => strips_on::<D32s>(act, w, strips, out),
+        _ => strips_on::<PlainPath>(act, w, strips, out),
+    }
+}
+
+fn run(path: u8, act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
     match path {
-        UNSIGNED => matmul_on::<D32u>(act, rows, w, out),
-        SIGNED => matmul_on::<D32s>(act, rows, w, out),
-        _ => matmul_on::<PlainPath>(act, rows, w, out),
+        UNSIGNED => matmul_on::<D32u>(act, None, w, out),
+        SIGNED => matmul_on::<D32s>(act, None, w, out),
+        _ => matmul_on::<PlainPath>(act, None, w, out),
     }
 }
 
@@ -125,7 +138,7 @@ fn faster(candidate: u8, dtype: DType, now_ms: &dyn Fn() -> f64) -> Option<u8> {
     let mut best = [f64::INFINITY; 2];
     for _ in 0..5 {
         for (i, path) in [PLAIN, candidate].into_iter().enumerate() {
-            let once = || run(path, &mut act, None, &w, &mut out[i]);
+            let once = || run(path, &mut act, &w, &mut out[i]);
             best[i] = best[i].min(ms_per_round(once, now_ms));
         }
         if out[0].iter().zip(&out[1]).any(|(a, b)| a.to_bits() != b.to_bits()) {

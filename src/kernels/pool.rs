@@ -1,0 +1,306 @@
+//! Threads that share one computation: fork, do the parts, join.
+//!
+//! A region is a function and a number of parts. Its owner publishes it, takes parts itself and
+//! returns when all are done; workers take what is left. Parts are handed out by one
+//! compare-and-swap each, so a worker that is late costs nothing: the owner does its parts.
+//! Between regions workers look for the next one for some 50 microseconds, then sleep.
+//!
+//! There is one pool per process. Who finds it in use (another thread, or a region within a
+//! region) does all parts itself: results never depend on how many threads there are.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Threads that can share a region.
+pub const MAX_THREADS: usize = 16;
+/// Parts that a region can have.
+pub const MAX_PARTS: usize = 0xffff;
+
+/// Polls before sleeping, until [`calibrate`] knows better.
+const DEFAULT_SPINS: u32 = 4_000;
+/// For how long to poll: several times what waking a sleeper takes.
+const SPIN_MS: f64 = 0.05;
+/// How often an owner that sleeps looks whether a worker died.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+type Task<'a> = dyn Fn(usize) + Sync + 'a;
+
+/// A region, on its owner's stack.
+struct Region<'a> {
+    task: &'a Task<'a>,
+    done: AtomicU32,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+struct Pool {
+    /// Region number (32 bits), its parts (16), the next part to take (16). A region number and
+    /// part never come again, so a successful exchange shows that the region is still open.
+    claim: AtomicU64,
+    region: AtomicPtr<Region<'static>>,
+    /// Whether a region is under way.
+    in_use: AtomicBool,
+    /// Regions begun.
+    begun: Event,
+    /// Regions whose last part is done.
+    ended: Event,
+    /// Changes of `threads`.
+    roster: Event,
+    /// Threads that share regions, the owner included.
+    threads: AtomicUsize,
+    /// Workers that run.
+    workers: AtomicUsize,
+    spins: AtomicU32,
+    /// Not 0: a worker trapped and its part will never be done.
+    broken: AtomicU32,
+    why_broken: Mutex<String>,
+}
+
+static POOL: Pool = Pool {
+    claim: AtomicU64::new(0),
+    region: AtomicPtr::new(std::ptr::null_mut()),
+    in_use: AtomicBool::new(false),
+    begun: Event::new(),
+    ended: Event::new(),
+    roster: Event::new(),
+    threads: AtomicUsize::new(1),
+    workers: AtomicUsize::new(0),
+    spins: AtomicU32::new(DEFAULT_SPINS),
+    broken: AtomicU32::new(0),
+    why_broken: Mutex::new(String::new()),
+};
+
+/// Whether this build can have more than one thread.
+const CAN_SHARE: bool = cfg!(any(not(target_arch = "wasm32"), target_feature = "atomics"));
+
+/// Threads that share a region, the caller's included.
+pub fn threads() -> usize {
+    if CAN_SHARE { POOL.threads.load(Relaxed) } else { 1 }
+}
+
+/// How many threads to try where nobody says: a guess of the physical cores behind so many
+/// logical ones. All of up to four logical ones, since small processors often have a core for each.
+pub fn default_threads(n_logical: usize) -> usize {
+    n_logical.div_ceil(2).max(n_logical.min(4)).clamp(1, 8)
+}
+
+/// Has `n` threads share regions from now on, natively starting those that are missing; gives
+/// how many there are: fewer where they could not be started. WebAssembly cannot start threads:
+/// there it counts the callers of [`work`].
+pub fn set_threads(n: usize) -> usize {
+    let wanted = n.clamp(1, MAX_THREADS) - 1;
+    #[cfg(not(target_arch = "wasm32"))]
+    start_workers(wanted);
+    let n = 1 + wanted.min(POOL.workers.load(Acquire));
+    POOL.threads.store(n, SeqCst);
+    POOL.roster.signal();
+    POOL.begun.signal(); // for those that wait for a region in which they no longer share
+    n
+}
+
+/// Starts workers until there are `wanted`.
+#[cfg(not(target_arch = "wasm32"))]
+fn start_workers(wanted: usize) {
+    static STARTING: Mutex<usize> = Mutex::new(0);
+    let mut started = lock(&STARTING);
+    while *started < wanted {
+        let index = *started + 1;
+        let worker = std::thread::Builder::new().name(format!("bitpane-{index}"));
+        if worker.spawn(move || work(index)).is_err() {
+            return;
+        }
+        *started = index;
+        POOL.workers.store(index, Release);
+    }
+}
+
+/// Notes that a worker is about to call [`work`] (WebAssembly); gives how many have.
+pub fn announce_worker() -> usize {
+    POOL.workers.fetch_add(1, AcqRel) + 1
+}
+
+/// A worker's life; `index` is 1 for the first. Never returns.
+pub fn work(index: usize) {
+    loop {
+        let (begun, roster) = (POOL.begun.count(), POOL.roster.count());
+        if index < threads() {
+            POOL.take_parts();
+            POOL.begun.wait(begun, POOL.spins.load(Relaxed), None);
+        } else {
+            POOL.roster.wait(roster, 0, None);
+        }
+    }
+}
+
+/// Calls `task` once with each of `0 .. n_parts`, on all threads, and returns when all calls have.
+///
+/// # Panics
+/// Where a call panicked; and for more than [`MAX_PARTS`] parts: a bug in the caller.
+pub fn run(n_parts: usize, task: &Task) {
+    assert!(n_parts <= MAX_PARTS, "{n_parts} parts");
+    if n_parts < 2 || threads() < 2 || POOL.in_use.swap(true, Acquire) {
+        return (0..n_parts).for_each(task);
+    }
+    let panic = POOL.share(n_parts, task);
+    POOL.in_use.store(false, Release);
+    if let Some(panic) = panic {
+        resume_unwind(panic);
+    }
+}
+
+impl Pool {
+    /// Runs a region; gives the panic of a part, if one did.
+    fn share(&self, n_parts: usize, task: &Task) -> Option<Box<dyn Any + Send>> {
+        let region = Region { task, done: AtomicU32::new(0), panic: Mutex::new(None) };
+        self.region.store((&raw const region).cast_mut().cast(), Relaxed);
+        let number = (self.claim.load(Relaxed) >> 32).wrapping_add(1);
+        self.claim.store(number << 32 | (n_parts as u64) << 16, Release);
+        self.begun.signal();
+        self.take_parts();
+        loop {
+            let ended = self.ended.count();
+            // What the workers wrote happened before they counted themselves done.
+            if region.done.load(Acquire) as usize == n_parts {
+                break;
+            }
+            // Parts are short: the workers' limit is not the owner's.
+            self.ended.wait(ended, 8 * self.spins.load(Relaxed), Some(PATIENCE));
+            if self.broken.load(Relaxed) != 0 {
+                panic!("a thread of the pool failed: {}", lock(&self.why_broken));
+            }
+        }
+        lock(&region.panic).take()
+    }
+
+    /// Takes parts of the open region until none is left.
+    fn take_parts(&self) {
+        loop {
+            let claim = self.claim.load(Acquire);
+            let (n_parts, part) = (claim >> 16 & 0xffff, claim & 0xffff);
+            if part >= n_parts {
+                return;
+            }
+            let region = self.region.load(Relaxed);
+            if self.claim.compare_exchange_weak(claim, claim + 1, AcqRel, Relaxed).is_err() {
+                std::hint::spin_loop();
+                continue;
+            }
+            // SAFETY: the exchange succeeded, so the region was open when its address was read,
+            // and its owner does not leave before this part is counted done.
+            let region = unsafe { &*region };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (region.task)(part as usize))) {
+                lock(&region.panic).get_or_insert(panic);
+            }
+            // After this the region may be gone.
+            if u64::from(region.done.fetch_add(1, AcqRel)) + 1 == n_parts {
+                self.ended.signal();
+            }
+        }
+    }
+}
+
+/// Says that a worker trapped and why; whoever runs a region panics with this text instead of
+/// waiting for ever. For builds in which panics do not unwind.
+pub fn set_broken(why: &str) {
+    if POOL.broken.swap(1, AcqRel) == 0 {
+        lock(&POOL.why_broken).push_str(why);
+    }
+    POOL.ended.signal();
+}
+
+/// A word of memory that is set to 1 to say the same from outside of the instance.
+pub fn broken_flag() -> &'static AtomicU32 {
+    &POOL.broken
+}
+
+/// Measures how many polls take the time for which they are worth while. `now_ms` is a clock in
+/// milliseconds.
+pub fn calibrate(now_ms: &dyn Fn() -> f64) {
+    const POLLS: u32 = 20_000;
+    let event = Event::new();
+    let start = now_ms();
+    event.spin(0, POLLS);
+    let passed = now_ms() - start;
+    if passed > 0.0 {
+        let spins = f64::from(POLLS) * SPIN_MS / passed;
+        POOL.spins.store(spins.clamp(200.0, 200_000.0) as u32, Relaxed);
+    }
+}
+
+/// A count that threads wait for to change: polling first, then asleep. On a line of its own,
+/// so that polling one does not slow who changes another.
+#[repr(align(64))]
+struct Event {
+    count: AtomicU32,
+    sleepers: AtomicU32,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Event {
+    const fn new() -> Self {
+        Event {
+            count: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+            lock: Mutex::new(()),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn count(&self) -> u32 {
+        self.count.load(SeqCst)
+    }
+
+    /// Changes the count and wakes who sleeps.
+    fn signal(&self) {
+        self.count.fetch_add(1, SeqCst);
+        // Either this sees the sleeper, or the sleeper, who counts itself first, sees the change.
+        if self.sleepers.load(SeqCst) > 0 {
+            drop(lock(&self.lock));
+            self.changed.notify_all();
+        }
+    }
+
+    /// Polls up to `n` times; whether the count is no longer `seen`.
+    fn spin(&self, seen: u32, n: u32) -> bool {
+        for _ in 0..n {
+            if self.count.load(Acquire) != seen {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    /// Waits until the count is no longer `seen`, or for `limit` beyond the polling.
+    fn wait(&self, seen: u32, spins: u32, limit: Option<Duration>) {
+        if self.spin(seen, spins) {
+            return;
+        }
+        let mut guard = lock(&self.lock);
+        self.sleepers.fetch_add(1, SeqCst);
+        while self.count() == seen {
+            guard = match limit {
+                None => self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
+                Some(limit) => {
+                    let woken = self.changed.wait_timeout(guard, limit);
+                    let (guard, outcome) = woken.unwrap_or_else(PoisonError::into_inner);
+                    if outcome.timed_out() {
+                        self.sleepers.fetch_sub(1, SeqCst);
+                        return drop(guard);
+                    }
+                    guard
+                }
+            };
+        }
+        self.sleepers.fetch_sub(1, SeqCst);
+    }
+}
+
+/// The pool's own locks guard nothing that a panic could leave half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
