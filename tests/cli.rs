@@ -317,6 +317,22 @@ fn perplexity_agrees_with_the_reference() {
 }
 
 #[test]
+fn divergence_from_a_record() {
+    let Some(model) = shared("data/lm/stories260K/stories260K.F32.gguf") else { return };
+    let file = scratch("story.txt", b"Once upon a time, there was a little girl. She was very happy.");
+    let record = scratch("story.record", b"");
+    let (m, f, r) = (text(&model), text(&file), text(&record));
+    run(["perplexity", m, f, "--context", "16", "--record", r, "--json"]).document();
+    let args = ["perplexity", m, f, "--context", "16", "--against", r, "--json"];
+    let same = run(args).document();
+    assert!(same["divergence"]["mean"].as_f64().unwrap().abs() < 1e-6, "{same}");
+    let coarse = run(args.into_iter().chain(["--quantize", "Q4_0"])).document();
+    assert!(coarse["divergence"]["mean"].as_f64().unwrap() > 1e-4, "{coarse}");
+    let other = run(["perplexity", m, f, "--context", "17", "--against", r]);
+    assert_eq!((other.code, other.error_code()), (1, "BadArgument"));
+}
+
+#[test]
 fn classify_names_what_photos_show() {
     let Some(vit) = shared("data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors") else { return };
     let (Some(cat), Some(names)) =

@@ -72,11 +72,11 @@ pub(super) fn open(path: &Path) -> Result<(File, Option<u64>)> {
     Ok((file, metadata.is_file().then_some(metadata.len())))
 }
 
-/// Reads a small text file (labels, a text to measure) of at most `max_bytes`.
+/// Reads a whole file of at most `max_bytes`.
 ///
 /// # Errors
-/// [`Code::Io`], [`Code::LimitExceeded`], or [`Code::BadValue`] where it is not UTF-8.
-pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
+/// [`Code::Io`], [`Code::LimitExceeded`].
+pub(super) fn read_bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let (file, _) = open(path)?;
     let mut bytes = Vec::new();
     file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|e| io_error(path, "cannot read", e))?;
@@ -84,7 +84,15 @@ pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
         let message = format!("{}: longer than {max_bytes} bytes", path.display());
         return Err(Error::new(Code::LimitExceeded, message));
     }
-    String::from_utf8(bytes).map_err(|e| {
+    Ok(bytes)
+}
+
+/// Reads a text file (labels, a text to measure) of at most `max_bytes`.
+///
+/// # Errors
+/// As [`read_bytes`], and [`Code::BadValue`] where it is not UTF-8.
+pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
+    String::from_utf8(read_bytes(path, max_bytes)?).map_err(|e| {
         let offset = e.utf8_error().valid_up_to() as u64;
         Error::new(Code::BadValue, format!("{}: not UTF-8 text", path.display())).at(offset)
     })

@@ -3,12 +3,14 @@
 mod generate;
 mod loader;
 pub mod sampler;
+mod score;
 mod stop;
 mod text;
 mod vision;
 
 pub use generate::{GenerateOptions, Generation, Reason, Step};
 pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
+pub use score::{Divergence, Score, ScoreOptions, Scoring};
 pub use text::TextModel;
 pub use vision::{Class, VisionModel};
 

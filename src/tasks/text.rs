@@ -53,6 +53,11 @@ impl TextModel {
         self.info.context_length
     }
 
+    /// Tokens that it has logits for.
+    pub(super) fn n_output(&self) -> usize {
+        self.info.n_output
+    }
+
     /// Its tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
@@ -79,8 +84,7 @@ impl TextModel {
     /// # Errors
     /// [`Code::BadArgument`], [`Code::ContextOverflow`].
     pub fn logits(&mut self, tokens: &[u32], last: usize) -> Result<Vec<Vec<f32>>> {
-        self.check_tokens(tokens)?;
-        self.check_fits(tokens.len())?;
+        self.check_context(tokens)?;
         if last == 0 || last > tokens.len() {
             let rule = format!("{last} is not in 1 ..= {}", tokens.len());
             return Err(Error::new(Code::BadArgument, rule).key("last"));
@@ -90,28 +94,8 @@ impl TextModel {
         Ok(rows)
     }
 
-    /// Sum of -ln p (nats) of every token but the first, each given those before it, and how
-    /// many there are. The context holds exactly these tokens.
-    ///
-    /// # Errors
-    /// [`Code::BadArgument`], [`Code::ContextOverflow`], [`Code::NumericFault`].
-    pub fn nll(&mut self, tokens: &[u32]) -> Result<(f64, usize)> {
-        self.check_tokens(tokens)?;
-        self.check_fits(tokens.len())?;
-        let mut sum = 0f64;
-        self.each_logits(tokens, 0, |i, row| {
-            if let Some(&next) = tokens.get(i + 1) {
-                sum += negative_log_probability(row, next as usize);
-            }
-        });
-        if !sum.is_finite() {
-            return Err(Error::new(Code::NumericFault, "the model computed NaN or infinity"));
-        }
-        Ok((sum, tokens.len() - 1))
-    }
-
     /// Runs `tokens` in an empty context; `take` gets (index, logits) of each from `first` on.
-    fn each_logits(&mut self, tokens: &[u32], first: usize, mut take: impl FnMut(usize, &[f32])) {
+    pub(super) fn each_logits(&mut self, tokens: &[u32], first: usize, mut take: impl FnMut(usize, &[f32])) {
         self.forget();
         for (c, chunk) in tokens.chunks(PROMPT_CHUNK).enumerate() {
             let end = c * PROMPT_CHUNK + chunk.len();
@@ -161,18 +145,14 @@ impl TextModel {
         }
     }
 
-    fn check_fits(&self, n: usize) -> Result<()> {
-        if n > self.info.context_length {
-            let what = format!("{n} tokens do not fit a context of {}", self.info.context_length);
+    /// That `tokens` make a context: valid, at least one, and not too many.
+    pub(super) fn check_context(&self, tokens: &[u32]) -> Result<()> {
+        self.check_tokens(tokens)?;
+        let (n, n_ctx) = (tokens.len(), self.info.context_length);
+        if n > n_ctx {
+            let what = format!("{n} tokens do not fit a context of {n_ctx}");
             return Err(Error::new(Code::ContextOverflow, what).key("tokens"));
         }
         Ok(())
     }
-}
-
-/// `-ln softmax(row)[i]`, in f64.
-fn negative_log_probability(row: &[f32], i: usize) -> f64 {
-    let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
-    let sum: f64 = row.iter().map(|&v| libm::exp(f64::from(v) - f64::from(max))).sum();
-    libm::log(sum) - (f64::from(row[i]) - f64::from(max))
 }

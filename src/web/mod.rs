@@ -9,7 +9,7 @@ mod text;
 mod vision;
 
 pub use inspect::Inspector;
-pub use text::{Generation, TextModel};
+pub use text::{Generation, Scoring, TextModel};
 pub use vision::VisionModel;
 
 use crate::error::{Code, Error};

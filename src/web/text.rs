@@ -31,6 +31,26 @@ impl Generation {
     }
 }
 
+/// A scoring under way. Belongs to the model that started it.
+#[wasm_bindgen]
+pub struct Scoring {
+    inner: tasks::Scoring,
+}
+
+#[wasm_bindgen]
+impl Scoring {
+    /// What has been recorded since the last call.
+    #[wasm_bindgen(js_name = takeRecord)]
+    pub fn take_record(&mut self) -> Vec<u8> {
+        self.inner.take_record()
+    }
+
+    /// [`tasks::Score`], once all is scored.
+    pub fn score(&self) -> Result<JsValue, JsValue> {
+        to_js(&self.inner.score())
+    }
+}
+
 #[wasm_bindgen]
 impl TextModel {
     /// [`tasks::ModelInfo`].
@@ -63,9 +83,23 @@ impl TextModel {
         self.inner.logits(ids, last).map(|rows| rows.concat()).map_err(to_object)
     }
 
-    /// Sum of -ln p, in nats, over all tokens but the first.
-    pub fn nll(&mut self, ids: &[u32]) -> Result<f64, JsValue> {
-        self.inner.nll(ids).map(|(sum, _)| sum).map_err(to_object)
+    /// Begins to score a text: [`tasks::ScoreOptions`].
+    #[wasm_bindgen(js_name = startScoring)]
+    pub fn start_scoring(
+        &self,
+        text: &str,
+        context: Option<usize>,
+        record: bool,
+        against: Option<Vec<u8>>,
+    ) -> Result<Scoring, JsValue> {
+        let options = tasks::ScoreOptions { context, record, against };
+        Ok(Scoring { inner: self.inner.start_scoring(text, options).map_err(to_object)? })
+    }
+
+    /// Scores one piece; whether that was the last.
+    #[wasm_bindgen(js_name = stepScoring)]
+    pub fn step_scoring(&mut self, scoring: &mut Scoring) -> Result<bool, JsValue> {
+        self.inner.step_scoring(&mut scoring.inner).map_err(to_object)
     }
 
     /// Begins a generation; `options` are those of [`tasks::GenerateOptions`].

@@ -108,10 +108,13 @@ test("tokenize, detokenize, logits, perplexity", { skip: unlessShared(STORIES) }
     const all = await lm.logits(ids);
     const story = "Once upon a time, there was a little girl. She was very happy.";
     const measured = await lm.perplexity(story, { context: 16 });
+    const { record } = await lm.perplexity(story, { context: 16, record: true });
+    const { divergence } = await lm.perplexity(story, { context: 16, against: record });
+    const damaged = await lm.perplexity(story, { context: 16, against: record.slice(0, 9) }).catch((error) => error.code);
     const text = await lm.detokenize(ids.slice(1));
     await lm.dispose();
     return {
-      ids, text, measured, lengths: rows.map((row) => row.length), all: all.length,
+      ids, text, measured, divergence, damaged, lengths: rows.map((row) => row.length), all: all.length,
       same: rows[1].every((v, i) => v === all.at(-1)[i]),
     };
   }, { url: `/shared/${STORIES}` });
@@ -122,6 +125,8 @@ test("tokenize, detokenize, logits, perplexity", { skip: unlessShared(STORIES) }
   assert.ok(result.same);
   assert.ok(result.measured.nll > 0.1 && result.measured.nll < 3, `nll ${result.measured.nll}`);
   assert.ok(Math.abs(result.measured.perplexity - Math.exp(result.measured.nll)) < 1e-9);
+  assert.ok(Math.abs(result.divergence.mean) < 1e-6 && result.divergence.sameTop === 1, JSON.stringify(result.divergence));
+  assert.equal(result.damaged, "Truncated");
 });
 
 test("DeiT-Tiny quantized to Q8_0 while loading sees what the reference sees", {

@@ -90,8 +90,8 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
     return Array.from({ length: last }, (_, row) => flat.slice(row * n_vocab, (row + 1) * n_vocab));
   },
 
-  async perplexity({ text: given, context: length }) {
-    return runPerplexity(text(), given, length);
+  async perplexity(args) {
+    return runPerplexity(text(), args);
   },
 
   async classify({ image, topK }) {

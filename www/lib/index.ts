@@ -6,9 +6,7 @@
  * @packageDocumentation
  */
 export { TextModel } from "./text.js";
-export type {
-  DetokenizeOptions, LogitsOptions, Perplexity, PerplexityOptions, TokenizeOptions,
-} from "./text.js";
+export type { DetokenizeOptions, LogitsOptions, TokenizeOptions } from "./text.js";
 export { VisionModel } from "./vision.js";
 export type { ClassifyOptions, ImageLogitsOptions } from "./vision.js";
 export { inspect } from "./inspect.js";
@@ -19,7 +17,7 @@ export { BitpaneError, ERROR_CODES } from "./errors.js";
 export type { ErrorCode } from "./errors.js";
 export { VERSION } from "./version.js";
 export type {
-  Backend, Classification, FinishReason, GenerateOptions, ImageSource, Inspection, LoadOptions,
-  ModelInfo, Piece, Progress, QuantizeType, Source, TensorSummary, TextLoadOptions, TextModelInfo,
+  Backend, Classification, Divergence, FinishReason, GenerateOptions, ImageSource, Inspection, LoadOptions,
+  ModelInfo, Perplexity, PerplexityOptions, Piece, Progress, QuantizeType, Source, TensorSummary, TextLoadOptions, TextModelInfo,
   TextStats, VisionLoadOptions, VisionModelInfo, VisionStats,
 } from "./types.js";

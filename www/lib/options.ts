@@ -56,6 +56,12 @@ export const count: Rule<number> = (key, value) => {
   throw badArgument(key, `"${key}" must be a whole number, 0 or more`);
 };
 
+/** Bytes. */
+export const bytes: Rule<Uint8Array> = (key, value) => {
+  if (value instanceof Uint8Array) return value;
+  throw badArgument(key, `"${key}" must be a Uint8Array`);
+};
+
 /** A whole number from 1 on. */
 export const positive: Rule<number> = (key, value) => {
   const given = count(key, value);

@@ -2,7 +2,7 @@
 import type { WireError } from "./errors.js";
 import type { BuildChoice, BuildName } from "./features.js";
 import type {
-  Classification, FinishReason, GenerateOptions, Inspection, Piece, Progress,
+  Classification, FinishReason, GenerateOptions, Inspection, Perplexity, PerplexityOptions, Piece, Progress,
   TextModelInfo, VisionModelInfo,
 } from "./types.js";
 
@@ -59,7 +59,7 @@ export interface Calls {
   tokenize: { args: { text: string; addSpecial: boolean; parseSpecial: boolean }; result: number[] };
   detokenize: { args: { tokens: Uint32Array; removeSpecial: boolean; unparseSpecial: boolean }; result: string };
   logits: { args: { tokens: Uint32Array; last: number }; result: Float32Array[] };
-  perplexity: { args: { text: string; context: number | undefined }; result: { nll: number; tokens: number } };
+  perplexity: { args: { text: string } & PerplexityOptions; result: Perplexity };
   classify: { args: { image: WireImage; topK: number }; result: Timed<Classification[]> };
   features: { args: { image: WireImage }; result: Timed<Float32Array> };
   imageLogits: { args: { pixels: Float32Array; shape: number[] }; result: Timed<Float32Array> };

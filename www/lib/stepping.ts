@@ -1,8 +1,7 @@
 /** Long computations, step by step, so that a cancellation can get in between. */
 import type { WasmGeneration, WasmText } from "./builds.js";
-import { BitpaneError } from "./errors.js";
-import type { GenerateResult, WireGenerateOptions } from "./protocol.js";
-import type { FinishReason, Piece, TextModelInfo } from "./types.js";
+import type { Calls, GenerateResult, WireGenerateOptions } from "./protocol.js";
+import type { FinishReason, Perplexity, Piece } from "./types.js";
 import type { Context } from "./worker.js";
 
 /** What `TextModel.step` of the runtime returns. */
@@ -80,23 +79,20 @@ function count(result: GenerateResult, step: Step, ms: number): void {
   if (step.type === "done") result.finishReason = step.reason;
 }
 
-/** Mean negative log-likelihood of a text, in chunks of `context` tokens. */
-export async function runPerplexity(
-  model: WasmText, text: string, context: number | undefined,
-): Promise<{ nll: number; tokens: number }> {
-  const n_ctx = context ?? (model.info() as TextModelInfo).contextLength;
-  if (n_ctx < 2) throw new BitpaneError("BadArgument", "\"context\" must be 2 or more", { key: "context" });
-  const bos = model.bos();
-  const ids = model.tokenize(text, false, false);
-  let sum = 0;
-  let tokens = 0;
-  for (let start = 0; start < ids.length; start += n_ctx - 1) {
-    const piece = ids.subarray(start, start + n_ctx - 1);
-    const chunk = bos === undefined ? piece : Uint32Array.of(bos, ...piece);
-    sum += model.nll(chunk);
-    tokens += chunk.length - 1;
-    await eventLoop();
+/** Scores a text, piece by piece. */
+export async function runPerplexity(model: WasmText, args: Calls["perplexity"]["args"]): Promise<Perplexity> {
+  const { text, context, record = false, against } = args;
+  const scoring = model.startScoring(text, context, record, against);
+  try {
+    const recorded: Uint8Array<ArrayBuffer>[] = [];
+    for (let last = false; !last;) {
+      last = model.stepScoring(scoring);
+      if (record) recorded.push(scoring.takeRecord() as Uint8Array<ArrayBuffer>);
+      await eventLoop();
+    }
+    const score = scoring.score() as Perplexity;
+    return record ? { ...score, record: new Uint8Array(await new Blob(recorded).arrayBuffer()) } : score;
+  } finally {
+    scoring.free();
   }
-  if (tokens === 0) throw new BitpaneError("BadArgument", "the text has no token to score", { key: "text" });
-  return { nll: sum / tokens, tokens };
 }

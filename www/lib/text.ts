@@ -2,7 +2,7 @@ import { forgotten, type Engine } from "./engine.js";
 import { generation } from "./generation.js";
 import { loadInto, LOAD_RULES } from "./load.js";
 import * as rule from "./options.js";
-import type { GenerateOptions, Piece, Source, TextLoadOptions, TextModelInfo, TextStats } from "./types.js";
+import type { GenerateOptions, Perplexity, PerplexityOptions, Piece, Source, TextLoadOptions, TextModelInfo, TextStats } from "./types.js";
 
 const TEXT_LOAD_RULES: rule.Rules<TextLoadOptions> = {
   ...LOAD_RULES,
@@ -32,22 +32,9 @@ export interface LogitsOptions {
   last?: number;
 }
 
-/** Options of {@link TextModel.perplexity}. */
-export interface PerplexityOptions {
-  /** Tokens per chunk, the start token included; the model's context by default. */
-  context?: number;
-}
-
-/** What {@link TextModel.perplexity} measured. */
-export interface Perplexity {
-  /** Mean negative log-likelihood per token, in nats. */
-  nll: number;
-  /** Tokens that were scored. */
-  tokens: number;
-  /** exp(nll). */
-  perplexity: number;
-}
-
+const PERPLEXITY_RULES: rule.Rules<PerplexityOptions> = {
+  context: rule.positive, record: rule.flag, against: rule.bytes,
+};
 const TOKENIZE_RULES: rule.Rules<TokenizeOptions> = { addSpecial: rule.flag, parseSpecial: rule.flag };
 const DETOKENIZE_RULES: rule.Rules<DetokenizeOptions> = { removeSpecial: rule.flag, unparseSpecial: rule.flag };
 
@@ -121,11 +108,13 @@ export class TextModel {
   /**
    * How well the model predicts a text. The text is tokenized without special tokens and cut
    * into pieces of `context - 1` tokens; each is scored after the start token alone.
+   *
+   * With `record` the result holds the distributions; given to another model as `against`, it tells
+   * how far that model's are from them: what a quantization did.
    */
   async perplexity(text: string, options: PerplexityOptions = {}): Promise<Perplexity> {
-    const { context } = rule.readOptions<PerplexityOptions>(options, { context: rule.positive });
-    const measured = await this.#engine.call("perplexity", { text: rule.text("text", text), context });
-    return { ...measured, perplexity: Math.exp(measured.nll) };
+    const given = rule.readOptions<PerplexityOptions>(options, PERPLEXITY_RULES);
+    return this.#engine.call("perplexity", { text: rule.text("text", text), ...given });
   }
 
   /** Ends the worker and frees its memory. Calls under way, and later ones, reject with `Disposed`. */

@@ -193,6 +193,45 @@ export interface Classification {
   logit: number;
 }
 
+/** Options of {@link TextModel.perplexity}. */
+export interface PerplexityOptions {
+  /** Tokens per piece, the start token included; the model's context by default. */
+  context?: number;
+  /** Keeps the distributions: two bytes per token and entry of the vocabulary. */
+  record?: boolean;
+  /** The `record` of another model, of the same text, vocabulary and context. */
+  against?: Uint8Array;
+}
+
+/** What {@link TextModel.perplexity} measured; logarithms are natural. */
+export interface Perplexity {
+  /** Mean negative log-likelihood per token, in nats. */
+  nll: number;
+  /** exp(nll). */
+  perplexity: number;
+  /** Tokens that were scored. */
+  tokens: number;
+  /** Pieces that the text was cut into. */
+  chunks: number;
+  /** The distributions, where `record` asked for them. */
+  record?: Uint8Array;
+  /** How far the distributions are from those of `against`. */
+  divergence?: Divergence;
+}
+
+/** The Kullback-Leibler divergence of a model's distributions from recorded ones, in nats per token. */
+export interface Divergence {
+  mean: number;
+  standardError: number;
+  median: number;
+  p99: number;
+  max: number;
+  /** Share of tokens at which both find the same token likeliest. */
+  sameTop: number;
+  /** The recorded model's nll. */
+  referenceNll: number;
+}
+
 /** Anything that shows an image. Pixels are read at full size and scaled by the runtime. */
 export type ImageSource =
   | Blob
