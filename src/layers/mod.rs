@@ -1,12 +1,16 @@
 //! Building blocks that the architectures share. Quantization stays below [`Linear`].
 
+mod conv;
 mod linear;
 mod norm;
 mod rope;
+mod ssm;
 
+pub use conv::CausalConv;
 pub use linear::Linear;
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::{Rope, RopePairing};
+pub use ssm::{Wkv, selective_step, wkv7_step};
 
 /// The instruction set that layers compute with.
 pub type I = crate::kernels::isa::Native;

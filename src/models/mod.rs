@@ -5,7 +5,10 @@
 pub mod config;
 mod context;
 pub mod llama;
+pub mod mamba2;
 pub mod names;
+pub mod recurrent;
+pub mod rwkv7;
 pub mod vit;
 mod weights;
 
@@ -56,7 +59,7 @@ pub struct TextConfig {
     pub n_ff: usize,
     /// Tokens in the vocabulary.
     pub n_vocab: usize,
-    /// Context length in training.
+    /// Context length in training; `usize::MAX` where the memory does not grow with the context.
     pub n_ctx_train: usize,
 }
 
@@ -64,7 +67,8 @@ pub struct TextConfig {
 pub type BuildText = fn(&Metadata, &str, &mut Weights) -> Result<Box<dyn LanguageModel>>;
 
 /// The language-model architectures, by `general.architecture`.
-pub const TEXT: &[(&str, BuildText)] = &[("llama", llama::build)];
+pub const TEXT: &[(&str, BuildText)] =
+    &[("llama", llama::build), ("mamba2", mamba2::build), ("rwkv7", rwkv7::build)];
 
 /// The vision architectures, by `general.architecture` (safetensors: by their tensors).
 pub const VISION: &[&str] = &["vit"];

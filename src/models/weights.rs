@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub enum Tensor {
     /// Rank 2 (or a convolution kernel, flattened to `[out, in * height * width]`).
     Matrix(PackedWeights),
+    /// Rank 3: one matrix per expert, all of one shape.
+    Experts(Vec<PackedWeights>),
     /// Everything else, as f32.
     Values(Vec<f32>),
     /// Of a type that holds no weights: an error for the architecture that asks for it.
@@ -53,6 +55,11 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Drops a tensor that files carry although no forward pass uses it.
+    pub fn ignore(&mut self, name: &str) {
+        self.tensors.remove(name);
+    }
+
     fn take(&mut self, name: &str) -> Result<(Vec<usize>, Tensor)> {
         let missing = || Error::new(Code::MissingTensor, "the architecture needs this tensor").tensor(name);
         match self.tensors.remove(name).ok_or_else(missing)? {
@@ -75,6 +82,19 @@ impl Weights {
         }
     }
 
+    /// Experts `name`, which must be `[n_expert, n, k]`.
+    ///
+    /// # Errors
+    /// As [`Self::matrix`].
+    pub fn experts(&mut self, name: &str, n_expert: usize, n: usize, k: usize) -> Result<Vec<PackedWeights>> {
+        match self.take(name)? {
+            (_, Tensor::Experts(e)) if e.len() == n_expert && e.iter().all(|m| m.n() == n && m.k() == k) => {
+                Ok(e)
+            }
+            (shape, _) => Err(mismatch(name, &shape, &[n_expert, n, k])),
+        }
+    }
+
     /// f32 tensor `name` with `len` elements in any shape.
     ///
     /// # Errors
@@ -84,6 +104,30 @@ impl Weights {
             (_, Tensor::Values(v)) if v.len() == len => Ok(v),
             (shape, _) => Err(mismatch(name, &shape, &[len])),
         }
+    }
+
+    /// f32 tensor `name` of rank 2, which must be `[n, k]`.
+    ///
+    /// # Errors
+    /// As [`Self::matrix`].
+    pub fn table(&mut self, name: &str, n: usize, k: usize) -> Result<Vec<f32>> {
+        match self.take(name)? {
+            (shape, Tensor::Values(v)) if shape == [n, k] => Ok(v),
+            (shape, _) => Err(mismatch(name, &shape, &[n, k])),
+        }
+    }
+
+    /// As [`Self::matrix`], or `None` where the tensor is absent.
+    ///
+    /// # Errors
+    /// As [`Self::matrix`].
+    pub fn optional_matrix(&mut self, name: &str, n: usize, k: usize) -> Result<Option<PackedWeights>> {
+        if self.has(name) { self.matrix(name, n, k).map(Some) } else { Ok(None) }
+    }
+
+    /// Tokens in the vocabulary: the rows of the embedding. A count in the metadata may be stale.
+    pub fn n_vocab(&self) -> usize {
+        self.shape("token_embd.weight").and_then(|s| s.first().copied()).unwrap_or(1)
     }
 
     /// As [`Self::values`], or `None` where the tensor is absent.

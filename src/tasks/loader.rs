@@ -1,5 +1,6 @@
 //! From file bytes to a model, tensor by tensor while they arrive.
 
+use super::experts::Experts;
 use super::{ModelInfo, TextModel, VisionModel};
 use crate::container::stream::{Sink, Stream};
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
@@ -165,6 +166,7 @@ struct Collect {
 /// The tensor being received.
 enum Current {
     Matrix(Box<Packer>),
+    Experts(Box<Experts>),
     Values(Vec<u8>),
     Skipped,
 }
@@ -181,12 +183,12 @@ impl Collect {
             return Ok(Current::Skipped);
         }
         let (format, codec) = tensor.dtype.codec().map_err(|e| e.tensor(&tensor.name))?;
-        let Some((n, k)) = matrix_shape(tensor) else {
+        let Some((n_expert, n, k)) = matrix_shape(tensor) else {
             return Ok(Current::Values(Vec::new()));
         };
         let is_float = matches!(codec.kernel, KernelForm::F32 | KernelForm::F16 | KernelForm::Bf16);
         let target = match self.target {
-            Some(target) if is_float => {
+            Some(target) if is_float && !is_kept(&tensor.name) => {
                 let wanted = if is_first_or_last(&tensor.name) { at_least_8_bits(target) } else { target };
                 fitting(wanted, format, k)
             }
@@ -197,11 +199,18 @@ impl Collect {
         let rounded = (target == tensor.dtype && ROUNDED.contains(&target))
             .then(|| format!("tensors of type {} are held as 8-bit codes, rounded", target.name()))
             .filter(|note| !self.info.notes.contains(note));
-        let note = (is_float && self.target.is_some_and(|t| t != target))
+        let note = (is_float && !is_kept(&tensor.name) && self.target.is_some_and(|t| t != target))
             .then(|| format!("tensor {:?} is kept as {}", tensor.name, target.name()));
-        let packer = Packer::new(tensor.dtype, target, n, k).map_err(|e| e.tensor(&tensor.name))?;
+        let named = |e: Error| e.tensor(&tensor.name);
+        let current = match n_expert {
+            None => Current::Matrix(Box::new(Packer::new(tensor.dtype, target, n, k).map_err(named)?)),
+            Some(n_expert) => {
+                let experts = Experts::new(tensor.dtype, target, n_expert, n, k).map_err(named)?;
+                Current::Experts(Box::new(experts))
+            }
+        };
         self.info.notes.extend(note.into_iter().chain(rounded));
-        Ok(Current::Matrix(Box::new(packer)))
+        Ok(current)
     }
 }
 
@@ -231,15 +240,26 @@ fn unusable(tensor: &TensorInfo, header: Option<&Header>) -> Tensor {
     }
 }
 
-/// `[n, k]` of a tensor that is multiplied: rank 2, or a convolution kernel of rank 4.
-/// Position embeddings are added, never multiplied, whatever their rank.
-fn matrix_shape(tensor: &TensorInfo) -> Option<(usize, usize)> {
-    let added = names::to_timm(&tensor.name) == "pos_embed";
+/// `[n, k]` of a tensor that is multiplied, and the number of experts where it is a stack of
+/// matrices: rank 2, a convolution kernel of rank 4, or experts of rank 3. What is added or
+/// taken element by element is no matrix, whatever its rank.
+fn matrix_shape(tensor: &TensorInfo) -> Option<(Option<usize>, usize, usize)> {
+    if names::to_timm(&tensor.name) == "pos_embed" || names::is_table(&tensor.name) {
+        return None;
+    }
     match tensor.shape.as_slice() {
-        _ if added => None,
-        [n, rest @ ..] if matches!(rest.len(), 1 | 3) => Some((*n, rest.iter().product())),
+        [n_expert, n, k] if tensor.name.contains("_exps.") => Some((Some(*n_expert), *n, *k)),
+        [n, rest @ ..] if matches!(rest.len(), 1 | 3) => Some((None, *n, rest.iter().product())),
         _ => None,
     }
+}
+
+/// Matrices whose rounding costs far more than it saves: routers, low-rank projections, and
+/// position embeddings, which are only added.
+fn is_kept(name: &str) -> bool {
+    name == "position_embd.weight"
+        || name.contains(".ffn_gate_inp")
+        || name.contains(".time_mix_") && !names::is_rwkv_projection(name)
 }
 
 /// A vision model's first and last layer lose most by few bits and weigh little.
@@ -282,6 +302,11 @@ impl Sink for Collect {
                     return Err(e.tensor(&self.tensor(idx)?.name));
                 }
             }
+            Current::Experts(experts) => {
+                if let Err(e) = experts.push(bytes) {
+                    return Err(e.tensor(&self.tensor(idx)?.name));
+                }
+            }
             Current::Values(held) => held.extend_from_slice(bytes),
             Current::Skipped => {}
         }
@@ -298,6 +323,11 @@ impl Sink for Collect {
                 let packed = packer.finish().map_err(|e| e.tensor(&name))?;
                 self.info.weight_bytes += packed.n_bytes() as u64;
                 Tensor::Matrix(packed)
+            }
+            Some(Current::Experts(experts)) => {
+                let packed = experts.finish().map_err(|e| e.tensor(&name))?;
+                self.info.weight_bytes += packed.iter().map(|m| m.n_bytes() as u64).sum::<u64>();
+                Tensor::Experts(packed)
             }
             Some(Current::Values(bytes)) => {
                 let (format, codec) = tensor.dtype.codec()?;

@@ -1,5 +1,6 @@
 //! What callers do: load a model, generate text, classify images.
 
+mod experts;
 mod generate;
 mod loader;
 pub mod sampler;

@@ -36,6 +36,11 @@ fn erf<I: Isa>(x: I::F) -> I::F {
     I::fdiv(I::fmul(x, p), q)
 }
 
+/// `x = e^x`; see [`exp`].
+pub fn exp_all<I: Isa>(x: &mut [f32]) {
+    map::<I>(x, exp::<I>);
+}
+
 /// `x = tanh(x)`.
 pub fn tanh<I: Isa>(x: &mut [f32]) {
     map::<I>(x, |v| tanh_of::<I>(v));
