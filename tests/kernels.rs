@@ -5,6 +5,7 @@ use bitpane::kernels::act::Activations;
 use bitpane::kernels::isa::{Native, Scalar};
 use bitpane::kernels::output::Output;
 use bitpane::kernels::path::{DotPath, P16};
+use bitpane::kernels::path16::{D16, X16};
 use bitpane::kernels::path32::{D32, Signed, Unsigned};
 use bitpane::kernels::{float, matmul_on, reference};
 use bitpane::quant::DType;
@@ -148,6 +149,11 @@ fn on_every_path(x: &[f32], w: &PackedWeights, m: usize) -> Vec<Vec<f32>> {
         product::<P16<Native>>(x, w, m),
         product::<D32<Scalar, Unsigned>>(x, w, m),
         product::<D32<Scalar, Signed>>(x, w, m),
+        product::<D16<Scalar>>(x, w, m),
+        product::<X16<Scalar>>(x, w, m),
+        product::<X16<Native>>(x, w, m),
+        #[cfg(target_feature = "relaxed-simd")]
+        product::<D16<Native>>(x, w, m),
     ];
     take_the_dot_product();
     let mut chosen = vec![f32::NAN; m * w.n()];

@@ -59,7 +59,7 @@ pub struct Coded {
     /// `[tile][k / 4][plane][MR][4 bytes]`; the path says how many planes.
     pub(super) codes: Vec<u8>,
     scales: Vec<f32>,
-    /// Sums of codes: per 32 k (tile span) or per 16 k (super span).
+    /// Sums of codes as the path joins them: per 32 k (tile span) or per 16 k (super span).
     sums: Vec<i32>,
     /// Super span: the sums as activations of [`P16`], to meet the minima of sub-blocks. Per
     /// 256 k, 4 groups of 4 sums over 16, then 2 groups of 4 sums over 32.
@@ -105,36 +105,45 @@ impl Coded {
                     let codes =
                         &mut self.codes[first + chunk * 8 * group..][..8 * group - (tile_rows - 1) * 4];
                     // SAFETY: x has 32 floats; the planes of 8 groups lie `4 * tile_rows` apart in `codes`.
-                    let [a, b] = unsafe { round32::<P>(x.as_ptr(), inv, codes.as_mut_ptr(), 4 * tile_rows) };
-                    if a.unsigned_abs().max(b.unsigned_abs()) > 16 * 127 {
+                    let halves = unsafe { round32::<P>(x.as_ptr(), inv, codes.as_mut_ptr(), 4 * tile_rows) };
+                    if halves.iter().any(|[low, high]| low.wrapping_add(*high).unsigned_abs() > 16 * 127) {
                         // Only NaN rounds to such codes; the maximum may have passed over it.
                         self.scales[row * self.n_blocks + block] = f32::NAN;
                     }
                     let sums = &mut self.sums[row * self.n_sums..];
                     match span {
-                        Span::Tile => sums[chunk] = a.wrapping_add(b),
-                        Span::Super => sums[2 * chunk..][..2].copy_from_slice(&[a, b]),
+                        Span::Tile => {
+                            let [a, b] = halves;
+                            sums[chunk] = P::join_sums(a[0].wrapping_add(b[0]), a[1].wrapping_add(b[1]));
+                        }
+                        Span::Super => {
+                            let joined = halves.map(|[low, high]| P::join_sums(low, high));
+                            sums[2 * chunk..][..2].copy_from_slice(&joined);
+                        }
                     }
                 }
             }
         }
         if span == Span::Super {
-            self.code_sums::<P::I>(rows, tile_rows);
+            self.code_sums::<P>(rows, tile_rows);
         }
         self.layout = Some((P::NAME, span));
     }
 
     /// Fills `min_codes` from `sums`.
-    fn code_sums<I: Isa>(&mut self, rows: usize, tile_rows: usize) {
-        let row_bytes = self.n_blocks * MIN_GROUPS * P16::<I>::ACT_BYTES;
+    fn code_sums<P: DotPath>(&mut self, rows: usize, tile_rows: usize) {
+        let row_bytes = self.n_blocks * MIN_GROUPS * P16::<P::I>::ACT_BYTES;
         self.min_codes.resize(rows * row_bytes, 0);
         for row in 0..rows {
             let first = row / tile_rows * tile_rows * row_bytes + row % tile_rows * 4;
             for (block, s) in self.sums[row * self.n_sums..][..self.n_sums].chunks_exact(16).enumerate() {
                 let mut lanes = [0i32; MIN_GROUPS * 4];
-                lanes[..16].copy_from_slice(s);
-                lanes[16..].iter_mut().zip(s.chunks_exact(2)).for_each(|(l, s)| *l = s[0].wrapping_add(s[1]));
-                let group = tile_rows * P16::<I>::ACT_BYTES;
+                for (i, &s) in s.iter().enumerate() {
+                    let sum = P::whole_sum(s);
+                    lanes[i] = sum;
+                    lanes[16 + i / 2] = lanes[16 + i / 2].wrapping_add(sum);
+                }
+                let group = tile_rows * P16::<P::I>::ACT_BYTES;
                 for (i, pair) in lanes.chunks_exact(8).enumerate() {
                     let at = first + (block * MIN_GROUPS + 2 * i) * group;
                     let to = &mut self.min_codes[at..][..2 * group - (tile_rows - 1) * 4];
@@ -142,7 +151,8 @@ impl Coded {
                     unsafe {
                         let p = pair.as_ptr().cast::<u8>();
                         let to = to.as_mut_ptr();
-                        P16::<I>::store_act(to, to.add(group), 4 * tile_rows, I::load(p), I::load(p.add(16)));
+                        let (a, b) = (P::I::load(p), P::I::load(p.add(16)));
+                        P16::<P::I>::store_act(to, to.add(group), 4 * tile_rows, a, b);
                     }
                 }
             }
@@ -299,12 +309,13 @@ fn largest<I: Isa>(x: &[f32]) -> f32 {
 }
 
 /// Rounds 32 floats times `inv`; the planes of the 8 groups of 4 codes are written
-/// `plane_stride` bytes apart. Gives the sums of the codes of either half.
+/// `plane_stride` bytes apart. Gives the sums of the codes of either half, over k % 4 = 0, 1 and
+/// 2, 3.
 ///
 /// # Safety
 /// 32 floats at `x` are readable, and 4 bytes at each of the `8 * ACT_BYTES / 4` planes writable.
 #[inline(always)]
-unsafe fn round32<P: DotPath>(x: *const f32, inv: f32, codes: *mut u8, plane_stride: usize) -> [i32; 2] {
+unsafe fn round32<P: DotPath>(x: *const f32, inv: f32, codes: *mut u8, plane_stride: usize) -> [[i32; 2]; 2] {
     let group = plane_stride * (P::ACT_BYTES / 4);
     let inv = P::I::fsplat(inv);
     std::array::from_fn(|half| {
@@ -319,6 +330,6 @@ unsafe fn round32<P: DotPath>(x: *const f32, inv: f32, codes: *mut u8, plane_str
                 P::store_act(p, p.add(group), plane_stride, a, b);
             }
         }
-        P::I::sum32(sum)
+        P::I::half_sums32(sum)
     })
 }

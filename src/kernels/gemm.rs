@@ -25,7 +25,7 @@ struct Panel {
 }
 
 /// The strips' columns of `out[m, n] = act[m, k] . w[n, k]`; other columns are left alone.
-pub fn gemm<P: DotPath, T: Tile>(
+pub fn gemm<P: DotPath, T: Tile<P>>(
     act: &Coded,
     m: usize,
     w: &PackedWeights,
@@ -57,14 +57,14 @@ pub fn gemm<P: DotPath, T: Tile>(
     }
 }
 
-fn fill_panel<P: DotPath, T: Tile>(panel: &mut Panel, strip: &[u8], half: usize, tiles: Range<usize>) {
+fn fill_panel<P: DotPath, T: Tile<P>>(panel: &mut Panel, strip: &[u8], half: usize, tiles: Range<usize>) {
     let tile_bytes = T::PACKING.tile_bytes();
     let panel_tile = 16 * 16 * P::PANEL_VECS;
     for (slot, t) in tiles.enumerate() {
         let tile = &strip[t * tile_bytes..][..tile_bytes];
         let codes = &mut panel.codes[slot * panel_tile..][..panel_tile];
         // SAFETY: a whole tile, and room for 16 units.
-        unsafe { T::unpack::<P>(tile.as_ptr(), half, codes.as_mut_ptr()) };
+        unsafe { T::unpack(tile.as_ptr(), half, codes.as_mut_ptr()) };
         let scales = &tile[T::CODE_BYTES + half * PANEL_NR * 4..][..PANEL_NR * 4];
         for (to, from) in panel.scales[slot * PANEL_NR..].iter_mut().zip(scales.chunks_exact(4)) {
             *to = f32::from_le_bytes(from.try_into().unwrap());
@@ -80,7 +80,7 @@ struct Target<'a> {
 }
 
 /// All row tiles against the panel; adds to what is there unless the slab is the first.
-fn rows<P: DotPath, T: Tile>(panel: &Panel, act: &Coded, k: usize, tiles: Range<usize>, to: &Target) {
+fn rows<P: DotPath, T: Tile<P>>(panel: &Panel, act: &Coded, k: usize, tiles: Range<usize>, to: &Target) {
     for first_row in (0..to.out.m()).step_by(MR) {
         let n_rows = (to.out.m() - first_row).min(MR);
         let mut c = [[0f32; PANEL_NR]; MR];
@@ -109,7 +109,7 @@ fn rows<P: DotPath, T: Tile>(panel: &Panel, act: &Coded, k: usize, tiles: Range<
 /// `panel` holds at least `scales[0].len()` tiles, `codes` as many times `32 * MR` activations,
 /// and all rows of `scales` and `sums` have that length.
 #[inline(always)]
-unsafe fn micro<P: DotPath, T: Tile>(
+unsafe fn micro<P: DotPath, T: Tile<P>>(
     panel: &Panel,
     codes: &[u8],
     scales: &[&[f32]; MR],
@@ -122,18 +122,14 @@ unsafe fn micro<P: DotPath, T: Tile>(
     for t in 0..n_tiles {
         // SAFETY: t < n_tiles for every access; see the contract.
         unsafe {
-            let column_bias = if T::SIGNED { P::panel_bias_i8(w) } else { None };
-            let mut acc: [[<P::I as Isa>::V; 2]; MR] = std::array::from_fn(|r| match column_bias {
+            let column_bias = T::panel_bias(w);
+            let mut acc: [[P::Acc; 2]; MR] = std::array::from_fn(|r| match column_bias {
                 Some(bias) => bias,
-                None if T::OFFSET == 0 => [P::I::splat32(0); 2],
-                None => [P::I::splat32(sums[r].get_unchecked(t).wrapping_mul(-T::OFFSET)); 2],
+                None if T::OFFSET == 0 => [P::start(0, 0); 2],
+                None => [P::start(*sums[r].get_unchecked(t), T::OFFSET); 2],
             });
             for _ in 0..8 {
-                if T::SIGNED {
-                    P::micro_step_i8(consts, &mut acc, w, a);
-                } else {
-                    P::micro_step(&mut acc, w, a);
-                }
+                T::micro_step(consts, &mut acc, w, a);
                 w = w.add(32 * P::PANEL_VECS);
                 a = a.add(MR * P::ACT_BYTES);
             }
@@ -143,7 +139,7 @@ unsafe fn micro<P: DotPath, T: Tile>(
                 let d = P::I::fsplat(*scales[r].get_unchecked(t));
                 for h in 0..2 {
                     let p = c.as_mut_ptr().add(4 * h);
-                    let product = P::I::fmul(P::I::to_float(acc[h]), P::I::fmul(ws[h], d));
+                    let product = P::I::fmul(P::I::to_float(P::total(consts, acc[h])), P::I::fmul(ws[h], d));
                     P::I::fstore(p, P::I::fadd(P::I::fload(p), product));
                 }
             }

@@ -9,7 +9,7 @@ use crate::repack::{NR, PackedWeights, TILE_K};
 use std::ops::Range;
 
 /// Columns `16 * strips.start ..` of `out[n] = act[k] . w[n, k]`; other columns are left alone.
-pub fn gemv<P: DotPath, T: Tile>(act: &Coded, w: &PackedWeights, strips: Range<usize>, out: Output) {
+pub fn gemv<P: DotPath, T: Tile<P>>(act: &Coded, w: &PackedWeights, strips: Range<usize>, out: Output) {
     assert!(w.packing() == T::PACKING && act.codes.len() == w.k() / 4 * P::ACT_BYTES);
     assert!(out.n() == w.n() && strips.end <= w.n_strips());
     let (scales, sums) = (act.scales(0), act.sums(0));
@@ -25,7 +25,7 @@ pub fn gemv<P: DotPath, T: Tile>(act: &Coded, w: &PackedWeights, strips: Range<u
 /// # Safety
 /// `strip` holds `scales.len()` tiles, `codes` as many times 32 activations, `sums` as many sums.
 #[inline(always)]
-unsafe fn strip<P: DotPath, T: Tile>(
+unsafe fn strip<P: DotPath, T: Tile<P>>(
     strip: &[u8],
     codes: &[u8],
     scales: &[f32],
@@ -40,15 +40,15 @@ unsafe fn strip<P: DotPath, T: Tile>(
     let (mut tile, mut act) = (strip.as_ptr(), codes.as_ptr());
     for (&d, &sum) in scales.iter().zip(sums) {
         // The offset of the codes enters as the accumulators' first value.
-        let mut acc = [P::I::splat32(sum.wrapping_mul(-T::OFFSET)); 4];
+        let mut acc = [P::start(sum, T::OFFSET); 4];
         // SAFETY: one tile and one block of activations per scale, as the caller vouches.
         unsafe {
-            T::dot::<P>(consts, &mut acc, tile, act);
+            T::dot(consts, &mut acc, tile, act);
             let d = P::I::fsplat(d);
             let w_scales = tile.add(T::CODE_BYTES).cast::<f32>();
             for (c, (total, acc)) in total.iter_mut().zip(acc).enumerate() {
                 let scale = P::I::fmul(P::I::fload(w_scales.add(4 * c)), d);
-                *total = P::I::fadd(*total, P::I::fmul(P::I::to_float(acc), scale));
+                *total = P::I::fadd(*total, P::I::fmul(P::I::to_float(P::total(consts, acc)), scale));
             }
             tile = tile.add(tile_bytes);
             act = act.add(8 * P::ACT_BYTES);

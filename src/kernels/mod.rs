@@ -17,6 +17,7 @@ pub mod isa;
 pub mod output;
 pub mod parallel;
 pub mod path;
+pub mod path16;
 pub mod path32;
 pub mod pool;
 pub mod reference;
@@ -93,7 +94,8 @@ pub fn matmul_on<P: DotPath>(
 /// Makes of the activations what [`strips_on`] multiplies.
 fn prepare_on<P: DotPath>(act: &mut Activations, w: &PackedWeights) {
     match w.packing() {
-        Packing::U4 | Packing::I8 if act.is_integer() => act.make_codes::<P>(Span::Tile),
+        Packing::U4 if act.is_integer() => act.make_codes::<P>(Span::Tile),
+        Packing::I8 if act.is_integer() => act.make_codes::<P::Signed>(Span::Tile),
         Packing::Super(_) if act.is_integer() && act.n_taken() == 1 => act.make_codes::<P>(Span::Super),
         Packing::Super(_) if act.is_integer() => act.make_codes::<P16<P::I>>(Span::Super),
         _ => act.make_floats(),
@@ -105,7 +107,9 @@ fn strips_on<P: DotPath>(act: &Activations, w: &PackedWeights, strips: Range<usi
     assert_eq!(act.k(), w.k(), "activations and weights disagree on k");
     match w.packing() {
         Packing::U4 if act.is_integer() => integer::<P, TileU4>(act.codes::<P>(Span::Tile), w, strips, out),
-        Packing::I8 if act.is_integer() => integer::<P, TileI8>(act.codes::<P>(Span::Tile), w, strips, out),
+        Packing::I8 if act.is_integer() => {
+            integer::<P::Signed, TileI8>(act.codes::<P::Signed>(Span::Tile), w, strips, out);
+        }
         Packing::Super(kind) if act.is_integer() => {
             let m = out.m();
             let act = if m == 1 { act.codes::<P>(Span::Super) } else { act.codes::<P16<P::I>>(Span::Super) };
@@ -115,7 +119,7 @@ fn strips_on<P: DotPath>(act: &Activations, w: &PackedWeights, strips: Range<usi
     }
 }
 
-fn integer<P: DotPath, T: Tile>(act: &Coded, w: &PackedWeights, strips: Range<usize>, out: Output) {
+fn integer<P: DotPath, T: Tile<P>>(act: &Coded, w: &PackedWeights, strips: Range<usize>, out: Output) {
     if out.m() == 1 {
         gemv::gemv::<P, T>(act, w, strips, out);
     } else {

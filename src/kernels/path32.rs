@@ -8,7 +8,7 @@
 
 use super::act::MR;
 use super::isa::{Dot8, Isa};
-use super::path::DotPath;
+use super::path::{DotPath, SignedPath, add_scaled32};
 use std::marker::PhantomData;
 
 /// How an engine reads second-operand bytes above 127.
@@ -49,10 +49,12 @@ pub struct Consts<V> {
 
 impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
     type I = I;
+    type Signed = Self;
     const NAME: &'static str = R::NAME;
     const ACT_BYTES: usize = 4;
     const PANEL_VECS: usize = 1;
     type Act = I::V;
+    type Acc = I::V;
     type Consts = Consts<I::V>;
 
     #[inline(always)]
@@ -63,6 +65,26 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
             top: black_box(I::splat16(0x8080)),
             ones: black_box(I::splat16(0x0101)),
         }
+    }
+
+    #[inline(always)]
+    fn start(sum: i32, offset: i32) -> I::V {
+        I::splat32(sum.wrapping_mul(-offset))
+    }
+
+    #[inline(always)]
+    fn merge(a: I::V, b: I::V) -> I::V {
+        I::add32(a, b)
+    }
+
+    #[inline(always)]
+    fn total(_: Self::Consts, acc: I::V) -> I::V {
+        acc
+    }
+
+    #[inline(always)]
+    fn add_scaled(sums: I::V, acc: I::V, scales: I::V) -> I::V {
+        add_scaled32::<I>(sums, acc, scales)
     }
 
     #[inline(always)]
@@ -81,33 +103,6 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
     #[inline(always)]
     fn dot_u7(acc: I::V, codes: I::V, act: I::V) -> I::V {
         I::dot8_unsigned(acc, act, codes)
-    }
-
-    #[inline(always)]
-    unsafe fn dot_tile_i8(consts: Self::Consts, acc: &mut [I::V; 4], tile: *const u8, act: *const u8) {
-        // a + 128 is the unsigned operand: sum w a = sum w (a + 128) - 128 sum w.
-        let mut w_sums = [I::splat32(0); 4];
-        for g in 0..8 {
-            // SAFETY: g and c stay within the tile and the 8 activation groups.
-            unsafe {
-                let a = I::load32_splat(act.add(g * 4));
-                let a = if R::UNSIGNED { I::xor(a, consts.top) } else { a };
-                for c in 0..4 {
-                    let codes = I::load(tile.add(g * 64 + c * 16));
-                    if R::UNSIGNED {
-                        acc[c] = I::dot8_unsigned(acc[c], codes, a);
-                        w_sums[c] = I::dot8_unsigned(w_sums[c], codes, consts.ones);
-                    } else {
-                        acc[c] = I::dot8_signed(acc[c], a, codes);
-                    }
-                }
-            }
-        }
-        if R::UNSIGNED {
-            for (acc, sum) in acc.iter_mut().zip(w_sums) {
-                *acc = I::sub32(*acc, I::shl32::<7>(sum));
-            }
-        }
     }
 
     #[inline(always)]
@@ -134,6 +129,41 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
             row::<I, 3>(acc, act, |acc, act| {
                 [I::dot8_unsigned(acc[0], act, w0), I::dot8_unsigned(acc[1], act, w1)]
             });
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_panel_u7(p: *mut u8, codes: I::V) {
+        // SAFETY: the caller's.
+        unsafe { I::store(p, codes) }
+    }
+}
+
+impl<I: Dot8, R: Reading> SignedPath for D32<I, R> {
+    #[inline(always)]
+    unsafe fn dot_tile_i8(consts: Self::Consts, acc: &mut [I::V; 4], tile: *const u8, act: *const u8) {
+        // a + 128 is the unsigned operand: sum w a = sum w (a + 128) - 128 sum w.
+        let mut w_sums = [I::splat32(0); 4];
+        for g in 0..8 {
+            // SAFETY: g and c stay within the tile and the 8 activation groups.
+            unsafe {
+                let a = I::load32_splat(act.add(g * 4));
+                let a = if R::UNSIGNED { I::xor(a, consts.top) } else { a };
+                for c in 0..4 {
+                    let codes = I::load(tile.add(g * 64 + c * 16));
+                    if R::UNSIGNED {
+                        acc[c] = I::dot8_unsigned(acc[c], codes, a);
+                        w_sums[c] = I::dot8_unsigned(w_sums[c], codes, consts.ones);
+                    } else {
+                        acc[c] = I::dot8_signed(acc[c], a, codes);
+                    }
+                }
+            }
+        }
+        if R::UNSIGNED {
+            for (acc, sum) in acc.iter_mut().zip(w_sums) {
+                *acc = I::sub32(*acc, I::shl32::<7>(sum));
+            }
         }
     }
 
@@ -172,12 +202,6 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
             }
         }
         Some(sums.map(|s| I::sub32(I::splat32(0), I::shl32::<7>(s))))
-    }
-
-    #[inline(always)]
-    unsafe fn store_panel_u7(p: *mut u8, codes: I::V) {
-        // SAFETY: the caller's.
-        unsafe { I::store(p, codes) }
     }
 
     #[inline(always)]

@@ -1,18 +1,17 @@
 //! The integer tiles of `repack`, as the drivers see them: 16 columns x 32 k of codes, then
 //! 16 scales. To add a code width: a layout in `repack` and an implementation here.
 
+use super::act::MR;
 use super::isa::Isa;
-use super::path::DotPath;
+use super::path::{DotPath, SignedPath};
 use crate::repack::{NR, Packing};
 
-/// One integer packing.
-pub trait Tile: 'static {
+/// One integer packing, as `P` multiplies it.
+pub trait Tile<P: DotPath>: 'static {
     /// Which one.
     const PACKING: Packing;
     /// Subtracted from every code.
     const OFFSET: i32;
-    /// Whether codes are signed bytes (else 0..=127).
-    const SIGNED: bool;
     /// Bytes of codes; the scales follow them.
     const CODE_BYTES: usize = Self::PACKING.tile_bytes() - NR * 4;
 
@@ -21,36 +20,44 @@ pub trait Tile: 'static {
     ///
     /// # Safety
     /// A whole tile at `tile` and `8 * P::ACT_BYTES` bytes at `act` are readable.
-    unsafe fn dot<P: DotPath>(
-        consts: P::Consts,
-        acc: &mut [<P::I as Isa>::V; 4],
-        tile: *const u8,
-        act: *const u8,
-    );
+    unsafe fn dot(consts: P::Consts, acc: &mut [P::Acc; 4], tile: *const u8, act: *const u8);
 
     /// Spreads 8 columns (`half` 0 or 1) of the tile into a panel: for each of 8 groups of 4 k,
     /// two units of `P::PANEL_VECS` vectors.
     ///
     /// # Safety
     /// A whole tile at `tile` is readable and `256 * P::PANEL_VECS` bytes at `panel` writable.
-    unsafe fn unpack<P: DotPath>(tile: *const u8, half: usize, panel: *mut u8);
+    unsafe fn unpack(tile: *const u8, half: usize, panel: *mut u8);
+
+    /// Where the sums of 8 columns begin, whatever the row; `None` where [`DotPath::start`] says it.
+    ///
+    /// # Safety
+    /// `256 * P::PANEL_VECS` bytes at `panel` are readable.
+    #[inline(always)]
+    unsafe fn panel_bias(_panel: *const u8) -> Option<[P::Acc; 2]> {
+        None
+    }
+
+    /// [`DotPath::micro_step`] for what [`Self::unpack`] wrote.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn micro_step(_: P::Consts, acc: &mut [[P::Acc; 2]; MR], w: *const u8, a: *const u8) {
+        // SAFETY: the caller's.
+        unsafe { P::micro_step(acc, w, a) }
+    }
 }
 
 /// 4-bit codes with offset 8.
 pub struct TileU4;
 
-impl Tile for TileU4 {
+impl<P: DotPath> Tile<P> for TileU4 {
     const PACKING: Packing = Packing::U4;
     const OFFSET: i32 = 8;
-    const SIGNED: bool = false;
 
     #[inline(always)]
-    unsafe fn dot<P: DotPath>(
-        consts: P::Consts,
-        acc: &mut [<P::I as Isa>::V; 4],
-        tile: *const u8,
-        act: *const u8,
-    ) {
+    unsafe fn dot(consts: P::Consts, acc: &mut [P::Acc; 4], tile: *const u8, act: *const u8) {
         for g in 0..4 {
             // SAFETY: g and c stay within the tile and the 8 activation groups.
             unsafe {
@@ -65,7 +72,7 @@ impl Tile for TileU4 {
     }
 
     #[inline(always)]
-    unsafe fn unpack<P: DotPath>(tile: *const u8, half: usize, panel: *mut u8) {
+    unsafe fn unpack(tile: *const u8, half: usize, panel: *mut u8) {
         let group = 32 * P::PANEL_VECS;
         let mask = P::I::splat16(0x0f0f);
         for g in 0..4 {
@@ -85,24 +92,18 @@ impl Tile for TileU4 {
 /// 8-bit signed codes.
 pub struct TileI8;
 
-impl Tile for TileI8 {
+impl<P: SignedPath> Tile<P> for TileI8 {
     const PACKING: Packing = Packing::I8;
     const OFFSET: i32 = 0;
-    const SIGNED: bool = true;
 
     #[inline(always)]
-    unsafe fn dot<P: DotPath>(
-        consts: P::Consts,
-        acc: &mut [<P::I as Isa>::V; 4],
-        tile: *const u8,
-        act: *const u8,
-    ) {
+    unsafe fn dot(consts: P::Consts, acc: &mut [P::Acc; 4], tile: *const u8, act: *const u8) {
         // SAFETY: the caller's.
         unsafe { P::dot_tile_i8(consts, acc, tile, act) }
     }
 
     #[inline(always)]
-    unsafe fn unpack<P: DotPath>(tile: *const u8, half: usize, panel: *mut u8) {
+    unsafe fn unpack(tile: *const u8, half: usize, panel: *mut u8) {
         for g in 0..8 {
             for c in 0..2 {
                 // SAFETY: within the tile and the panel.
@@ -112,5 +113,17 @@ impl Tile for TileI8 {
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn panel_bias(panel: *const u8) -> Option<[P::Acc; 2]> {
+        // SAFETY: the caller's.
+        unsafe { P::panel_bias_i8(panel) }
+    }
+
+    #[inline(always)]
+    unsafe fn micro_step(consts: P::Consts, acc: &mut [[P::Acc; 2]; MR], w: *const u8, a: *const u8) {
+        // SAFETY: the caller's.
+        unsafe { P::micro_step_i8(consts, acc, w, a) }
     }
 }

@@ -41,6 +41,11 @@ impl SuperKind {
         if self.sub_len == SUPER_K { 0 } else { SUPER_K / self.sub_len }
     }
 
+    /// Largest code.
+    pub const fn max_code(self) -> i32 {
+        (1 << (self.low_bits + self.high_bits)) - 1
+    }
+
     /// Bytes of the codes of 32 k.
     pub const fn chunk_bytes(self) -> usize {
         (self.low_bits + self.high_bits) * 64

@@ -38,6 +38,14 @@ pub trait Dot8: Isa {
     fn dot8_signed(acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
 }
 
+/// An instruction set with products of bytes summed in pairs: i16 lane j gets
+/// `a[2j] * b[2j] + a[2j+1] * b[2j+1]`.
+#[allow(missing_docs)]
+pub trait PairDot8: Isa {
+    /// `a` signed, `b` within 0..=127.
+    fn pair_dot8(a: Self::V, b: Self::V) -> Self::V;
+}
+
 /// One 128-bit instruction set. Lane widths are in the names; integers wrap.
 ///
 /// Functions that take pointers are `unsafe`: the caller vouches that the bytes read or
@@ -98,6 +106,15 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn mul32(a: Self::V, b: Self::V) -> Self::V;
     fn add32(a: Self::V, b: Self::V) -> Self::V;
     fn sub32(a: Self::V, b: Self::V) -> Self::V;
+    fn add16(a: Self::V, b: Self::V) -> Self::V;
+    /// i16 products of the low eight i8.
+    fn mul_low8(a: Self::V, b: Self::V) -> Self::V;
+    /// i16 products of the high eight i8.
+    fn mul_high8(a: Self::V, b: Self::V) -> Self::V;
+    /// i32 lane j = `a16[2j] + a16[2j+1]` (signed).
+    fn pair_sums16(a: Self::V) -> Self::V;
+    /// i32 lanes `a0 + a1, a2 + a3, b0 + b1, b2 + b3`.
+    fn pair_sums32(a: Self::V, b: Self::V) -> Self::V;
     /// i32 lane j = `a16[2j] * b16[2j] + a16[2j+1] * b16[2j+1]` (signed).
     fn dot16(a: Self::V, b: Self::V) -> Self::V;
     /// Eight i32 to i16 with signed saturation; `a` gives lanes 0..4.
@@ -106,8 +123,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn narrow8(a: Self::V, b: Self::V) -> Self::V;
     /// i16 lanes in the order 0, 2, 1, 3, 4, 6, 5, 7.
     fn permute_0213(a: Self::V) -> Self::V;
-    /// Wrapping sum of the i32 lanes.
-    fn sum32(a: Self::V) -> i32;
+    /// Wrapping sums of i32 lanes 0 and 1, and 2 and 3.
+    fn half_sums32(a: Self::V) -> [i32; 2];
     fn to_float(a: Self::V) -> Self::F;
 
     /// # Safety
@@ -144,6 +161,13 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Safety
     /// 8 bytes at `p` are readable.
     unsafe fn load_bf16(p: *const u8) -> Self::F;
+
+    /// Wrapping sum of the i32 lanes.
+    #[inline(always)]
+    fn sum32(a: Self::V) -> i32 {
+        let [low, high] = Self::half_sums32(a);
+        low.wrapping_add(high)
+    }
 
     /// `(l0 + l2) + (l1 + l3)`.
     #[inline(always)]

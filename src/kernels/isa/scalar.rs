@@ -1,6 +1,6 @@
 //! Plain arrays: the portable implementation, and the oracle for the others.
 
-use super::{Dot8, Isa};
+use super::{Dot8, Isa, PairDot8};
 use half::f16;
 
 /// Portable scalar code.
@@ -143,6 +143,28 @@ impl Isa for Scalar {
         zip(a, b, u32::wrapping_sub)
     }
     #[inline(always)]
+    fn add16(a: V, b: V) -> V {
+        let (a, b) = (halves(a), halves(b));
+        from_halves(std::array::from_fn(|i| a[i].wrapping_add(b[i])))
+    }
+    #[inline(always)]
+    fn mul_low8(a: V, b: V) -> V {
+        mul8(&bytes(a)[..8], &bytes(b)[..8])
+    }
+    #[inline(always)]
+    fn mul_high8(a: V, b: V) -> V {
+        mul8(&bytes(a)[8..], &bytes(b)[8..])
+    }
+    #[inline(always)]
+    fn pair_sums16(a: V) -> V {
+        a.map(|x| (i32::from(x as i16) + i32::from((x >> 16) as i16)) as u32)
+    }
+    #[inline(always)]
+    fn pair_sums32(a: V, b: V) -> V {
+        let add = u32::wrapping_add;
+        [add(a[0], a[1]), add(a[2], a[3]), add(b[0], b[1]), add(b[2], b[3])]
+    }
+    #[inline(always)]
     fn dot16(a: V, b: V) -> V {
         zip(a, b, |x, y| {
             let lo = i32::from(x as i16) * i32::from(y as i16);
@@ -168,8 +190,8 @@ impl Isa for Scalar {
         from_halves([h[0], h[2], h[1], h[3], h[4], h[6], h[5], h[7]])
     }
     #[inline(always)]
-    fn sum32(a: V) -> i32 {
-        a.iter().fold(0u32, |s, &x| s.wrapping_add(x)) as i32
+    fn half_sums32(a: V) -> [i32; 2] {
+        [a[0].wrapping_add(a[1]) as i32, a[2].wrapping_add(a[3]) as i32]
     }
     #[inline(always)]
     fn to_float(a: V) -> F {
@@ -250,6 +272,28 @@ impl Isa for Scalar {
     unsafe fn load_bf16(p: *const u8) -> F {
         let h = unsafe { p.cast::<[u16; 4]>().read_unaligned() };
         h.map(|x| f32::from_bits(u32::from(x) << 16))
+    }
+}
+
+#[inline(always)]
+fn bytes(a: V) -> [u8; 16] {
+    std::array::from_fn(|i| (a[i / 4] >> (8 * (i % 4))) as u8)
+}
+
+#[inline(always)]
+fn mul8(a: &[u8], b: &[u8]) -> V {
+    from_halves(std::array::from_fn(|i| (i16::from(a[i] as i8) * i16::from(b[i] as i8)) as u16))
+}
+
+impl PairDot8 for Scalar {
+    #[inline(always)]
+    fn pair_dot8(a: V, b: V) -> V {
+        let (a, b) = (bytes(a), bytes(b));
+        let product = |i: usize| i32::from(a[i] as i8) * i32::from(b[i]);
+        from_halves(std::array::from_fn(|j| {
+            // Saturates, as x86 does; the operands that paths use stay below.
+            (product(2 * j) + product(2 * j + 1)).clamp(-32768, 32767) as u16
+        }))
     }
 }
 

@@ -21,6 +21,14 @@ impl super::Dot8 for Simd128 {
     }
 }
 
+#[cfg(target_feature = "relaxed-simd")]
+impl super::PairDot8 for Simd128 {
+    #[inline(always)]
+    fn pair_dot8(a: v128, b: v128) -> v128 {
+        i16x8_relaxed_dot_i8x16_i7x16(a, b)
+    }
+}
+
 impl Isa for Simd128 {
     const NAME: &'static str = if cfg!(target_feature = "relaxed-simd") { "relaxed-simd" } else { "simd128" };
     type V = v128;
@@ -137,6 +145,26 @@ impl Isa for Simd128 {
         i32x4_sub(a, b)
     }
     #[inline(always)]
+    fn add16(a: v128, b: v128) -> v128 {
+        i16x8_add(a, b)
+    }
+    #[inline(always)]
+    fn mul_low8(a: v128, b: v128) -> v128 {
+        i16x8_extmul_low_i8x16(a, b)
+    }
+    #[inline(always)]
+    fn mul_high8(a: v128, b: v128) -> v128 {
+        i16x8_extmul_high_i8x16(a, b)
+    }
+    #[inline(always)]
+    fn pair_sums16(a: v128) -> v128 {
+        i32x4_extadd_pairwise_i16x8(a)
+    }
+    #[inline(always)]
+    fn pair_sums32(a: v128, b: v128) -> v128 {
+        i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(a, b), i32x4_shuffle::<1, 3, 5, 7>(a, b))
+    }
+    #[inline(always)]
     fn dot16(a: v128, b: v128) -> v128 {
         i32x4_dot_i16x8(a, b)
     }
@@ -153,9 +181,9 @@ impl Isa for Simd128 {
         i16x8_shuffle::<0, 2, 1, 3, 4, 6, 5, 7>(a, a)
     }
     #[inline(always)]
-    fn sum32(a: v128) -> i32 {
-        let s = i32x4_add(a, i32x4_shuffle::<2, 3, 0, 1>(a, a));
-        i32x4_extract_lane::<0>(i32x4_add(s, i32x4_shuffle::<1, 0, 3, 2>(s, s)))
+    fn half_sums32(a: v128) -> [i32; 2] {
+        let s = i32x4_add(a, i32x4_shuffle::<1, 0, 3, 2>(a, a));
+        [i32x4_extract_lane::<0>(s), i32x4_extract_lane::<2>(s)]
     }
     #[inline(always)]
     fn to_float(a: v128) -> v128 {

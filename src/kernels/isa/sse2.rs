@@ -135,6 +135,37 @@ impl Isa for Sse2 {
         unsafe { _mm_sub_epi32(a, b) }
     }
     #[inline(always)]
+    fn add16(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_add_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn mul_low8(a: __m128i, b: __m128i) -> __m128i {
+        unsafe {
+            let [a, b] = [a, b].map(|v| _mm_srai_epi16::<8>(_mm_unpacklo_epi8(v, v)));
+            _mm_mullo_epi16(a, b)
+        }
+    }
+    #[inline(always)]
+    fn mul_high8(a: __m128i, b: __m128i) -> __m128i {
+        unsafe {
+            let [a, b] = [a, b].map(|v| _mm_srai_epi16::<8>(_mm_unpackhi_epi8(v, v)));
+            _mm_mullo_epi16(a, b)
+        }
+    }
+    #[inline(always)]
+    fn pair_sums16(a: __m128i) -> __m128i {
+        unsafe { _mm_madd_epi16(a, _mm_set1_epi16(1)) }
+    }
+    #[inline(always)]
+    fn pair_sums32(a: __m128i, b: __m128i) -> __m128i {
+        unsafe {
+            let (a, b) = (_mm_castsi128_ps(a), _mm_castsi128_ps(b));
+            let even = _mm_shuffle_ps::<0b10_00_10_00>(a, b);
+            let odd = _mm_shuffle_ps::<0b11_01_11_01>(a, b);
+            _mm_add_epi32(_mm_castps_si128(even), _mm_castps_si128(odd))
+        }
+    }
+    #[inline(always)]
     fn dot16(a: __m128i, b: __m128i) -> __m128i {
         unsafe { _mm_madd_epi16(a, b) }
     }
@@ -151,10 +182,10 @@ impl Isa for Sse2 {
         unsafe { _mm_shufflehi_epi16::<0b11_01_10_00>(_mm_shufflelo_epi16::<0b11_01_10_00>(a)) }
     }
     #[inline(always)]
-    fn sum32(a: __m128i) -> i32 {
+    fn half_sums32(a: __m128i) -> [i32; 2] {
         unsafe {
-            let s = _mm_add_epi32(a, _mm_shuffle_epi32::<0b01_00_11_10>(a));
-            _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32::<0b10_11_00_01>(s)))
+            let s = _mm_add_epi32(a, _mm_shuffle_epi32::<0b10_11_00_01>(a));
+            [_mm_cvtsi128_si32(s), _mm_cvtsi128_si32(_mm_shuffle_epi32::<0b10_10_10_10>(s))]
         }
     }
     #[inline(always)]

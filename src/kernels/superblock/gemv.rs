@@ -74,43 +74,38 @@ unsafe fn tile_sums<P: DotPath, T: SuperTile>(
     mut sums: *const i32,
 ) -> [<P::I as Isa>::V; 4] {
     let kind = T::KIND;
+    let (max, offset) = (kind.max_code(), i32::from(kind.offset));
     let mut isum = [P::I::splat32(0); 4];
+    let mut whole = [P::start(0, 0); 4];
     // SAFETY: 8 chunks, each with 8 groups of codes, 2 sums and 0, 1 or 2 rows of scales.
     unsafe {
         let (mut chunk, mut scales) = (tile.add(kind.codes_at()), tile);
         for _ in 0..8 {
-            let start = [bias::<P, T>(*sums), bias::<P, T>(*sums.add(1))];
-            if kind.sub_len == 16 {
-                let a = half::<P, T, 0>(masks, chunk, codes, [start[0]; 4]);
-                isum = add_scaled_sums::<P::I>(isum, a, scales);
-                let b = half::<P, T, 1>(masks, chunk, codes, [start[1]; 4]);
-                isum = add_scaled_sums::<P::I>(isum, b, scales.add(NR));
-                scales = scales.add(2 * NR);
-            } else {
-                let both = P::I::add32(start[0], start[1]);
-                let from =
-                    if kind.sub_len == SUPER_K { isum.map(|v| P::I::add32(v, both)) } else { [both; 4] };
-                let a = half::<P, T, 0>(masks, chunk, codes, from);
+            let start = [P::start(*sums, offset), P::start(*sums.add(1), offset)];
+            if kind.sub_len == SUPER_K {
+                debug_assert!(P::holds(SUPER_K, max, offset));
+                let both = P::merge(start[0], start[1]);
+                whole = half::<P, T, 0>(masks, chunk, codes, whole.map(|acc| P::merge(acc, both)));
+                whole = half::<P, T, 1>(masks, chunk, codes, whole);
+            } else if kind.sub_len == 32 && P::holds(32, max, offset) {
+                let a = half::<P, T, 0>(masks, chunk, codes, [P::merge(start[0], start[1]); 4]);
                 let b = half::<P, T, 1>(masks, chunk, codes, a);
-                if kind.sub_len == SUPER_K {
-                    isum = b;
-                } else {
-                    isum = add_scaled_sums::<P::I>(isum, b, scales);
-                    scales = scales.add(NR);
-                }
+                isum = add_scaled::<P>(isum, b, wide_scales::<P::I>(scales));
+                scales = scales.add(NR);
+            } else {
+                debug_assert!(P::holds(16, max, offset));
+                let s = wide_scales::<P::I>(scales);
+                isum = add_scaled::<P>(isum, half::<P, T, 0>(masks, chunk, codes, [start[0]; 4]), s);
+                let s = if kind.sub_len == 16 { wide_scales::<P::I>(scales.add(NR)) } else { s };
+                isum = add_scaled::<P>(isum, half::<P, T, 1>(masks, chunk, codes, [start[1]; 4]), s);
+                scales = scales.add(32 / kind.sub_len * NR);
             }
             chunk = chunk.add(kind.chunk_bytes());
             codes = codes.add(8 * P::ACT_BYTES);
             sums = sums.add(2);
         }
     }
-    isum
-}
-
-/// What the offset of the codes contributes, given the sum of 16 activation codes.
-#[inline(always)]
-fn bias<P: DotPath, T: SuperTile>(sum: i32) -> <P::I as Isa>::V {
-    P::I::splat32(if T::KIND.offset > 0 { sum.wrapping_mul(-i32::from(T::KIND.offset)) } else { 0 })
+    if kind.sub_len == SUPER_K { whole.map(|acc| P::total(P::consts(), acc)) } else { isum }
 }
 
 /// 16 k (half of a chunk) of 16 columns, added to `from`.
@@ -122,8 +117,8 @@ unsafe fn half<P: DotPath, T: SuperTile, const HALF: usize>(
     masks: Masks<<P::I as Isa>::V>,
     chunk: *const u8,
     codes: *const u8,
-    from: [<P::I as Isa>::V; 4],
-) -> [<P::I as Isa>::V; 4] {
+    from: [P::Acc; 4],
+) -> [P::Acc; 4] {
     // SAFETY: the caller's.
     unsafe {
         let a: [P::Act; 4] = std::array::from_fn(|i| P::load_act(codes.add((HALF * 4 + i) * P::ACT_BYTES)));
@@ -136,19 +131,18 @@ unsafe fn half<P: DotPath, T: SuperTile, const HALF: usize>(
     }
 }
 
-/// `isum + sums * scales`, the scales 16 i8.
-///
-/// # Safety
-/// 16 bytes at `scales` are readable.
+/// `isum + acc * scales`, column group by column group.
 #[inline(always)]
-unsafe fn add_scaled_sums<I: Isa>(isum: [I::V; 4], sums: [I::V; 4], scales: *const u8) -> [I::V; 4] {
-    // SAFETY: the caller's.
-    let s = unsafe { wide_scales::<I>(scales) };
-    let term = |c: usize| I::add32(isum[c], I::mul32(sums[c], s[c]));
+fn add_scaled<P: DotPath>(
+    isum: [<P::I as Isa>::V; 4],
+    acc: [P::Acc; 4],
+    scales: [<P::I as Isa>::V; 4],
+) -> [<P::I as Isa>::V; 4] {
+    let term = |c: usize| P::add_scaled(isum[c], acc[c], scales[c]);
     [term(0), term(1), term(2), term(3)]
 }
 
-/// 16 i8 scales as i32.
+/// 16 i8 scales as i16, each twice in its column's lane.
 ///
 /// # Safety
 /// 16 bytes at `p` are readable.
@@ -156,7 +150,7 @@ unsafe fn add_scaled_sums<I: Isa>(isum: [I::V; 4], sums: [I::V; 4], scales: *con
 unsafe fn wide_scales<I: Isa>(p: *const u8) -> [I::V; 4] {
     // SAFETY: the caller's.
     let (a, b) = unsafe { (I::load8x8(p), I::load8x8(p.add(8))) };
-    [I::pair_low16(a), I::pair_high16(a), I::pair_low16(b), I::pair_high16(b)].map(|v| I::sar32::<16>(v))
+    [I::pair_low16(a), I::pair_high16(a), I::pair_low16(b), I::pair_high16(b)]
 }
 
 /// Minima times sums of activation codes, for 16 columns.

@@ -1,0 +1,317 @@
+//! Sums in 16 bits, widened once per sub-block: fewer instructions where there is no dot
+//! product of four bytes.
+//!
+//! Only the finished lanes must fit ([`DotPath::holds`]): additions wrap, so what passes the
+//! limit on the way comes back.
+
+use super::act::MR;
+use super::isa::{Isa, PairDot8};
+use super::path::{DotPath, P16, SignedPath, add_scaled32};
+use std::marker::PhantomData;
+
+/// Largest magnitude of an activation's code.
+const ACT_MAX: i32 = 127;
+
+/// `i16x8.relaxed_dot_i8x16_i7x16_s` (pmaddubsw on x86): lanes hold two of every four k.
+///
+/// Codes are the second operand and at most 127, where the operation is defined and, with 63,
+/// does not saturate. Activations lie as in [`super::path32::D32`]; their sums as two i16,
+/// over k % 4 = 0, 1 and 2, 3, so that the sums can begin at the offset of the codes.
+pub struct D16<I>(PhantomData<I>);
+
+/// The constants of [`D16`] and [`X16`].
+#[derive(Clone, Copy)]
+pub struct Consts<V> {
+    /// The low nibble of each byte.
+    nibble: V,
+    /// One in each u16.
+    ones: V,
+}
+
+impl<V: Copy> Consts<V> {
+    #[inline(always)]
+    fn new<I: Isa<V = V>>() -> Self {
+        use std::hint::black_box;
+        Consts { nibble: black_box(I::splat16(0x0f0f)), ones: black_box(I::splat16(1)) }
+    }
+}
+
+/// Two i16 in an i32.
+#[inline(always)]
+fn pair(low: i32, high: i32) -> i32 {
+    low & 0xffff | high << 16
+}
+
+/// Eight activations as bytes.
+///
+/// # Safety
+/// 4 bytes at `p0` and at `p1` are writable.
+#[inline(always)]
+unsafe fn store_bytes<I: Isa>(p0: *mut u8, p1: *mut u8, a: I::V, b: I::V) {
+    let words = I::narrow16(a, b);
+    // SAFETY: the caller's.
+    unsafe { I::store_two32(p0, p1, I::narrow8(words, words)) }
+}
+
+impl<I: PairDot8> DotPath for D16<I> {
+    type I = I;
+    type Signed = P16<I>;
+    const NAME: &'static str = "d16";
+    const ACT_BYTES: usize = 4;
+    const PANEL_VECS: usize = 1;
+    type Act = I::V;
+    type Acc = I::V;
+    type Consts = Consts<I::V>;
+
+    #[inline(always)]
+    fn consts() -> Self::Consts {
+        Consts::new::<I>()
+    }
+
+    #[inline(always)]
+    unsafe fn store_act(p0: *mut u8, p1: *mut u8, _: usize, a: I::V, b: I::V) {
+        // SAFETY: the caller's.
+        unsafe { store_bytes::<I>(p0, p1, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_act(p: *const u8) -> I::V {
+        // SAFETY: the caller's.
+        unsafe { I::load32_splat(p) }
+    }
+
+    #[inline(always)]
+    fn join_sums(low: i32, high: i32) -> i32 {
+        pair(low, high)
+    }
+
+    #[inline(always)]
+    fn whole_sum(joined: i32) -> i32 {
+        i32::from(joined as i16) + (joined >> 16)
+    }
+
+    #[inline(always)]
+    fn holds(k: usize, max: i32, offset: i32) -> bool {
+        k as i32 / 2 * ACT_MAX * offset.max(max - offset) <= i32::from(i16::MAX)
+    }
+
+    #[inline(always)]
+    fn start(sum: i32, offset: i32) -> I::V {
+        if offset == 0 {
+            return I::splat32(0);
+        }
+        let (low, high) = (i32::from(sum as i16), sum >> 16);
+        I::splat32(pair(low.wrapping_mul(-offset), high.wrapping_mul(-offset)))
+    }
+
+    #[inline(always)]
+    fn merge(a: I::V, b: I::V) -> I::V {
+        I::add16(a, b)
+    }
+
+    #[inline(always)]
+    fn total(consts: Self::Consts, acc: I::V) -> I::V {
+        I::dot16(acc, consts.ones)
+    }
+
+    #[inline(always)]
+    fn add_scaled(sums: I::V, acc: I::V, scales: I::V) -> I::V {
+        I::add32(sums, I::dot16(acc, scales))
+    }
+
+    #[inline(always)]
+    fn dot_u7(acc: I::V, codes: I::V, act: I::V) -> I::V {
+        I::add16(acc, I::pair_dot8(act, codes))
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(consts: Self::Consts, acc: I::V, codes: I::V, lo: I::V, hi: I::V) -> I::V {
+        let acc = Self::dot_u7(acc, I::and(codes, consts.nibble), lo);
+        Self::dot_u7(acc, I::and(I::shr16::<4>(codes), consts.nibble), hi)
+    }
+
+    #[inline(always)]
+    unsafe fn micro_step(acc: &mut [[I::V; 2]; MR], w: *const u8, a: *const u8) {
+        // SAFETY: the caller's; two vectors of codes and 4 bytes of activations per row.
+        let (w, act) = unsafe { ([I::load(w), I::load(w.add(16))], I::load(a)) };
+        let rows = splat_rows::<I>(act);
+        for (acc, act) in acc.iter_mut().zip(rows) {
+            for (acc, w) in acc.iter_mut().zip(w) {
+                *acc = Self::dot_u7(*acc, w, act);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_panel_u7(p: *mut u8, codes: I::V) {
+        // SAFETY: the caller's.
+        unsafe { I::store(p, codes) }
+    }
+}
+
+/// Each row's four activations in all lanes.
+#[inline(always)]
+fn splat_rows<I: Isa>(act: I::V) -> [I::V; MR] {
+    [
+        I::splat_lane32::<0>(act),
+        I::splat_lane32::<1>(act),
+        I::splat_lane32::<2>(act),
+        I::splat_lane32::<3>(act),
+    ]
+}
+
+/// Plain SIMD where products of bytes are one instruction (smull, smull2 on ARM): lanes hold one
+/// of every four k.
+pub struct X16<I>(PhantomData<I>);
+
+/// Sums of [`X16`].
+#[derive(Clone, Copy)]
+pub struct WideAcc<V> {
+    /// i16 sums of columns 0 and 1, by k % 4.
+    low: V,
+    /// i16 sums of columns 2 and 3.
+    high: V,
+    /// What is already i32: the offset's part, or sums of signed codes.
+    whole: V,
+}
+
+impl<I: Isa> DotPath for X16<I> {
+    type I = I;
+    type Signed = Self;
+    const NAME: &'static str = "x16";
+    const ACT_BYTES: usize = 4;
+    const PANEL_VECS: usize = 1;
+    type Act = I::V;
+    type Acc = WideAcc<I::V>;
+    type Consts = Consts<I::V>;
+
+    #[inline(always)]
+    fn consts() -> Self::Consts {
+        Consts::new::<I>()
+    }
+
+    #[inline(always)]
+    unsafe fn store_act(p0: *mut u8, p1: *mut u8, _: usize, a: I::V, b: I::V) {
+        // SAFETY: the caller's.
+        unsafe { store_bytes::<I>(p0, p1, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_act(p: *const u8) -> I::V {
+        // SAFETY: the caller's.
+        unsafe { I::load32_splat(p) }
+    }
+
+    #[inline(always)]
+    fn holds(k: usize, max: i32, _: i32) -> bool {
+        k as i32 / 4 * ACT_MAX * max <= i32::from(i16::MAX)
+    }
+
+    #[inline(always)]
+    fn start(sum: i32, offset: i32) -> Self::Acc {
+        let zero = I::splat32(0);
+        WideAcc { low: zero, high: zero, whole: I::splat32(sum.wrapping_mul(-offset)) }
+    }
+
+    #[inline(always)]
+    fn merge(a: Self::Acc, b: Self::Acc) -> Self::Acc {
+        WideAcc {
+            low: I::add16(a.low, b.low),
+            high: I::add16(a.high, b.high),
+            whole: I::add32(a.whole, b.whole),
+        }
+    }
+
+    #[inline(always)]
+    fn total(_: Self::Consts, acc: Self::Acc) -> I::V {
+        I::add32(acc.whole, I::pair_sums32(I::pair_sums16(acc.low), I::pair_sums16(acc.high)))
+    }
+
+    #[inline(always)]
+    fn add_scaled(sums: I::V, acc: Self::Acc, scales: I::V) -> I::V {
+        let whole = I::pair_sums32(I::pair_sums16(acc.low), I::pair_sums16(acc.high));
+        add_scaled32::<I>(sums, I::add32(acc.whole, whole), scales)
+    }
+
+    #[inline(always)]
+    fn dot_u7(acc: Self::Acc, codes: I::V, act: I::V) -> Self::Acc {
+        WideAcc {
+            low: I::add16(acc.low, I::mul_low8(codes, act)),
+            high: I::add16(acc.high, I::mul_high8(codes, act)),
+            whole: acc.whole,
+        }
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(consts: Self::Consts, acc: Self::Acc, codes: I::V, lo: I::V, hi: I::V) -> Self::Acc {
+        let acc = Self::dot_u7(acc, I::and(codes, consts.nibble), lo);
+        Self::dot_u7(acc, I::and(I::shr16::<4>(codes), consts.nibble), hi)
+    }
+
+    #[inline(always)]
+    unsafe fn micro_step(acc: &mut [[Self::Acc; 2]; MR], w: *const u8, a: *const u8) {
+        // SAFETY: the caller's; two vectors of codes and 4 bytes of activations per row.
+        let (w, act) = unsafe { ([I::load(w), I::load(w.add(16))], I::load(a)) };
+        let rows = splat_rows::<I>(act);
+        for (acc, act) in acc.iter_mut().zip(rows) {
+            for (acc, w) in acc.iter_mut().zip(w) {
+                *acc = Self::dot_u7(*acc, w, act);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_panel_u7(p: *mut u8, codes: I::V) {
+        // SAFETY: the caller's.
+        unsafe { I::store(p, codes) }
+    }
+}
+
+impl<I: Isa> X16<I> {
+    /// Adds products of signed bytes: as i32 at once, since two of them fill 15 bits.
+    #[inline(always)]
+    fn add_signed(whole: I::V, codes: I::V, act: I::V) -> I::V {
+        let low = I::pair_sums16(I::mul_low8(codes, act));
+        let high = I::pair_sums16(I::mul_high8(codes, act));
+        I::add32(whole, I::pair_sums32(low, high))
+    }
+}
+
+impl<I: Isa> SignedPath for X16<I> {
+    #[inline(always)]
+    unsafe fn dot_tile_i8(_: Self::Consts, acc: &mut [Self::Acc; 4], tile: *const u8, act: *const u8) {
+        for (c, acc) in acc.iter_mut().enumerate() {
+            let mut sums = [I::splat32(0); 2];
+            for g in 0..4 {
+                // SAFETY: g and c stay within the tile and the 8 activation groups.
+                unsafe {
+                    let a = [2 * g, 2 * g + 1].map(|g| I::load32_splat(act.add(g * 4)));
+                    let w = [2 * g, 2 * g + 1].map(|g| I::load(tile.add(g * 64 + c * 16)));
+                    // Two products of bytes fit: 2 x 128 x 127.
+                    let low = I::add16(I::mul_low8(w[0], a[0]), I::mul_low8(w[1], a[1]));
+                    let high = I::add16(I::mul_high8(w[0], a[0]), I::mul_high8(w[1], a[1]));
+                    sums = [I::add32(sums[0], I::pair_sums16(low)), I::add32(sums[1], I::pair_sums16(high))];
+                }
+            }
+            acc.whole = I::add32(acc.whole, I::pair_sums32(sums[0], sums[1]));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn micro_step_i8(_: Self::Consts, acc: &mut [[Self::Acc; 2]; MR], w: *const u8, a: *const u8) {
+        // SAFETY: the caller's.
+        let (w, act) = unsafe { ([I::load(w), I::load(w.add(16))], I::load(a)) };
+        let rows = splat_rows::<I>(act);
+        for (acc, act) in acc.iter_mut().zip(rows) {
+            for (acc, w) in acc.iter_mut().zip(w) {
+                acc.whole = Self::add_signed(acc.whole, w, act);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_panel_i8(p: *mut u8, codes: I::V) {
+        // SAFETY: the caller's.
+        unsafe { I::store(p, codes) }
+    }
+}
