@@ -1,18 +1,20 @@
-//! `y = x W^T + b`.
+//! `y = x W^T * scale + b`.
 
 use crate::kernels::{act::Activations, matmul_many};
 use crate::repack::PackedWeights;
 
-/// A matrix product with an optional bias.
+/// A matrix product with an optional scale and bias.
 pub struct Linear {
     /// `[n, k]`.
     pub weight: PackedWeights,
     /// `[n]`.
     pub bias: Option<Vec<f32>>,
+    /// Of the whole matrix, for files whose blocks hold only a part of the scale.
+    pub scale: Option<f32>,
 }
 
 impl Linear {
-    /// `out[m, n] = act[m, k] . weight^T + bias`.
+    /// `out[m, n] = act[m, k] . weight^T * scale + bias`.
     pub fn forward(&self, act: &mut Activations, out: &mut [f32]) {
         Linear::forward_all([self], act, [out]);
     }
@@ -31,11 +33,14 @@ impl Linear {
         });
         matmul_many(act, None, &mut products);
         for (layer, out) in layers.iter().zip(outs) {
-            layer.add_bias(out);
+            layer.scale_and_bias(out);
         }
     }
 
-    fn add_bias(&self, out: &mut [f32]) {
+    fn scale_and_bias(&self, out: &mut [f32]) {
+        if let Some(scale) = self.scale {
+            out.iter_mut().for_each(|o| *o *= scale);
+        }
         if let Some(bias) = &self.bias {
             for row in out.chunks_exact_mut(bias.len()) {
                 row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);

@@ -1,16 +1,22 @@
 //! Building blocks that the architectures share. Quantization stays below [`Linear`].
 
+mod attention;
 mod conv;
 mod linear;
+mod mlp;
 mod norm;
 mod rope;
 mod ssm;
+mod workspace;
 
+pub use attention::{Attention, Heads, QkNorm, Qkv};
 pub use conv::CausalConv;
 pub use linear::Linear;
-pub use norm::{LayerNorm, RmsNorm};
-pub use rope::{Rope, RopePairing};
+pub use mlp::{Activation, Mlp, Up};
+pub use norm::{LayerNorm, Norm, RmsNorm};
+pub use rope::{Rope, RopePairing, RopeParams, Yarn};
 pub use ssm::{Wkv, selective_step, wkv7_step};
+pub use workspace::{Batch, Workspace};
 
 /// The instruction set that layers compute with.
 pub type I = crate::kernels::isa::Native;

@@ -9,33 +9,93 @@ pub enum RopePairing {
     Halves,
 }
 
+/// What the frequencies of a rotation are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct RopeParams {
+    /// Which elements form a pair.
+    pub pairing: RopePairing,
+    /// Elements of a head that are rotated.
+    pub n_rot: usize,
+    /// Radians per position fall from 1 to about `1 / base`.
+    pub base: f32,
+    /// Multiplies the frequencies: linear position interpolation (Chen et al. 2023).
+    pub scale: f32,
+    /// Interpolates only the low frequencies.
+    pub yarn: Option<Yarn>,
+    /// Multiplies what is rotated.
+    pub magnitude: f32,
+}
+
+/// YaRN (Peng et al. 2023, section 3.2): pairs that turn often within the original context keep
+/// their frequency, those that turn rarely are interpolated, with a ramp between.
+#[derive(Clone, Copy, Debug)]
+pub struct Yarn {
+    /// Context length before it was extended.
+    pub n_ctx_orig: usize,
+    /// From this many turns on a pair keeps its frequency.
+    pub beta_fast: f32,
+    /// Up to this many turns a pair is interpolated.
+    pub beta_slow: f32,
+}
+
+impl Yarn {
+    /// The share, 0 to 1, of the plain frequency that pair `i` keeps.
+    fn kept(&self, params: &RopeParams, i: usize) -> f64 {
+        let n_rot = params.n_rot as f64;
+        let pair = |turns: f32| {
+            let per_turn = f64::from(turns) * std::f64::consts::TAU;
+            n_rot * libm::log(self.n_ctx_orig as f64 / per_turn) / (2.0 * libm::log(f64::from(params.base)))
+        };
+        let low = libm::floor(pair(self.beta_fast)).max(0.0);
+        let high = libm::ceil(pair(self.beta_slow)).min(n_rot - 1.0);
+        1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0)
+    }
+}
+
 /// Rotation frequencies of one model, and the angles of the current batch.
 pub struct Rope {
     pairing: RopePairing,
+    magnitude: f64,
     /// Radians per position, one per pair.
     frequencies: Vec<f64>,
+    /// Those of contexts longer than this many tokens.
+    long: Option<(usize, Vec<f64>)>,
     /// (cos, sin) per token and pair.
     angles: Vec<(f32, f32)>,
 }
 
 impl Rope {
-    /// Frequencies `base^(-2i / n_rot) * scale / factors[i]` for pairs `i < n_rot / 2`;
-    /// `factors` is empty or has `n_rot / 2` entries.
-    pub fn new(pairing: RopePairing, n_rot: usize, base: f32, scale: f32, factors: &[f32]) -> Self {
-        let frequency = |i: usize| {
-            let plain = libm::pow(f64::from(base), -(2.0 * i as f64) / n_rot as f64) * f64::from(scale);
-            factors.get(i).map_or(plain, |&f| plain / f64::from(f))
-        };
-        Rope { pairing, frequencies: (0..n_rot / 2).map(frequency).collect(), angles: Vec::new() }
+    /// Frequencies `base^(-2i / n_rot) / factors[i]` for pairs `i < n_rot / 2`, stretched as the
+    /// parameters say; `factors` is empty or has `n_rot / 2` entries.
+    pub fn new(params: &RopeParams, factors: &[f32]) -> Self {
+        Rope {
+            pairing: params.pairing,
+            magnitude: f64::from(params.magnitude),
+            frequencies: frequencies(params, factors),
+            long: None,
+            angles: Vec::new(),
+        }
     }
 
-    /// Computes the angles of positions `first_pos .. first_pos + n_tokens`.
-    pub fn prepare(&mut self, first_pos: usize, n_tokens: usize) {
+    /// With other factors in contexts of more than `n_ctx` tokens (LongRoPE, Ding et al. 2024).
+    pub fn with_long(mut self, params: &RopeParams, n_ctx: usize, factors: &[f32]) -> Self {
+        self.long = Some((n_ctx, frequencies(params, factors)));
+        self
+    }
+
+    /// Computes the angles of positions `first_pos .. first_pos + n_tokens` in a context with room
+    /// for `n_ctx`.
+    pub fn prepare(&mut self, first_pos: usize, n_tokens: usize, n_ctx: usize) {
+        let frequencies = match &self.long {
+            Some((above, long)) if n_ctx > *above => long,
+            _ => &self.frequencies,
+        };
         self.angles.clear();
         for pos in first_pos..first_pos + n_tokens {
-            self.angles.extend(self.frequencies.iter().map(|f| {
+            self.angles.extend(frequencies.iter().map(|f| {
                 let angle = pos as f64 * f;
-                (libm::cos(angle) as f32, libm::sin(angle) as f32)
+                let part = |x: f64| (x * self.magnitude) as f32;
+                (part(libm::cos(angle)), part(libm::sin(angle)))
             }));
         }
     }
@@ -65,4 +125,16 @@ impl Rope {
             }
         }
     }
+}
+
+fn frequencies(params: &RopeParams, factors: &[f32]) -> Vec<f64> {
+    let RopeParams { n_rot, base, scale, yarn, .. } = *params;
+    let frequency = |i: usize| {
+        let plain = libm::pow(f64::from(base), -(2.0 * i as f64) / n_rot as f64);
+        let plain = factors.get(i).map_or(plain, |&f| plain / f64::from(f));
+        let interpolated = plain * f64::from(scale);
+        let kept = yarn.map_or(0.0, |y| y.kept(params, i));
+        interpolated * (1.0 - kept) + plain * kept
+    };
+    (0..n_rot / 2).map(frequency).collect()
 }

@@ -75,6 +75,25 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A finite number, or `None` where absent.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] naming the key.
+    pub fn number(&self, name: &str) -> Result<Option<f32>> {
+        match self.as_config(name, self.metadata.f32(&self.key(name)))? {
+            Some(v) if !v.is_finite() => Err(self.bad(name, format!("{v} is not finite"))),
+            v => Ok(v),
+        }
+    }
+
+    /// A bool, or `None` where absent.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] naming the key.
+    pub fn bool(&self, name: &str) -> Result<Option<bool>> {
+        self.as_config(name, self.metadata.bool(&self.key(name)))
+    }
+
     /// A string, or `None` where absent.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What a model remembers of the tokens so far.
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::kernels::attention::KvCache;
 use std::any::Any;
 
@@ -26,22 +26,44 @@ pub trait Context: Any {
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
-/// The context of models whose memory is keys and values alone.
+/// The context of models whose memory is keys and values, and states that go from token to token.
 pub struct KvContext {
     /// One cache per layer that attends.
     pub kv: Vec<KvCache>,
+    /// One per layer that carries a state.
+    pub states: Vec<Vec<f32>>,
     /// Tokens held.
     pub n_tokens: usize,
+    /// Tokens there is room for.
+    pub n_ctx: usize,
 }
 
 impl KvContext {
     /// An empty context; `shapes` are (n_head_kv, head_dim) per layer.
     ///
     /// # Errors
-    /// [`crate::error::Code::OutOfMemory`].
+    /// [`Code::OutOfMemory`].
     pub fn new(params: &ContextParams, shapes: impl Iterator<Item = (usize, usize)>) -> Result<Self> {
         let kv = shapes.map(|(n_head_kv, head_dim)| KvCache::new(n_head_kv, head_dim, params.n_ctx));
-        Ok(KvContext { kv: kv.collect::<Result<_>>()?, n_tokens: 0 })
+        let kv = kv.collect::<Result<_>>()?;
+        Ok(KvContext { kv, states: Vec::new(), n_tokens: 0, n_ctx: params.n_ctx })
+    }
+
+    /// With states of these lengths, all zero.
+    ///
+    /// # Errors
+    /// [`Code::OutOfMemory`].
+    pub fn with_states(mut self, lengths: impl Iterator<Item = usize>) -> Result<Self> {
+        for len in lengths {
+            let mut state = Vec::new();
+            state.try_reserve_exact(len).map_err(|e| {
+                Error::new(Code::OutOfMemory, format!("a state of {len} numbers could not be allocated"))
+                    .source(e)
+            })?;
+            state.resize(len, 0.0);
+            self.states.push(state);
+        }
+        Ok(self)
     }
 
     /// The context behind the trait object.
@@ -61,14 +83,19 @@ impl Context for KvContext {
         self.n_tokens
     }
     fn n_ctx(&self) -> usize {
-        self.kv.first().map_or(0, KvCache::n_ctx)
+        self.n_ctx
     }
     fn truncate(&mut self, n: usize) -> usize {
-        self.n_tokens = self.n_tokens.min(n);
+        if n < self.n_tokens {
+            // A state holds no past to go back to.
+            self.n_tokens = if self.states.is_empty() { n } else { 0 };
+            self.states.iter_mut().for_each(|state| state.fill(0.0));
+        }
         self.n_tokens
     }
     fn n_bytes(&self) -> usize {
-        self.kv.iter().map(KvCache::n_bytes).sum()
+        let states: usize = self.states.iter().map(|s| size_of_val(s.as_slice())).sum();
+        self.kv.iter().map(KvCache::n_bytes).sum::<usize>() + states
     }
     fn as_any(&mut self) -> &mut dyn Any {
         self

@@ -2,8 +2,11 @@
 //!
 //! To add one: its file, its row in [`TEXT`] or [`VISION`], a golden.
 
+mod block;
+mod builder;
 pub mod config;
 mod context;
+mod decoder;
 pub mod llama;
 pub mod mamba2;
 pub mod names;
@@ -12,7 +15,10 @@ pub mod rwkv7;
 pub mod vit;
 mod weights;
 
+pub use block::{Block, FeedForward, Memory, Parallel, PostNorm, PreNorm, Sandwich};
+pub use builder::{Builder, NormKind};
 pub use context::{Context, ContextParams, KvContext};
+pub use decoder::Decoder;
 pub use weights::{Tensor, Weights};
 
 use crate::container::{ContainerKind, Header, Metadata};

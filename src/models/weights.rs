@@ -138,14 +138,15 @@ impl Weights {
         if self.has(name) { self.values(name, len).map(Some) } else { Ok(None) }
     }
 
-    /// `stem.weight` `[n, k]` with `stem.bias` `[n]` where there is one.
+    /// `stem.weight` `[n, k]` with `stem.bias` `[n]` and `stem.scale` where there are such.
     ///
     /// # Errors
     /// [`Code::MissingTensor`], [`Code::ShapeMismatch`].
     pub fn linear(&mut self, stem: &str, n: usize, k: usize) -> Result<Linear> {
         let weight = self.matrix(&format!("{stem}.weight"), n, k)?;
         let bias = self.optional_values(&format!("{stem}.bias"), n)?;
-        Ok(Linear { weight, bias })
+        let scale = self.optional_values(&format!("{stem}.scale"), 1)?.map(|s| s[0]);
+        Ok(Linear { weight, bias, scale })
     }
 
     /// `stem.weight` and `stem.bias`, `[n]` each.

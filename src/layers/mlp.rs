@@ -1,0 +1,104 @@
+//! Feed-forward layers.
+
+use super::{I, Linear, Norm, Workspace};
+use crate::kernels::vecmath;
+
+/// What stands between the products of a feed-forward layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + e^-x)` (Elfwing et al. 2017).
+    Silu,
+    /// GELU by tanh (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// GELU by the error function.
+    GeluErf,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)^2` (So et al. 2021).
+    ReluSquared,
+}
+
+impl Activation {
+    /// Applies it to all of `x`.
+    pub fn apply(self, x: &mut [f32]) {
+        match self {
+            Activation::Silu => vecmath::silu::<I>(x),
+            Activation::Gelu => vecmath::gelu_tanh::<I>(x),
+            Activation::GeluErf => vecmath::gelu::<I>(x),
+            Activation::Relu => vecmath::relu::<I>(x),
+            Activation::ReluSquared => vecmath::relu_squared::<I>(x),
+        }
+    }
+}
+
+/// The products before the activation.
+pub enum Up {
+    /// `f(W_up h)`.
+    Plain(Linear),
+    /// `f(W_gate h) * W_up h` (Shazeer 2020): W_gate and W_up, `[n_ff, n_embd]` each.
+    Gated(Box<[Linear; 2]>),
+    /// The same with both in one matrix `[2 * n_ff, n_embd]`, the gate first.
+    Fused(Linear),
+}
+
+/// A feed-forward layer.
+pub struct Mlp {
+    /// The products before the activation.
+    pub up: Up,
+    /// The activation.
+    pub activation: Activation,
+    /// Norm before the last product.
+    pub sub_norm: Option<Norm>,
+    /// `[n_embd, n_ff]`.
+    pub down: Linear,
+}
+
+impl Mlp {
+    /// `w.out = W_down f(W_up h)`, or with a gate `W_down (f(W_gate h) * W_up h)`, where `h` is
+    /// `w.act`.
+    pub fn forward(&self, w: &mut Workspace) {
+        let n_ff = self.down.weight.k();
+        w.gate.resize(w.m * n_ff, 0.0);
+        match &self.up {
+            Up::Plain(up) => {
+                up.forward(&mut w.act, &mut w.gate);
+                self.activation.apply(&mut w.gate);
+            }
+            Up::Gated(products) => {
+                let [gate, up] = &**products;
+                w.up.resize(w.m * n_ff, 0.0);
+                Linear::forward_all([gate, up], &mut w.act, [&mut w.gate, &mut w.up]);
+                self.activate_gate(w);
+            }
+            Up::Fused(both) => {
+                w.up.resize(w.m * n_ff, 0.0);
+                w.scratch.resize(w.m * 2 * n_ff, 0.0);
+                both.forward(&mut w.act, &mut w.scratch);
+                for (i, row) in w.scratch.chunks_exact(2 * n_ff).enumerate() {
+                    w.gate[i * n_ff..][..n_ff].copy_from_slice(&row[..n_ff]);
+                    w.up[i * n_ff..][..n_ff].copy_from_slice(&row[n_ff..]);
+                }
+                self.activate_gate(w);
+            }
+        }
+        let act = w.act.fill(w.m, n_ff, w.mode.is_integer());
+        match &self.sub_norm {
+            Some(norm) => norm.forward(&w.gate, act),
+            None => act.copy_from_slice(&w.gate),
+        }
+        w.out.resize(w.m * self.down.n(), 0.0);
+        self.down.forward(&mut w.act, &mut w.out);
+    }
+
+    /// `gate = f(gate) * up`.
+    fn activate_gate(&self, w: &mut Workspace) {
+        match self.activation {
+            Activation::Silu => vecmath::silu_mul::<I>(&mut w.gate, &w.up),
+            Activation::Gelu => vecmath::gelu_tanh_mul::<I>(&mut w.gate, &w.up),
+            other => {
+                other.apply(&mut w.gate);
+                vecmath::mul::<I>(&mut w.gate, &w.up);
+            }
+        }
+    }
+}

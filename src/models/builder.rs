@@ -1,0 +1,373 @@
+//! Takes from a file, under the names that GGUF gives them, the parts that decoders are made of.
+
+use super::config::Reader;
+use super::decoder::{Decoder, Output};
+use super::{Block, LanguageModel, TextConfig, Weights};
+use crate::container::Metadata;
+use crate::error::Result;
+use crate::layers::{
+    Activation, Attention, Heads, LayerNorm, Mlp, Norm, QkNorm, Qkv, RmsNorm, Rope, RopePairing, RopeParams,
+    Up, Workspace, Yarn,
+};
+
+/// Which norm an architecture uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// Root mean square.
+    Rms,
+    /// Mean and variance, with or without bias.
+    Layer,
+}
+
+/// A decoder under construction.
+pub struct Builder<'a> {
+    /// The hyperparameters.
+    pub reader: Reader<'a>,
+    /// The tensors.
+    pub weights: &'a mut Weights,
+    /// The dimensions.
+    pub config: TextConfig,
+    /// The layers so far.
+    pub layers: Vec<Box<dyn Block>>,
+    /// Multiplies the embedding.
+    pub embedding_scale: f32,
+    /// Multiplies the logits.
+    pub logit_scale: f32,
+    /// Caps the logits; 0 for no cap.
+    pub logit_softcap: f32,
+    /// `[n_ctx_train, n_embd]`, added to the embedding.
+    pub position_embd: Option<Vec<f32>>,
+    /// Follows the embedding.
+    pub embd_norm: Option<Norm>,
+    norm: NormKind,
+    eps: f32,
+    ropes: Vec<Rope>,
+}
+
+impl<'a> Builder<'a> {
+    /// Reads the dimensions.
+    ///
+    /// # Errors
+    /// `BadConfig` naming the key.
+    pub fn new(
+        metadata: &'a Metadata,
+        arch: &'a str,
+        weights: &'a mut Weights,
+        norm: NormKind,
+    ) -> Result<Self> {
+        let reader = Reader::new(metadata, arch);
+        let config = read_config(&reader, weights)?;
+        let eps = match norm {
+            NormKind::Rms => reader.positive("attention.layer_norm_rms_epsilon", 1e-5)?,
+            NormKind::Layer => reader.positive("attention.layer_norm_epsilon", 1e-5)?,
+        };
+        Ok(Builder {
+            reader,
+            weights,
+            config,
+            layers: Vec::new(),
+            embedding_scale: 1.0,
+            logit_scale: 1.0,
+            logit_softcap: 0.0,
+            position_embd: None,
+            embd_norm: None,
+            norm,
+            eps,
+            ropes: Vec::new(),
+        })
+    }
+
+    /// Refuses a mixture of experts, for architectures that have none here.
+    ///
+    /// # Errors
+    /// `BadConfig`.
+    pub fn refuse_experts(&self) -> Result<()> {
+        match self.reader.optional_dim("expert_count") {
+            Ok(Some(_)) => {
+                Err(self.reader.bad("expert_count", "mixture-of-experts models are not supported"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Norm `blk.i.part` over the residual stream.
+    ///
+    /// # Errors
+    /// `MissingTensor`, `ShapeMismatch`.
+    pub fn norm(&mut self, i: usize, part: &str) -> Result<Norm> {
+        self.norm_of(&format!("blk.{i}.{part}"), self.config.n_embd)
+    }
+
+    /// Norm `stem` over `n` values.
+    ///
+    /// # Errors
+    /// `MissingTensor`, `ShapeMismatch`.
+    pub fn norm_of(&mut self, stem: &str, n: usize) -> Result<Norm> {
+        let eps = self.eps;
+        let weight = self.weights.values(&format!("{stem}.weight"), n)?;
+        Ok(match self.norm {
+            NormKind::Rms => Norm::Rms(RmsNorm { weight, eps }),
+            NormKind::Layer => {
+                let bias = self.weights.optional_values(&format!("{stem}.bias"), n)?;
+                Norm::Layer(LayerNorm { weight, bias: bias.unwrap_or_else(|| vec![0.0; n]), eps })
+            }
+        })
+    }
+
+    /// Heads that see all before them, with scores times `1 / sqrt(head_dim)`.
+    pub fn heads(&self) -> Heads {
+        let TextConfig { n_head, n_head_kv, head_dim, .. } = self.config;
+        Heads {
+            n_head,
+            n_head_kv,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            softcap: 0.0,
+            window: 0,
+            bidirectional: false,
+        }
+    }
+
+    /// The attention of layer `i`: `attn_qkv`, or `attn_q`, `attn_k` and `attn_v`; and `attn_output`.
+    ///
+    /// # Errors
+    /// `BadConfig`, `MissingTensor`, `ShapeMismatch`.
+    pub fn attention(&mut self, i: usize, heads: Heads, rope: Option<usize>) -> Result<Attention> {
+        let name = |part: &str| format!("blk.{i}.{part}");
+        let n_embd = self.config.n_embd;
+        let (n_q, n_kv) =
+            (self.width(heads.n_head, heads.head_dim)?, self.width(heads.n_head_kv, heads.head_dim)?);
+        let qkv = if self.weights.has(&name("attn_qkv.weight")) {
+            let n = n_kv.checked_mul(2).and_then(|n| n.checked_add(n_q));
+            let n = n.ok_or_else(|| self.reader.bad("attention.head_count", "too large"))?;
+            Qkv::Fused(self.weights.linear(&name("attn_qkv"), n, n_embd)?)
+        } else {
+            Qkv::Separate(Box::new([
+                self.weights.linear(&name("attn_q"), n_q, n_embd)?,
+                self.weights.linear(&name("attn_k"), n_kv, n_embd)?,
+                self.weights.linear(&name("attn_v"), n_kv, n_embd)?,
+            ]))
+        };
+        let output = self.weights.linear(&name("attn_output"), n_embd, n_q)?;
+        Ok(Attention { heads, qkv, clamp: None, qk_norm: None, rope, sub_norm: None, output })
+    }
+
+    /// Norms `attn_q_norm` and `attn_k_norm` of layer `i`, each head by itself.
+    ///
+    /// # Errors
+    /// `MissingTensor`, `ShapeMismatch`.
+    pub fn head_norms(&mut self, i: usize) -> Result<QkNorm> {
+        let n = self.config.head_dim;
+        Ok(QkNorm {
+            q: self.norm_of(&format!("blk.{i}.attn_q_norm"), n)?,
+            k: self.norm_of(&format!("blk.{i}.attn_k_norm"), n)?,
+            after_rope: false,
+        })
+    }
+
+    /// Norms `attn_q_norm` and `attn_k_norm` of layer `i` over all heads.
+    ///
+    /// # Errors
+    /// `MissingTensor`, `ShapeMismatch`.
+    pub fn full_norms(&mut self, i: usize) -> Result<QkNorm> {
+        let TextConfig { n_head, n_head_kv, head_dim, .. } = self.config;
+        Ok(QkNorm {
+            q: self.norm_of(&format!("blk.{i}.attn_q_norm"), n_head * head_dim)?,
+            k: self.norm_of(&format!("blk.{i}.attn_k_norm"), n_head_kv * head_dim)?,
+            after_rope: false,
+        })
+    }
+
+    /// `ffn_up` and `ffn_down` of layer `i`.
+    ///
+    /// # Errors
+    /// `MissingTensor`, `ShapeMismatch`.
+    pub fn mlp(&mut self, i: usize, activation: Activation) -> Result<Mlp> {
+        let TextConfig { n_ff, n_embd, .. } = self.config;
+        let up = Up::Plain(self.weights.linear(&format!("blk.{i}.ffn_up"), n_ff, n_embd)?);
+        self.down(i, up, activation)
+    }
+
+    /// `ffn_gate`, `ffn_up` and `ffn_down` of layer `i`.
+    ///
+    /// # Errors
+    /// `MissingTensor`, `ShapeMismatch`.
+    pub fn gated_mlp(&mut self, i: usize, activation: Activation) -> Result<Mlp> {
+        let TextConfig { n_ff, n_embd, .. } = self.config;
+        let name = |part: &str| format!("blk.{i}.{part}");
+        let gate = self.weights.linear(&name("ffn_gate"), n_ff, n_embd)?;
+        let up = self.weights.linear(&name("ffn_up"), n_ff, n_embd)?;
+        self.down(i, Up::Gated(Box::new([gate, up])), activation)
+    }
+
+    /// `ffn_up`, which holds gate and up, and `ffn_down` of layer `i`.
+    ///
+    /// # Errors
+    /// `MissingTensor`, `ShapeMismatch`.
+    pub fn fused_mlp(&mut self, i: usize, activation: Activation) -> Result<Mlp> {
+        let TextConfig { n_ff, n_embd, .. } = self.config;
+        let up = Up::Fused(self.weights.linear(&format!("blk.{i}.ffn_up"), 2 * n_ff, n_embd)?);
+        self.down(i, up, activation)
+    }
+
+    fn down(&mut self, i: usize, up: Up, activation: Activation) -> Result<Mlp> {
+        let TextConfig { n_ff, n_embd, .. } = self.config;
+        let down = self.weights.linear(&format!("blk.{i}.ffn_down"), n_embd, n_ff)?;
+        Ok(Mlp { up, activation, sub_norm: None, down })
+    }
+
+    /// The rotation that the metadata describe, with the factors of `rope_freqs`, or of
+    /// `rope_factors_short` and `_long`, where the file has them.
+    ///
+    /// # Errors
+    /// `BadConfig`, `ShapeMismatch`.
+    pub fn rope(&mut self, pairing: RopePairing) -> Result<usize> {
+        let params = read_rope(&self.reader, &self.config, pairing)?;
+        let n = params.n_rot / 2;
+        let factors = self.weights.optional_values("rope_freqs.weight", n)?;
+        let short = self.weights.optional_values("rope_factors_short.weight", n)?;
+        let long = self.weights.optional_values("rope_factors_long.weight", n)?;
+        let rope = match (factors, long) {
+            (None, Some(long)) => {
+                let n_ctx = original_context(&self.reader, &self.config)?;
+                Rope::new(&params, &short.unwrap_or_default()).with_long(&params, n_ctx, &long)
+            }
+            (factors, _) => Rope::new(&params, &factors.or(short).unwrap_or_default()),
+        };
+        Ok(self.add_rope(rope))
+    }
+
+    /// The plain rotation of layers with a window: its own base, no scaling.
+    ///
+    /// # Errors
+    /// `BadConfig`.
+    pub fn local_rope(&mut self, pairing: RopePairing, base: f32) -> Result<usize> {
+        let n_rot = read_rope(&self.reader, &self.config, pairing)?.n_rot;
+        let params = RopeParams { pairing, n_rot, base, scale: 1.0, yarn: None, magnitude: 1.0 };
+        Ok(self.add_rope(Rope::new(&params, &[])))
+    }
+
+    fn add_rope(&mut self, rope: Rope) -> usize {
+        self.ropes.push(rope);
+        self.ropes.len() - 1
+    }
+
+    /// Takes embedding and output, and gives the model.
+    ///
+    /// # Errors
+    /// `MissingTensor`, `ShapeMismatch`.
+    pub fn finish(self) -> Result<Box<dyn LanguageModel>> {
+        let name = "output_norm";
+        let n_embd = self.config.n_embd;
+        self.finish_with(|b| b.norm_of(name, n_embd))
+    }
+
+    /// As [`Self::finish`], with a norm before the output that `norm` makes.
+    ///
+    /// # Errors
+    /// `MissingTensor`, `ShapeMismatch`.
+    pub fn finish_with(
+        mut self,
+        norm: impl FnOnce(&mut Self) -> Result<Norm>,
+    ) -> Result<Box<dyn LanguageModel>> {
+        let TextConfig { n_vocab, n_embd, .. } = self.config;
+        let token_embd = self.weights.matrix("token_embd.weight", n_vocab, n_embd)?;
+        let output_norm = norm(&mut self)?;
+        let output = if self.weights.has("output.weight") {
+            Output::Own(self.weights.linear("output", n_vocab, n_embd)?)
+        } else {
+            Output::Tied(self.weights.optional_values("output.bias", n_vocab)?)
+        };
+        Ok(Box::new(Decoder {
+            config: self.config,
+            token_embd,
+            embedding_scale: self.embedding_scale,
+            position_embd: self.position_embd,
+            embd_norm: self.embd_norm,
+            layers: self.layers,
+            output_norm,
+            output,
+            logit_scale: self.logit_scale,
+            logit_softcap: self.logit_softcap,
+            work: Workspace::new(self.ropes),
+        }))
+    }
+
+    /// `n_head * head_dim`: on 32-bit targets two allowed dimensions may overflow.
+    fn width(&self, n_head: usize, head_dim: usize) -> Result<usize> {
+        let bad = || self.reader.bad("attention.key_length", format!("{n_head} heads of {head_dim}"));
+        n_head.checked_mul(head_dim).ok_or_else(bad)
+    }
+}
+
+fn read_config(reader: &Reader, weights: &Weights) -> Result<TextConfig> {
+    let n_embd = reader.dim("embedding_length")?;
+    let n_layer = reader.n_layer()?;
+    let n_head = reader.dim("attention.head_count")?;
+    let n_head_kv = reader.optional_dim("attention.head_count_kv")?.unwrap_or(n_head);
+    if n_head_kv > n_head || !n_head.is_multiple_of(n_head_kv) {
+        return Err(
+            reader.bad("attention.head_count_kv", format!("{n_head_kv} does not divide {n_head} heads"))
+        );
+    }
+    let head_dim = match reader.optional_dim("attention.key_length")? {
+        Some(d) => d,
+        None if n_embd.is_multiple_of(n_head) => n_embd / n_head,
+        None => return Err(reader.bad("attention.head_count", format!("{n_head} does not divide {n_embd}"))),
+    };
+    if reader.optional_dim("attention.value_length")?.is_some_and(|d| d != head_dim) {
+        return Err(reader.bad("attention.value_length", "differs from the key length: not supported"));
+    }
+    // The vocabulary is what the embedding holds; a metadata count may be stale.
+    let n_vocab = weights.shape("token_embd.weight").and_then(|s| s.first().copied()).unwrap_or(1);
+    Ok(TextConfig {
+        n_embd,
+        n_layer,
+        n_head,
+        n_head_kv,
+        head_dim,
+        n_ff: reader.dim("feed_forward_length")?,
+        n_vocab,
+        n_ctx_train: reader.dim("context_length")?,
+    })
+}
+
+fn original_context(reader: &Reader, config: &TextConfig) -> Result<usize> {
+    Ok(reader.optional_dim("rope.scaling.original_context_length")?.unwrap_or(config.n_ctx_train))
+}
+
+/// Rotation parameters as GGUF states them: `rope.dimension_count`, `.freq_base`, `.scaling.*`.
+fn read_rope(reader: &Reader, config: &TextConfig, pairing: RopePairing) -> Result<RopeParams> {
+    let head_dim = config.head_dim;
+    let n_rot = reader.optional_dim("rope.dimension_count")?.unwrap_or(head_dim);
+    if n_rot % 2 != 0 || n_rot > head_dim {
+        return Err(
+            reader.bad("rope.dimension_count", format!("{n_rot} is odd or above the head size {head_dim}"))
+        );
+    }
+    let base = reader.positive("rope.freq_base", 10_000.0)?;
+    let mut magnitude = reader.positive("rope.scaling.attn_factor", 1.0)?;
+    let factor = match reader.number("rope.scaling.factor")? {
+        Some(factor) => Some(("rope.scaling.factor", factor)),
+        None => reader.number("rope.scale_linear")?.map(|factor| ("rope.scale_linear", factor)),
+    };
+    let factor = match factor {
+        None | Some((_, 0.0)) => 1.0,
+        Some((key, factor)) if factor < 0.0 => return Err(reader.bad(key, format!("{factor} is below zero"))),
+        Some((_, factor)) => factor,
+    };
+    let (scale, yarn) = match reader.str("rope.scaling.type")? {
+        Some("none") => (1.0, None),
+        None | Some("linear" | "longrope") => (1.0 / factor, None),
+        Some("yarn") => {
+            // Peng et al. 2023, section 3.4.
+            magnitude *= 1.0 + 0.1 * factor.max(1.0).ln();
+            let n_ctx_orig = original_context(reader, config)?;
+            (1.0 / factor, Some(Yarn { n_ctx_orig, beta_fast: 32.0, beta_slow: 1.0 }))
+        }
+        Some(other) => {
+            return Err(reader.bad("rope.scaling.type", format!("scaling {other:?} is not supported")));
+        }
+    };
+    Ok(RopeParams { pairing, n_rot, base, scale, yarn, magnitude })
+}

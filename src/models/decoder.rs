@@ -1,0 +1,115 @@
+//! What decoders have in common: embedding, a stack of layers, output product.
+
+use super::{Block, Context, ContextParams, KvContext, LanguageModel, Memory, TextConfig};
+use crate::error::Result;
+use crate::kernels::matmul;
+use crate::kernels::vecmath;
+use crate::layers::{Batch, I, Linear, Mode, Norm, Workspace};
+use crate::repack::PackedWeights;
+
+/// A decoder: `logits = W_out norm(layers(embedding(tokens)))`.
+pub struct Decoder {
+    pub(super) config: TextConfig,
+    pub(super) token_embd: PackedWeights,
+    /// Multiplies the embedding.
+    pub(super) embedding_scale: f32,
+    /// `[n_ctx_train, n_embd]`, added to the embedding.
+    pub(super) position_embd: Option<Vec<f32>>,
+    /// Follows the embedding.
+    pub(super) embd_norm: Option<Norm>,
+    pub(super) layers: Vec<Box<dyn Block>>,
+    pub(super) output_norm: Norm,
+    pub(super) output: Output,
+    /// Multiplies the logits.
+    pub(super) logit_scale: f32,
+    /// Logits l become `softcap * tanh(l / softcap)`; 0 for none.
+    pub(super) logit_softcap: f32,
+    pub(super) work: Workspace,
+}
+
+/// The matrix that makes logits.
+pub(super) enum Output {
+    /// The embedding, with the output's own bias where there is one.
+    Tied(Option<Vec<f32>>),
+    /// `[n_vocab, n_embd]`.
+    Own(Linear),
+}
+
+impl Decoder {
+    /// The tokens' embeddings as the residual stream.
+    fn embed(&mut self, tokens: &[u32]) {
+        let n_embd = self.config.n_embd;
+        for (x, &token) in self.work.x.chunks_exact_mut(n_embd).zip(tokens) {
+            self.token_embd.row(token as usize, x);
+        }
+        if self.embedding_scale != 1.0 {
+            self.work.x.iter_mut().for_each(|x| *x *= self.embedding_scale);
+        }
+        if let Some(positions) = &self.position_embd {
+            vecmath::add::<I>(&mut self.work.x, &positions[self.work.first_pos * n_embd..]);
+        }
+        if let Some(norm) = &self.embd_norm {
+            self.work.norm_x(norm);
+        }
+    }
+
+    /// Logits of the last `n_out` tokens: only these rows pass through the largest matrix.
+    fn output(&mut self, n_out: usize, logits: &mut Vec<f32>) {
+        let TextConfig { n_embd, n_vocab, .. } = self.config;
+        logits.resize(n_out * n_vocab, 0.0);
+        if n_out == 0 {
+            return;
+        }
+        let Workspace { x, act, m, mode, .. } = &mut self.work;
+        self.output_norm.forward(&x[(*m - n_out) * n_embd..], act.fill(n_out, n_embd, mode.is_integer()));
+        match &self.output {
+            Output::Own(output) => output.forward(act, logits),
+            Output::Tied(bias) => {
+                matmul(act, &self.token_embd, logits);
+                if let Some(bias) = bias {
+                    logits.chunks_exact_mut(n_vocab).for_each(|row| vecmath::add::<I>(row, bias));
+                }
+            }
+        }
+        if self.logit_scale != 1.0 {
+            logits.iter_mut().for_each(|l| *l *= self.logit_scale);
+        }
+        if self.logit_softcap > 0.0 {
+            vecmath::softcap::<I>(logits, self.logit_softcap);
+        }
+    }
+}
+
+impl LanguageModel for Decoder {
+    fn config(&self) -> &TextConfig {
+        &self.config
+    }
+
+    fn new_context(&self, params: &ContextParams) -> Result<Box<dyn Context>> {
+        let shapes = self.layers.iter().filter_map(|layer| layer.kv_shape());
+        let states = self.layers.iter().map(|layer| layer.state_len()).filter(|&len| len > 0);
+        Ok(Box::new(KvContext::new(params, shapes)?.with_states(states)?))
+    }
+
+    fn forward(
+        &mut self,
+        context: &mut dyn Context,
+        tokens: &[u32],
+        n_out: usize,
+        mode: Mode,
+        logits: &mut Vec<f32>,
+    ) {
+        let KvContext { kv, states, n_tokens, n_ctx } = KvContext::of(context);
+        let batch = Batch { m: tokens.len(), first_pos: *n_tokens, n_ctx: *n_ctx, mode };
+        self.work.begin(batch, self.config.n_embd);
+        self.embed(tokens);
+        let (mut kv, mut states) = (kv.iter_mut(), states.iter_mut());
+        for layer in &self.layers {
+            let kv = layer.kv_shape().and_then(|_| kv.next());
+            let state = if layer.state_len() > 0 { states.next() } else { None };
+            layer.forward(&mut self.work, Memory { kv, state: state.map_or(&mut [], |s| s) });
+        }
+        *n_tokens += tokens.len();
+        self.output(n_out, logits);
+    }
+}
