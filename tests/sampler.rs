@@ -44,9 +44,29 @@ fn a10_tokens_are_the_same_on_every_platform() {
     let hot = SamplerParams { temperature: 3.0, top_k: 0, top_p: 1.0, min_p: 0.0, ..plain.clone() };
     let nucleus = SamplerParams { temperature: 1.5, top_k: 0, top_p: 0.999, ..hot.clone() };
     let penalized = SamplerParams { repeat_penalty: 1.3, top_k: 5, ..plain.clone() };
-    let got = [plain, hot, nucleus, penalized].map(run);
+    let every_stage = SamplerParams {
+        top_n_sigma: 2.5,
+        typical_p: 0.9,
+        xtc_probability: 0.5,
+        xtc_threshold: 0.05,
+        dry_multiplier: 0.8,
+        frequency_penalty: 0.3,
+        presence_penalty: 0.2,
+        dynatemp_range: 0.5,
+        dynatemp_exponent: 1.3,
+        ..plain.clone()
+    };
+    let mirostat = SamplerParams { mirostat: 2, ..plain.clone() };
+    let got = [plain, hot, nucleus, penalized, every_stage, mirostat].map(run);
     assert_eq!(got, EXPECTED, "{got:#x?}");
 }
 
 /// FNV-1a over the tokens, one for each setting above: native x86-64 gave these.
-const EXPECTED: [u64; 4] = [0x3f5173fb543b30a1, 0x5474f52f501d9a7f, 0x9e0d217bbe155e8f, 0xb0243ed817aa37a7];
+const EXPECTED: [u64; 6] = [
+    0x3f5173fb543b30a1,
+    0x5474f52f501d9a7f,
+    0x9e0d217bbe155e8f,
+    0xb0243ed817aa37a7,
+    0x4d765c21f296378f,
+    0xfea84bf8de635131,
+];

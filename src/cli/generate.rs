@@ -1,8 +1,8 @@
 //! `bitpane generate`: continues a text.
 
+use super::sampling::SamplerArgs;
 use super::{Failure, Outcome, open, output, output::Output};
-use crate::tasks::sampler::SamplerParams;
-use crate::tasks::{GenerateOptions, Reason, Step, TextModel};
+use crate::tasks::{GenerateOptions, Reason, Step, StepLogprobs, TextModel};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// End before this text (may be given several times)
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// Give ln p of each token and of the N most probable ones (at most 20) with --json
+    #[arg(long, value_name = "N")]
+    logprobs: Option<usize>,
     /// Most tokens that prompt and answer may have together [default: the model's, at most 2048]
     #[arg(long, value_name = "N")]
     context_length: Option<usize>,
@@ -33,50 +36,17 @@ pub(super) struct Args {
     load: open::LoadArgs,
 }
 
-/// How tokens are chosen.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Choosing tokens")]
-struct SamplerArgs {
-    /// 0 always takes the most probable token; more is more varied
-    #[arg(long, value_name = "X", default_value_t = SamplerParams::default().temperature)]
-    temperature: f32,
-    /// Choose among this many of the most probable tokens; 0 for all
-    #[arg(long, value_name = "N", default_value_t = SamplerParams::default().top_k)]
-    top_k: i64,
-    /// Choose among the fewest tokens that reach this probability together
-    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().top_p)]
-    top_p: f32,
-    /// Choose among tokens with at least this share of the highest probability
-    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().min_p)]
-    min_p: f32,
-    /// Make recent tokens less likely; 1 is off
-    #[arg(long, value_name = "X", default_value_t = SamplerParams::default().repeat_penalty)]
-    repeat_penalty: f32,
-    /// How many tokens count as recent
-    #[arg(long, value_name = "N", default_value_t = SamplerParams::default().repeat_last_n)]
-    repeat_last_n: i64,
-    /// The same seed gives the same text
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: i64,
-}
-
 impl Args {
-    fn options(&self) -> GenerateOptions {
-        let s = &self.sampler;
-        GenerateOptions {
+    fn options(&self) -> Result<GenerateOptions, Failure> {
+        let options = GenerateOptions {
             max_tokens: self.max_tokens,
             ignore_eos: self.ignore_eos,
             stop: self.stop.clone(),
-            sampler: SamplerParams {
-                temperature: s.temperature,
-                top_k: s.top_k,
-                top_p: s.top_p,
-                min_p: s.min_p,
-                repeat_penalty: s.repeat_penalty,
-                repeat_last_n: s.repeat_last_n,
-                seed: Some(s.seed),
-            },
-        }
+            logprobs: self.logprobs,
+            sampler: self.sampler.params(),
+        };
+        options.validate().map_err(Failure::Usage)?;
+        Ok(options)
     }
 }
 
@@ -85,7 +55,10 @@ impl Args {
 struct Document {
     text: String,
     tokens: Vec<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Vec<StepLogprobs>>,
     reason: Reason,
+    seed: u64,
     prompt_tokens: usize,
     prompt_ms: f64,
     decode_tokens: usize,
@@ -93,19 +66,20 @@ struct Document {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
-    args.options().sampler.validate().map_err(Failure::Usage)?;
+    let options = args.options()?;
     let mut model = open::text_model(&args.model, &args.load, args.context_length)?;
     let tokens = model.tokenize(&args.prompt, true, false)?;
-    let document = write(&mut model, args, tokens, out)?;
+    let document = write(&mut model, args, options, tokens, out)?;
     if out.json {
         out.document(&document)?;
         return Ok(());
     }
     out.line("")?;
     output::note(format!(
-        "\nprompt: {}; text: {}",
+        "\nprompt: {}; text: {}; seed: {}",
         output::rate(document.prompt_tokens, "tokens", document.prompt_ms),
         output::rate(document.decode_tokens, "tokens", document.decode_ms),
+        document.seed,
     ));
     Ok(())
 }
@@ -114,12 +88,14 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
 fn write(
     model: &mut TextModel,
     args: &Args,
+    options: GenerateOptions,
     prompt: Vec<u32>,
     out: &mut Output,
 ) -> Result<Document, Failure> {
     let begin = Instant::now();
     let mut prompt_end = begin;
-    let mut generation = model.start(prompt, args.options())?;
+    let mut logprobs = options.logprobs.map(|_| Vec::new());
+    let mut generation = model.start(prompt, options)?;
     if !out.json {
         out.piece(&args.prompt)?;
     }
@@ -130,7 +106,10 @@ fn write(
                 prompt_end = Instant::now();
                 continue;
             }
-            Step::Piece { text, .. } => (text, None),
+            Step::Piece { text, logprobs: of_step, .. } => {
+                logprobs.iter_mut().for_each(|all| all.extend(of_step.clone()));
+                (text, None)
+            }
             Step::Done { text, reason } => (text, Some(reason)),
         };
         if !out.json {
@@ -144,7 +123,9 @@ fn write(
     Ok(Document {
         text,
         tokens: generation.tokens().to_vec(),
+        logprobs,
         reason,
+        seed: generation.seed(),
         prompt_tokens: generation.n_prompt(),
         prompt_ms: (prompt_end - begin).as_secs_f64() * 1e3,
         decode_tokens: generation.tokens().len(),

@@ -11,6 +11,7 @@ mod open;
 mod output;
 mod perplexity;
 mod photo;
+mod sampling;
 mod tokenize;
 
 use crate::error::{Code, Error};
@@ -38,7 +39,7 @@ Examples:
 #[derive(Subcommand)]
 enum Command {
     Info(info::Args),
-    Generate(generate::Args),
+    Generate(Box<generate::Args>),
     Classify(classify::Args),
     Tokenize(tokenize::Args),
     Logits(logits::Args),

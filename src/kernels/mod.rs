@@ -21,6 +21,7 @@ pub mod path16;
 pub mod path32;
 pub mod pool;
 pub mod reference;
+pub mod scan;
 mod select;
 pub mod superblock;
 pub mod tile;

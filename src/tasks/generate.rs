@@ -1,7 +1,7 @@
 //! Text generation, one step at a time, so that a caller can stop between any two.
 
 use super::TextModel;
-use super::sampler::{Sampler, SamplerParams};
+use super::sampler::{Logprobs, Sampler, SamplerParams};
 use super::stop::StopFilter;
 use crate::error::{Code, Error, Result};
 use crate::tokenizer::StreamDecoder;
@@ -20,6 +20,9 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// Texts that end the generation; they are not given out.
     pub stop: Vec<String>,
+    /// Gives ln p of each token, and of this many of the most probable ones beside it; at most
+    /// [`MAX_LOGPROBS`]. By default `None`: neither. See [`TokenLogprob`](super::sampler::TokenLogprob).
+    pub logprobs: Option<usize>,
     /// How tokens are chosen.
     #[serde(flatten)]
     pub sampler: SamplerParams,
@@ -31,9 +34,53 @@ impl Default for GenerateOptions {
             max_tokens: 256,
             ignore_eos: false,
             stop: Vec::new(),
+            logprobs: None,
             sampler: SamplerParams::default(),
         }
     }
+}
+
+/// Most tokens for which one step gives log-probabilities, as OpenAI's limit.
+pub const MAX_LOGPROBS: usize = 20;
+
+impl GenerateOptions {
+    /// Checks every option.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] whose key is the option.
+    pub fn validate(&self) -> Result<()> {
+        self.sampler.validate()?;
+        match self.logprobs {
+            Some(n) if n > MAX_LOGPROBS => {
+                let rule = format!("logprobs must be a whole number from 0 to {MAX_LOGPROBS}, not {n}");
+                Err(Error::new(Code::BadArgument, rule).key("logprobs"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A token and how probable the model found it, before any sampler.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scored {
+    /// The token.
+    pub token: u32,
+    /// Its bytes: not always whole characters.
+    pub bytes: Vec<u8>,
+    /// ln p, in nats.
+    pub logprob: f64,
+}
+
+/// The log-probabilities of one step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepLogprobs {
+    /// The token that was chosen.
+    #[serde(flatten)]
+    pub chosen: Scored,
+    /// The most probable tokens, the first one first, whether or not the chosen one is among them.
+    pub top: Vec<Scored>,
 }
 
 /// Why a generation ended.
@@ -66,6 +113,9 @@ pub enum Step {
         text: String,
         /// The token.
         token: u32,
+        /// Log-probabilities, if they were asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logprobs: Option<StepLogprobs>,
     },
     /// The end.
     Done {
@@ -87,6 +137,7 @@ pub struct Generation {
     history: Vec<u32>,
     n_written: usize,
     sampler: Sampler,
+    logprobs: Logprobs,
     decoder: StreamDecoder,
     stop: StopFilter,
     options: GenerateOptions,
@@ -108,6 +159,11 @@ impl Generation {
     pub fn n_cached(&self) -> usize {
         self.n_cached
     }
+
+    /// The seed of the random choices: the one that was asked for, or the one that was made up.
+    pub fn seed(&self) -> u64 {
+        self.sampler.seed()
+    }
 }
 
 impl TextModel {
@@ -123,7 +179,8 @@ impl TextModel {
             let what = format!("a prompt of {} tokens leaves no room in a context of {n_ctx}", prompt.len());
             return Err(Error::new(Code::ContextOverflow, what).key("prompt"));
         }
-        options.sampler.validate()?;
+        options.validate()?;
+        let sampler = Sampler::with_tokenizer(options.sampler.clone(), self.tokenizer())?;
         let fed = self.keep_prefix(&prompt);
         Ok(Generation {
             fed,
@@ -131,7 +188,8 @@ impl TextModel {
             history: prompt.clone(),
             prompt,
             n_written: 0,
-            sampler: Sampler::new(options.sampler.clone())?,
+            sampler,
+            logprobs: Logprobs::default(),
             decoder: StreamDecoder::new(),
             stop: StopFilter::new(options.stop.clone()),
             options,
@@ -159,7 +217,11 @@ impl TextModel {
             let (text, _) = g.stop.push(&g.decoder.finish());
             return Ok(Step::Done { text: text + &g.stop.finish(), reason });
         }
-        let token = g.sampler.sample(self.last_logits(), &g.history)?;
+        let logits = self.last_logits();
+        if g.options.logprobs.is_some() {
+            g.logprobs.keep(logits);
+        }
+        let token = g.sampler.sample(logits, &g.history)?;
         if self.tokenizer().is_eog(token) && !g.options.ignore_eos {
             g.ended = Some(Reason::Stop);
             return self.step(g);
@@ -173,6 +235,14 @@ impl TextModel {
         } else if g.n_written < g.options.max_tokens && g.history.len() < self.n_ctx() {
             self.append(&[token], 1);
         }
-        Ok(Step::Piece { text, token })
+        Ok(Step::Piece { text, token, logprobs: self.step_logprobs(g, token) })
+    }
+
+    fn step_logprobs(&self, g: &mut Generation, token: u32) -> Option<StepLogprobs> {
+        let n = g.options.logprobs?;
+        let bytes = |token| self.tokenizer().token_bytes(token).unwrap_or_default().to_vec();
+        let scored = |token, logprob| Scored { token, bytes: bytes(token), logprob };
+        let chosen = scored(token, g.logprobs.of(token));
+        Some(StepLogprobs { chosen, top: g.logprobs.top(n).map(|t| scored(t.id, t.logprob)).collect() })
     }
 }

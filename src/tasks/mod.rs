@@ -9,7 +9,7 @@ mod stop;
 mod text;
 mod vision;
 
-pub use generate::{GenerateOptions, Generation, Reason, Step};
+pub use generate::{GenerateOptions, Generation, MAX_LOGPROBS, Reason, Scored, Step, StepLogprobs};
 pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
 pub use score::{Divergence, Score, ScoreOptions, Scoring};
 pub use text::TextModel;

@@ -113,10 +113,11 @@ impl TextModel {
         self.held.extend_from_slice(tokens);
     }
 
-    /// Logits of the last token; the sampler may overwrite them.
+    /// Logits of the last token over the vocabulary; the sampler may overwrite them. Rows of the output
+    /// beyond the vocabulary are padding, which stands for no token.
     pub(super) fn last_logits(&mut self) -> &mut [f32] {
         let from = self.logits.len().saturating_sub(self.info.n_output);
-        &mut self.logits[from..]
+        &mut self.logits[from..from + self.tokenizer.n_vocab()]
     }
 
     /// Cuts the context down to what it shares with `prompt`, leaving at least the prompt's

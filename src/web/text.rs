@@ -29,6 +29,11 @@ impl Generation {
     pub fn n_cached(&self) -> usize {
         self.inner.n_cached()
     }
+
+    /// The seed of the random choices.
+    pub fn seed(&self) -> f64 {
+        self.inner.seed() as f64
+    }
 }
 
 /// A scoring under way. Belongs to the model that started it.
@@ -104,7 +109,10 @@ impl TextModel {
 
     /// Begins a generation; `options` are those of [`tasks::GenerateOptions`].
     pub fn start(&mut self, prompt: Vec<u32>, options: JsValue) -> Result<Generation, JsValue> {
-        let inner = self.inner.start(prompt, from_js(options)?).map_err(to_object)?;
+        let mut options: tasks::GenerateOptions = from_js(options)?;
+        // The standard library has no randomness here.
+        options.sampler.seed.get_or_insert_with(|| (js_sys::Math::random() * 4_294_967_296.0) as i64);
+        let inner = self.inner.start(prompt, options).map_err(to_object)?;
         Ok(Generation { inner })
     }
 

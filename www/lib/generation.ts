@@ -3,17 +3,36 @@ import type { Engine } from "./engine.js";
 import { abortError } from "./errors.js";
 import * as rule from "./options.js";
 import type { GenerateResult, WireGenerateOptions } from "./protocol.js";
-import type { GenerateOptions, Piece } from "./types.js";
+import { SAMPLERS, type GenerateOptions, type Piece } from "./types.js";
 
 const RULES: rule.Rules<GenerateOptions> = {
   maxTokens: rule.count,
   temperature: rule.number,
+  dynatempRange: rule.number,
+  dynatempExponent: rule.number,
   topK: rule.count,
   topP: rule.number,
   minP: rule.number,
+  typicalP: rule.number,
+  topNSigma: rule.number,
+  xtcProbability: rule.number,
+  xtcThreshold: rule.number,
   repeatPenalty: rule.number,
-  repeatLastN: rule.count,
+  repeatLastN: rule.countOrAll,
+  presencePenalty: rule.number,
+  frequencyPenalty: rule.number,
+  logitBias: rule.logitBias,
+  dryMultiplier: rule.number,
+  dryBase: rule.number,
+  dryAllowedLength: rule.count,
+  dryPenaltyLastN: rule.countOrAll,
+  drySequenceBreakers: rule.texts,
+  mirostat: rule.oneOf([0, 2]),
+  mirostatTau: rule.number,
+  mirostatEta: rule.number,
+  samplers: rule.listOf(rule.oneOf(SAMPLERS)),
   seed: rule.count,
+  logprobs: rule.count,
   ignoreEos: rule.flag,
   stop: rule.textOrTexts,
   addSpecial: rule.flag,

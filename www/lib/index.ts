@@ -18,6 +18,7 @@ export type { ErrorCode } from "./errors.js";
 export { VERSION } from "./version.js";
 export type {
   Backend, Classification, Divergence, FinishReason, GenerateOptions, ImageSource, Inspection, LoadOptions,
-  ModelInfo, Perplexity, PerplexityOptions, Piece, Progress, QuantizeType, Source, TensorSummary, TextLoadOptions, TextModelInfo,
-  TextStats, VisionLoadOptions, VisionModelInfo, VisionStats,
+  ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, Progress, QuantizeType, SamplerName, Source,
+  TensorSummary, TextLoadOptions, TextModelInfo, TextStats, TokenLogprob, VisionLoadOptions, VisionModelInfo,
+  VisionStats,
 } from "./types.js";

@@ -69,6 +69,13 @@ export const positive: Rule<number> = (key, value) => {
   throw badArgument(key, `"${key}" must be 1 or more`);
 };
 
+/** A whole number from -1 on. */
+export const countOrAll: Rule<number> = (key, value) => {
+  if (value === -1) return value;
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  throw badArgument(key, `"${key}" must be a whole number, 0 or more, or -1 for all`);
+};
+
 /** True or false. */
 export const flag: Rule<boolean> = (key, value) => {
   if (typeof value === "boolean") return value;
@@ -81,11 +88,16 @@ export const text: Rule<string> = (key, value) => {
   throw badArgument(key, `"${key}" must be a string`);
 };
 
+/** A list of what a rule takes. */
+export function listOf<T>(rule: Rule<T>): Rule<T[]> {
+  return (key, value) => {
+    if (!Array.isArray(value)) throw badArgument(key, `"${key}" must be a list`);
+    return Array.from(value, (item) => rule(key, item));
+  };
+}
+
 /** A list of texts. */
-export const texts: Rule<string[]> = (key, value) => {
-  if (!Array.isArray(value)) throw badArgument(key, `"${key}" must be a list of strings`);
-  return Array.from(value, (item) => text(key, item));
-};
+export const texts: Rule<string[]> = listOf(text);
 
 /** One text or a list of them. */
 export const textOrTexts: Rule<string[]> = (key, value) =>
@@ -103,12 +115,12 @@ export const abortSignal: Rule<AbortSignal> = (key, value) => {
   throw badArgument(key, `"${key}" must be an AbortSignal`);
 };
 
-/** One of some words. */
-export function oneOf<T extends string>(words: readonly T[]): Rule<T> {
+/** One of some words or numbers. */
+export function oneOf<T extends string | number>(words: readonly T[]): Rule<T> {
   return (key, value) => {
     const word = words.find((known) => known === value);
     if (word !== undefined) return word;
-    throw badArgument(key, `"${key}" must be ${words.map((known) => `"${known}"`).join(" or ")}`);
+    throw badArgument(key, `"${key}" must be ${words.map((known) => JSON.stringify(known)).join(" or ")}`);
   };
 }
 
@@ -121,6 +133,30 @@ export const sha256: Rule<string> = (key, value) => {
   if (typeof value === "string" && /^[0-9a-f]{64}$/i.test(value)) return value.toLowerCase();
   throw badArgument(key, `"${key}" must be 64 hexadecimal digits`);
 };
+
+/**
+ * What is added to the scores of tokens: an object from token ids to numbers, or pairs of a token
+ * id or a text and a number or `false`. Copied, so that it is read once.
+ */
+export const logitBias: Rule<[number | string, number | false][]> = (key, value) => {
+  const pairs = Array.isArray(value) ? Array.from(value as unknown[]) : entriesOf(key, value);
+  return pairs.map((pair) => {
+    const [token, bias, ...rest] = Array.isArray(pair) ? Array.from(pair as unknown[]) : [];
+    const isToken = typeof token === "string" || (typeof token === "number" && Number.isSafeInteger(token) && token >= 0);
+    const isBias = bias === false || (typeof bias === "number" && bias < Infinity);
+    if (isToken && isBias && rest.length === 0) return [token as number | string, bias as number | false];
+    throw badArgument(key, `"${key}" must pair token ids or texts with numbers below infinity or false`);
+  });
+};
+
+/** The entries of an object whose names are token ids. */
+function entriesOf(key: string, value: unknown): [number, unknown][] {
+  if (typeof value !== "object" || value === null) throw badArgument(key, `"${key}" must be an object or a list of pairs`);
+  return namesOf(value).map((name) => {
+    if (/^\d{1,10}$/.test(name)) return [Number(name), read(value, name)];
+    throw badArgument(key, `"${name}" in "${key}" is no token id; texts go into a list of pairs`);
+  });
+}
 
 /** Token ids. */
 export function tokenIds(key: string, value: unknown): Uint32Array {

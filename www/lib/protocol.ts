@@ -40,6 +40,7 @@ export interface GenerateResult {
   promptMs: number;
   decodeTokens: number;
   decodeMs: number;
+  seed: number | null;
   finishReason: FinishReason;
 }
 

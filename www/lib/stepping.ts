@@ -1,13 +1,13 @@
 /** Long computations, step by step, so that a cancellation can get in between. */
 import type { WasmGeneration, WasmText } from "./builds.js";
 import type { Calls, GenerateResult, WireGenerateOptions } from "./protocol.js";
-import type { FinishReason, Perplexity, Piece } from "./types.js";
+import type { FinishReason, Perplexity, Piece, PieceLogprobs } from "./types.js";
 import type { Context } from "./worker.js";
 
 /** What `TextModel.step` of the runtime returns. */
 type Step =
   | { type: "prefill"; done: number; total: number }
-  | { type: "piece"; text: string; token: number }
+  | { type: "piece"; text: string; token: number; logprobs?: PieceLogprobs }
   | { type: "done"; text: string; reason: FinishReason };
 
 /**
@@ -33,12 +33,14 @@ export async function runGeneration(
   const { addSpecial = true, parseSpecial = false, ...rest } = options;
   const tokens = typeof prompt === "string" ? model.tokenize(prompt, addSpecial, parseSpecial) : prompt;
   const result: GenerateResult = {
-    promptTokens: tokens.length, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0, finishReason: "abort",
+    promptTokens: tokens.length, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0,
+    seed: options.seed ?? null, finishReason: "abort",
   };
   await eventLoop(); // one that was cancelled while it waited does nothing
   if (context.cancelled()) return result;
   const generation = model.start(tokens, rest);
   result.cachedTokens = generation.cachedTokens();
+  result.seed = generation.seed();
   try {
     await steps(model, generation, result, context);
   } finally {
@@ -57,7 +59,10 @@ async function steps(
     const step = model.step(generation) as Step;
     const end = performance.now();
     count(result, step, end - start);
-    if (step.type === "piece") pieces.push({ text: step.text, token: step.token });
+    if (step.type === "piece") {
+      const { text, token, logprobs } = step;
+      pieces.push(logprobs ? { text, token, logprobs } : { text, token });
+    }
     if (step.type === "done" && step.text !== "") pieces.push({ text: step.text, token: null });
     if (step.type !== "done" && end - sliceStart < SLICE_MS) continue;
     if (pieces.length > 0) context.send({ kind: "pieces", pieces });

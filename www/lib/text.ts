@@ -49,7 +49,7 @@ export class TextModel {
   /** What was loaded. */
   readonly info: TextModelInfo;
   #stats: Omit<TextStats, "wasmBytes"> = {
-    promptTokens: 0, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0, finishReason: null,
+    promptTokens: 0, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0, seed: null, finishReason: null,
   };
 
   private constructor(engine: Engine, info: TextModelInfo) {

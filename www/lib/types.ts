@@ -114,24 +114,81 @@ export interface VisionModelInfo extends ModelInfo {
   imageSize: number;
 }
 
+/** The samplers, in the order in which they act unless told otherwise. */
+export const SAMPLERS = [
+  "penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature",
+] as const;
+
+/** One of {@link SAMPLERS}. */
+export type SamplerName = (typeof SAMPLERS)[number];
+
 /** How to continue a prompt. */
 export interface GenerateOptions {
   /** At most so many tokens. Default 256. */
   maxTokens?: number;
-  /** 0 always takes the likeliest token; above 0, higher is more varied. */
+  /**
+   * Divides the scores; 0 always takes the likeliest token, higher is more varied. At most 100, default 0.8.
+   *
+   * This and all the samplers below have llama.cpp's meaning and default.
+   */
   temperature?: number;
-  /** Only the so many likeliest tokens; 0 for no limit. */
+  /** The temperature varies by up to this much with the entropy of the choice. 0 (default) for none. */
+  dynatempRange?: number;
+  /** How strongly the entropy decides on the temperature. Default 1. */
+  dynatempExponent?: number;
+  /** Only the so many likeliest tokens; 0 for no limit. Default 40. */
   topK?: number;
-  /** Only the likeliest tokens that together have this probability; 1 for no limit. */
+  /** Only the likeliest tokens that together have this probability; 1 for no limit. Default 0.95. */
   topP?: number;
-  /** Only tokens at least this fraction as likely as the likeliest; 0 for no limit. */
+  /** Only tokens at least this fraction as likely as the likeliest; 0 for no limit. Default 0.05. */
   minP?: number;
-  /** Divides the score of recent tokens; 1 for none. */
+  /** Only the tokens of the most typical surprise that together have this probability; 1 (default) for no limit. */
+  typicalP?: number;
+  /** Only tokens whose score is at most this many standard deviations below the highest; 0 (default) for no limit. */
+  topNSigma?: number;
+  /** How often the likeliest tokens are taken out (XTC), 0 to 1. Default 0. */
+  xtcProbability?: number;
+  /** XTC takes out all tokens of at least this probability but the least likely of them. Default 0.1. */
+  xtcThreshold?: number;
+  /** Divides the score of recent tokens; 1 (default) for none. */
   repeatPenalty?: number;
-  /** How many recent tokens `repeatPenalty` looks at. */
+  /** How many recent tokens (prompt and text) the penalties look at; -1 for all. Default 64. */
   repeatLastN?: number;
-  /** The same seed gives the same text. */
+  /** Taken from the score of every recent token. Default 0. */
+  presencePenalty?: number;
+  /** Taken from the score of a recent token for each time it occurs. Default 0. */
+  frequencyPenalty?: number;
+  /**
+   * Added to the scores of tokens before anything else: an object from token ids to numbers, or a
+   * list of pairs of a token id, or a text (which means each of its tokens), and a number, or
+   * `false` to rule the token out.
+   */
+  logitBias?: Readonly<Record<number, number | false>> | readonly (readonly [number | string, number | false])[];
+  /** Strength of the penalty for tokens that would extend a repetition (DRY). 0 (default) for none. */
+  dryMultiplier?: number;
+  /** How that penalty grows: multiplier * base ^ (length of the repetition - allowed length). Default 1.75. */
+  dryBase?: number;
+  /** Repetitions shorter than this cost nothing. Default 2. */
+  dryAllowedLength?: number;
+  /** How many recent tokens are searched for repetitions; -1 (default) for all, 0 for no such penalty. */
+  dryPenaltyLastN?: number;
+  /** Texts at which repetitions end. Default a line feed, ":", "\"" and "*". */
+  drySequenceBreakers?: readonly string[];
+  /** 2 for Mirostat 2, which replaces the other samplers but the temperature; 0 (default) for none. */
+  mirostat?: 0 | 2;
+  /** The surprise in bits that Mirostat keeps to. Default 5. */
+  mirostatTau?: number;
+  /** How fast Mirostat learns. Default 0.1. */
+  mirostatEta?: number;
+  /** The samplers in the order in which they act; one that is missing does not act. */
+  samplers?: readonly SamplerName[];
+  /** The same seed gives the same text. By default another one each time; `stats.seed` tells which. */
   seed?: number;
+  /**
+   * Gives ln of each token's probability, and of this many of the likeliest tokens at its place
+   * (0 to 20): under the model's own distribution, before any of the samplers. By default neither.
+   */
+  logprobs?: number;
   /** Goes on after the model's end-of-text token. */
   ignoreEos?: boolean;
   /** Texts that end the answer; they are not part of it. */
@@ -144,6 +201,21 @@ export interface GenerateOptions {
   signal?: AbortSignal;
 }
 
+/** A token and how probable the model found it. */
+export interface TokenLogprob {
+  token: number;
+  /** The bytes it stands for; not always whole characters. */
+  bytes: number[];
+  /** ln of its probability, in nats, before any sampler. */
+  logprob: number;
+}
+
+/** The log-probabilities at one place. */
+export interface PieceLogprobs extends TokenLogprob {
+  /** The likeliest tokens, the likeliest first, whether or not the chosen one is among them. */
+  top: TokenLogprob[];
+}
+
 /** A piece of generated text. */
 export interface Piece {
   /**
@@ -153,6 +225,8 @@ export interface Piece {
   text: string;
   /** The token it came from. Null for text that was held back until the end. */
   token: number | null;
+  /** With the option `logprobs`: those of the token. */
+  logprobs?: PieceLogprobs;
 }
 
 /** Why a generation ended: by the model or a `stop` text, at `maxTokens`, with the context full, or aborted. */
@@ -171,6 +245,8 @@ export interface TextStats {
   decodeMs: number;
   /** Bytes of WebAssembly memory that the model holds. */
   wasmBytes: number;
+  /** Start of the random choices; the same seed gives the same text. Null before the first generation. */
+  seed: number | null;
   /** Null before the first generation. */
   finishReason: FinishReason | null;
 }
