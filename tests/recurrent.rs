@@ -1,4 +1,5 @@
-//! Models that keep a state: steps equal batches, and a context is continued only whole.
+//! Models that keep a state, and mixtures of experts: steps equal batches. A state is continued
+//! only whole.
 #![cfg(not(target_arch = "wasm32"))]
 
 mod common;
@@ -7,7 +8,7 @@ use bitpane::tasks::{GenerateOptions, LoadOptions, Loaded, Loader, Step, TextMod
 use common::{json, numbers, shared};
 
 /// Architectures of the reference data whose memory is a state, at least in part.
-const NAMES: [&str; 2] = ["mamba2", "rwkv7"];
+const NAMES: [&str; 3] = ["mamba2", "rwkv7", "lfm2"];
 
 fn load(name: &str) -> Option<(TextModel, Vec<u32>)> {
     let golden = json(&shared(&format!("golden/arch/{name}.json"))?);
@@ -28,7 +29,7 @@ fn greedy(model: &mut TextModel, prompt: &[u32], n: usize) -> (Vec<u32>, usize) 
 
 #[test]
 fn steps_equal_batches() {
-    for name in NAMES {
+    for name in NAMES.into_iter().chain(["olmoe", "qwen2moe"]) {
         let Some((mut model, prompt)) = load(name) else { return };
         let (written, _) = greedy(&mut model, &prompt, 40);
         let all = [prompt.as_slice(), &written].concat();

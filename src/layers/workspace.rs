@@ -53,6 +53,7 @@ pub struct Workspace {
     /// As `qkv`; norms use it too.
     pub scratch: Vec<f32>,
     pub(super) attention: Scratch,
+    pub(super) moe: super::moe::Scratch,
 }
 
 impl Workspace {

@@ -1,7 +1,7 @@
 //! The arrangements of norms, attention, feed-forward layer and residuals that decoders use.
 
 use crate::kernels::attention::KvCache;
-use crate::layers::{Attention, Mlp, Norm, Workspace};
+use crate::layers::{Attention, Mlp, Moe, Norm, Workspace};
 
 /// What a layer remembers of earlier tokens.
 pub struct Memory<'a> {
@@ -39,15 +39,21 @@ impl FeedForward for Mlp {
     }
 }
 
+impl FeedForward for Moe {
+    fn forward(&self, w: &mut Workspace) {
+        Moe::forward(self, w);
+    }
+}
+
 /// The attention of a block, with its cache.
-fn attend(attention: &Attention, w: &mut Workspace, memory: Memory) {
+pub(super) fn attend(attention: &Attention, w: &mut Workspace, memory: Memory) {
     let Some(kv) = memory.kv else {
         unreachable!("a block with attention declares its cache");
     };
     attention.forward(w, kv);
 }
 
-fn kv_shape(attention: &Attention) -> Option<(usize, usize)> {
+pub(super) fn kv_shape(attention: &Attention) -> Option<(usize, usize)> {
     Some((attention.heads.n_head_kv, attention.heads.head_dim))
 }
 

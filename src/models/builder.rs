@@ -6,8 +6,8 @@ use super::{Block, LanguageModel, TextConfig, Weights};
 use crate::container::Metadata;
 use crate::error::Result;
 use crate::layers::{
-    Activation, Attention, Heads, LayerNorm, Mlp, Norm, QkNorm, Qkv, RmsNorm, Rope, RopePairing, RopeParams,
-    Up, Workspace, Yarn,
+    Activation, Attention, Heads, LayerNorm, Mlp, Moe, Norm, QkNorm, Qkv, RmsNorm, Rope, RopePairing,
+    RopeParams, Up, Workspace, Yarn,
 };
 
 /// Which norm an architecture uses.
@@ -55,8 +55,22 @@ impl<'a> Builder<'a> {
         weights: &'a mut Weights,
         norm: NormKind,
     ) -> Result<Self> {
+        let config = read_config(&Reader::new(metadata, arch), weights)?;
+        Builder::with_config(metadata, arch, weights, norm, config)
+    }
+
+    /// A builder with dimensions that the architecture reads in its own way.
+    ///
+    /// # Errors
+    /// `BadConfig` naming the key.
+    pub fn with_config(
+        metadata: &'a Metadata,
+        arch: &'a str,
+        weights: &'a mut Weights,
+        norm: NormKind,
+        config: TextConfig,
+    ) -> Result<Self> {
         let reader = Reader::new(metadata, arch);
-        let config = read_config(&reader, weights)?;
         let eps = match norm {
             NormKind::Rms => reader.positive("attention.layer_norm_rms_epsilon", 1e-5)?,
             NormKind::Layer => reader.positive("attention.layer_norm_epsilon", 1e-5)?,
@@ -75,6 +89,11 @@ impl<'a> Builder<'a> {
             eps,
             ropes: Vec::new(),
         })
+    }
+
+    /// What norms add to the variance.
+    pub fn eps(&self) -> f32 {
+        self.eps
     }
 
     /// Refuses a mixture of experts, for architectures that have none here.
@@ -214,6 +233,55 @@ impl<'a> Builder<'a> {
         let TextConfig { n_ff, n_embd, .. } = self.config;
         let down = self.weights.linear(&format!("blk.{i}.ffn_down"), n_embd, n_ff)?;
         Ok(Mlp { up, activation, sub_norm: None, down })
+    }
+
+    /// The router and the experts of layer `i`, `n_ff` wide, with SiLU: `ffn_gate_inp`,
+    /// `ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps`. With `normalize` the shares of the
+    /// experts in use sum to one.
+    ///
+    /// # Errors
+    /// `BadConfig`, `MissingTensor`, `ShapeMismatch`.
+    pub fn moe(&mut self, i: usize, n_ff: usize, normalize: bool) -> Result<Moe> {
+        let n_expert = self.reader.dim("expert_count")?;
+        let n_used = self.n_expert_used()?;
+        let n_embd = self.config.n_embd;
+        let name = |part: &str| format!("blk.{i}.{part}");
+        Ok(Moe {
+            router: self.weights.linear(&name("ffn_gate_inp"), n_expert, n_embd)?,
+            gate: self.weights.experts(&name("ffn_gate_exps.weight"), n_expert, n_ff, n_embd)?,
+            up: self.weights.experts(&name("ffn_up_exps.weight"), n_expert, n_ff, n_embd)?,
+            down: self.weights.experts(&name("ffn_down_exps.weight"), n_expert, n_embd, n_ff)?,
+            activation: Activation::Silu,
+            n_used,
+            normalize,
+            shared: None,
+        })
+    }
+
+    /// Experts that work on a token.
+    ///
+    /// # Errors
+    /// `BadConfig` where that is none, or more than there are.
+    pub fn n_expert_used(&self) -> Result<usize> {
+        let n_expert = self.reader.dim("expert_count")?;
+        let n_used = self.reader.dim("expert_used_count")?;
+        if n_used > n_expert {
+            return Err(self.reader.bad("expert_used_count", format!("{n_used} of {n_expert} experts")));
+        }
+        Ok(n_used)
+    }
+
+    /// `ffn_gate_shexp`, `ffn_up_shexp` and `ffn_down_shexp` of layer `i`, `n_ff` wide.
+    ///
+    /// # Errors
+    /// `MissingTensor`, `ShapeMismatch`.
+    pub fn shared_expert(&mut self, i: usize, n_ff: usize) -> Result<Mlp> {
+        let n_embd = self.config.n_embd;
+        let name = |part: &str| format!("blk.{i}.{part}");
+        let gate = self.weights.linear(&name("ffn_gate_shexp"), n_ff, n_embd)?;
+        let up = self.weights.linear(&name("ffn_up_shexp"), n_ff, n_embd)?;
+        let down = self.weights.linear(&name("ffn_down_shexp"), n_embd, n_ff)?;
+        Ok(Mlp { up: Up::Gated(Box::new([gate, up])), activation: Activation::Silu, sub_norm: None, down })
     }
 
     /// The rotation that the metadata describe, with the factors of `rope_freqs`, or of

@@ -1,6 +1,6 @@
 //! Hyperparameters from GGUF metadata, each checked against its domain.
 
-use crate::container::Metadata;
+use crate::container::{Metadata, Value};
 use crate::error::{Code, Error, Result};
 
 /// Largest value that any dimension may have; products of two stay far below 2^53.
@@ -92,6 +92,25 @@ impl<'a> Reader<'a> {
     /// [`Code::BadConfig`] naming the key.
     pub fn bool(&self, name: &str) -> Result<Option<bool>> {
         self.as_config(name, self.metadata.bool(&self.key(name)))
+    }
+
+    /// One number per layer, each up to 2^24: an array of `n_layer`, or one number for all of them.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] naming the key.
+    pub fn per_layer(&self, name: &str, n_layer: usize) -> Result<Vec<usize>> {
+        let array = match self.metadata.get(&self.key(name)) {
+            Some(Value::Array(array)) => array,
+            _ => return Ok(vec![self.dim(name)?; n_layer]),
+        };
+        if array.len() != n_layer {
+            return Err(self.bad(name, format!("{} values for {n_layer} layers", array.len())));
+        }
+        let value = |i| match array.i64(i) {
+            Some(v) if (0..=MAX_DIM as i64).contains(&v) => Ok(v as usize),
+            _ => Err(self.bad(name, format!("the value of layer {i} is not in 0 ..= {MAX_DIM}"))),
+        };
+        (0..n_layer).map(value).collect()
     }
 
     /// A string, or `None` where absent.

@@ -7,10 +7,14 @@ mod builder;
 pub mod config;
 mod context;
 mod decoder;
+pub mod granitemoe;
+pub mod lfm2;
 pub mod llama;
 pub mod mamba2;
 pub mod names;
-pub mod recurrent;
+pub mod olmoe;
+pub mod qwen2moe;
+pub mod qwen3moe;
 pub mod rwkv7;
 pub mod vit;
 mod weights;
@@ -73,8 +77,17 @@ pub struct TextConfig {
 pub type BuildText = fn(&Metadata, &str, &mut Weights) -> Result<Box<dyn LanguageModel>>;
 
 /// The language-model architectures, by `general.architecture`.
-pub const TEXT: &[(&str, BuildText)] =
-    &[("llama", llama::build), ("mamba2", mamba2::build), ("rwkv7", rwkv7::build)];
+#[rustfmt::skip] // one row each
+pub const TEXT: &[(&str, BuildText)] = &[
+    ("granitemoe", granitemoe::build),
+    ("lfm2", lfm2::build),
+    ("llama", llama::build),
+    ("mamba2", mamba2::build),
+    ("olmoe", olmoe::build),
+    ("qwen2moe", qwen2moe::build),
+    ("qwen3moe", qwen3moe::build),
+    ("rwkv7", rwkv7::build),
+];
 
 /// The vision architectures, by `general.architecture` (safetensors: by their tensors).
 pub const VISION: &[&str] = &["vit"];

@@ -3,14 +3,15 @@
 //! size, so a context costs the same however long it is.
 
 use super::config::Reader;
-use super::recurrent::{LayerMemory, RecurrentContext};
-use super::{Context, ContextParams, LanguageModel, TextConfig, Weights};
+use super::{Block, Builder, LanguageModel, Memory, NormKind, TextConfig, Weights};
 use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
 use crate::kernels::act::Activations;
 use crate::kernels::{matmul, vecmath};
-use crate::layers::{I, LayerNorm, Linear, Mode, Wkv, wkv7_step};
+use crate::layers::{I, LayerNorm, Linear, Norm, Wkv, Workspace, wkv7_step};
 use crate::repack::PackedWeights;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Added to the variance of a head's output (64 times the published 1e-5).
 const GROUP_NORM_EPS: f32 = 64e-5;
@@ -53,28 +54,20 @@ struct ChannelMix {
 }
 
 struct Layer {
-    attn_norm: LayerNorm,
+    n_embd: usize,
+    head_dim: usize,
+    attn_norm: Norm,
     time_mix: TimeMix,
-    attn_norm_2: LayerNorm,
+    attn_norm_2: Norm,
     channel_mix: ChannelMix,
+    /// The same for all layers: the first layer's values go to all others.
+    buffers: Rc<RefCell<Buffers>>,
 }
 
-struct Rwkv7 {
-    config: TextConfig,
-    token_embd: PackedWeights,
-    token_embd_norm: LayerNorm,
-    layers: Vec<Layer>,
-    output_norm: LayerNorm,
-    output: PackedWeights,
-    buffers: Buffers,
-}
-
-/// Kept between calls; sizes are `[n_tokens, width]`.
+/// Kept between calls; sizes are `[n_tokens, n_embd]`.
 #[derive(Default)]
 struct Buffers {
-    x: Vec<f32>,
-    act: Activations,
-    /// Input and hidden row of the low-rank products.
+    /// Hidden row of the low-rank products and of the channel mixing.
     hidden: Activations,
     /// The normalized input, and its distance to the token before.
     h: Vec<f32>,
@@ -105,7 +98,6 @@ pub fn build(metadata: &Metadata, arch: &str, weights: &mut Weights) -> Result<B
     if n_embd.checked_mul(head_dim + 2).is_none() {
         return Err(reader.bad("wkv.head_size", format!("a state of {n_embd} x {head_dim}")));
     }
-    let n_vocab = weights.n_vocab();
     let n_head = n_embd / head_dim;
     let config = TextConfig {
         n_embd,
@@ -114,21 +106,17 @@ pub fn build(metadata: &Metadata, arch: &str, weights: &mut Weights) -> Result<B
         n_head_kv: n_head,
         head_dim,
         n_ff: reader.dim("feed_forward_length")?,
-        n_vocab,
+        n_vocab: weights.n_vocab(),
         n_ctx_train: usize::MAX,
     };
-    let eps = reader.positive("attention.layer_norm_epsilon", 1e-5)?;
-    let layers =
-        (0..config.n_layer).map(|i| Layer::build(weights, i, &config, eps)).collect::<Result<_>>()?;
-    Ok(Box::new(Rwkv7 {
-        token_embd: weights.matrix("token_embd.weight", n_vocab, n_embd)?,
-        token_embd_norm: weights.layer_norm("token_embd_norm", n_embd, eps)?,
-        layers,
-        output_norm: weights.layer_norm("output_norm", n_embd, eps)?,
-        output: weights.matrix("output.weight", n_vocab, n_embd)?,
-        config,
-        buffers: Buffers::default(),
-    }))
+    let mut b = Builder::with_config(metadata, arch, weights, NormKind::Layer, config)?;
+    b.embd_norm = Some(b.norm_of("token_embd_norm", n_embd)?);
+    let buffers = Rc::default();
+    for i in 0..b.config.n_layer {
+        let layer = Layer::build(&mut b, i, &buffers)?;
+        b.layers.push(Box::new(layer));
+    }
+    b.finish()
 }
 
 impl LowRank {
@@ -162,13 +150,74 @@ impl LowRank {
 }
 
 impl Layer {
-    fn build(weights: &mut Weights, i: usize, config: &TextConfig, eps: f32) -> Result<Self> {
-        let TextConfig { n_embd, n_ff, .. } = *config;
+    fn build(b: &mut Builder, i: usize, buffers: &Rc<RefCell<Buffers>>) -> Result<Self> {
+        let TextConfig { n_embd, n_ff, head_dim, .. } = b.config;
         let name = |part: &str| format!("blk.{i}.{part}");
-        let has_gate = weights.has(&name("time_mix_g1.weight"));
+        Ok(Layer {
+            n_embd,
+            head_dim,
+            attn_norm: b.norm(i, "attn_norm")?,
+            time_mix: TimeMix::build(b.weights, i, n_embd)?,
+            attn_norm_2: b.norm(i, "attn_norm_2")?,
+            channel_mix: ChannelMix {
+                lerp: b.weights.values(&name("channel_mix_lerp_k.weight"), n_embd)?,
+                key: b.weights.linear(&name("channel_mix_key"), n_ff, n_embd)?,
+                value: b.weights.linear(&name("channel_mix_value"), n_embd, n_ff)?,
+            },
+            buffers: Rc::clone(buffers),
+        })
+    }
+}
+
+impl Block for Layer {
+    /// Two shifted tokens, then `[n_head, head_dim, head_dim]`.
+    fn state_len(&self) -> usize {
+        self.n_embd * (2 + self.head_dim)
+    }
+
+    fn forward(&self, w: &mut Workspace, memory: Memory) {
+        let b = &mut *self.buffers.borrow_mut();
+        let (shifts, wkv) = memory.state.split_at_mut(2 * self.n_embd);
+        let (time, channel) = shifts.split_at_mut(self.n_embd);
+        shift(&self.attn_norm, time, w, b);
+        self.time_mix.forward(self.head_dim, wkv, w, b);
+        w.add_out();
+        shift(&self.attn_norm_2, channel, w, b);
+        self.channel_mix.forward(w, b);
+        w.add_out();
+    }
+}
+
+/// `h = norm(x)` and `dx`, what the token before has more; `last` is the token before the first,
+/// then the last.
+fn shift(norm: &Norm, last: &mut [f32], w: &Workspace, b: &mut Buffers) {
+    let n = last.len();
+    b.h.resize(w.x.len(), 0.0);
+    norm.forward(&w.x, &mut b.h);
+    b.dx.resize(w.x.len(), 0.0);
+    for (t, dx) in b.dx.chunks_exact_mut(n).enumerate() {
+        let before = if t == 0 { &*last } else { &b.h[(t - 1) * n..][..n] };
+        dx.iter_mut().zip(before).zip(&b.h[t * n..]).for_each(|((dx, before), h)| *dx = before - h);
+    }
+    last.copy_from_slice(&b.h[b.h.len() - n..]);
+}
+
+/// The next input is `h + dx * lerp`: part of the token before.
+fn lerped(lerp: &[f32], w: &mut Workspace, b: &Buffers) {
+    let n = lerp.len();
+    let to = w.fill(n);
+    for ((to, h), dx) in to.chunks_exact_mut(n).zip(b.h.chunks_exact(n)).zip(b.dx.chunks_exact(n)) {
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = h[i] + dx[i] * lerp[i];
+        }
+    }
+}
+
+impl TimeMix {
+    fn build(weights: &mut Weights, i: usize, n_embd: usize) -> Result<Self> {
+        let mix = |part: &str| format!("blk.{i}.time_mix_{part}");
+        let has_gate = weights.has(&mix("g1.weight"));
         let n_lerp = if has_gate { 6 } else { 5 };
-        let fused = n_embd.saturating_mul(n_lerp);
-        let mix = |part: &str| name(&format!("time_mix_{part}"));
         let square = |w: &mut Weights, part: &str| w.linear(&mix(part), n_embd, n_embd);
         let low =
             |w: &mut Weights, part: &str, has_base: bool| LowRank::build(w, &mix(part), n_embd, has_base);
@@ -176,8 +225,8 @@ impl Layer {
             // Files carry a value residual for the first layer too, which has nothing to mix in.
             ["v0", "v1", "v2"].iter().for_each(|part| weights.ignore(&mix(&format!("{part}.weight"))));
         }
-        let time_mix = TimeMix {
-            lerp: weights.values(&mix("lerp_fused.weight"), fused)?,
+        Ok(TimeMix {
+            lerp: weights.values(&mix("lerp_fused.weight"), n_embd.saturating_mul(n_lerp))?,
             receptance: square(weights, "receptance")?,
             key: square(weights, "key")?,
             value: square(weights, "value")?,
@@ -190,93 +239,49 @@ impl Layer {
             k_a: weights.values(&mix("k_a.weight"), n_embd)?,
             r_k: weights.values(&mix("r_k.weight"), n_embd)?,
             ln: weights.layer_norm(&mix("ln"), n_embd, GROUP_NORM_EPS)?,
-        };
-        Ok(Layer {
-            attn_norm: weights.layer_norm(&name("attn_norm"), n_embd, eps)?,
-            time_mix,
-            attn_norm_2: weights.layer_norm(&name("attn_norm_2"), n_embd, eps)?,
-            channel_mix: ChannelMix {
-                lerp: weights.values(&name("channel_mix_lerp_k.weight"), n_embd)?,
-                key: weights.linear(&name("channel_mix_key"), n_ff, n_embd)?,
-                value: weights.linear(&name("channel_mix_value"), n_embd, n_ff)?,
-            },
         })
     }
 
-    /// Floats of a layer's memory: two shifted tokens and `[n_head, head_dim, head_dim]`.
-    fn memory(config: &TextConfig) -> LayerMemory {
-        LayerMemory::State(config.n_embd * (2 + config.head_dim))
-    }
-}
-
-/// `h = norm(x)` and `dx`, what the token before has more; `last` is the token before the first,
-/// then the last.
-fn shift(norm: &LayerNorm, last: &mut [f32], b: &mut Buffers) {
-    let n = last.len();
-    b.h.resize(b.x.len(), 0.0);
-    norm.forward(&b.x, &mut b.h);
-    b.dx.resize(b.x.len(), 0.0);
-    for (t, dx) in b.dx.chunks_exact_mut(n).enumerate() {
-        let before = if t == 0 { &*last } else { &b.h[(t - 1) * n..][..n] };
-        dx.iter_mut().zip(before).zip(&b.h[t * n..]).for_each(|((dx, before), h)| *dx = before - h);
-    }
-    last.copy_from_slice(&b.h[b.h.len() - n..]);
-}
-
-/// Activations `h + dx * lerp`: part of the token before.
-fn lerped<'a>(b: &'a mut Buffers, lerp: &[f32], mode: Mode) -> &'a mut Activations {
-    let n = lerp.len();
-    let to = b.act.fill(b.h.len() / n, n, mode.is_integer());
-    for ((to, h), dx) in to.chunks_exact_mut(n).zip(b.h.chunks_exact(n)).zip(b.dx.chunks_exact(n)) {
-        for (i, to) in to.iter_mut().enumerate() {
-            *to = h[i] + dx[i] * lerp[i];
-        }
-    }
-    &mut b.act
-}
-
-impl TimeMix {
     /// Section 3 of the paper: r, w, k, v, a, g of each token, the recurrence, and the output.
-    fn forward(&self, head_dim: usize, state: &mut [f32], is_first: bool, mode: Mode, b: &mut Buffers) {
+    fn forward(&self, head_dim: usize, state: &mut [f32], w: &mut Workspace, b: &mut Buffers) {
         let n_embd = self.k_k.len();
-        let len = b.x.len();
         for buffer in [&mut b.r, &mut b.w, &mut b.k, &mut b.v, &mut b.a, &mut b.g, &mut b.kk, &mut b.out] {
-            buffer.resize(len, 0.0);
+            buffer.resize(w.x.len(), 0.0);
         }
         let lerp = |i: usize| &self.lerp[i * n_embd..][..n_embd];
-        lerped(b, lerp(0), mode);
-        self.receptance.forward(&mut b.act, &mut b.r);
-        lerped(b, lerp(1), mode);
-        self.decay.forward(&mut b.act, vecmath::tanh::<I>, &mut b.hidden, &mut b.w);
-        lerped(b, lerp(2), mode);
-        self.key.forward(&mut b.act, &mut b.k);
-        lerped(b, lerp(3), mode);
-        self.value.forward(&mut b.act, &mut b.v);
-        if let Some(residual) = &self.value_residual {
-            residual.forward(&mut b.act, |_| (), &mut b.hidden, &mut b.out);
-            vecmath::sigmoid::<I>(&mut b.out);
-            for ((v, first), share) in b.v.iter_mut().zip(&b.v_first).zip(&b.out) {
-                *v += (first - *v) * share;
+        lerped(lerp(0), w, b);
+        self.receptance.forward(&mut w.act, &mut b.r);
+        lerped(lerp(1), w, b);
+        self.decay.forward(&mut w.act, vecmath::tanh::<I>, &mut b.hidden, &mut b.w);
+        lerped(lerp(2), w, b);
+        self.key.forward(&mut w.act, &mut b.k);
+        lerped(lerp(3), w, b);
+        self.value.forward(&mut w.act, &mut b.v);
+        match &self.value_residual {
+            None => b.v_first.clone_from(&b.v),
+            Some(residual) => {
+                residual.forward(&mut w.act, |_| (), &mut b.hidden, &mut b.out);
+                vecmath::sigmoid::<I>(&mut b.out);
+                for ((v, first), share) in b.v.iter_mut().zip(&b.v_first).zip(&b.out) {
+                    *v += (first - *v) * share;
+                }
             }
         }
-        if is_first {
-            b.v_first.clone_from(&b.v);
-        }
-        lerped(b, lerp(4), mode);
-        self.iclr.forward(&mut b.act, |_| (), &mut b.hidden, &mut b.a);
+        lerped(lerp(4), w, b);
+        self.iclr.forward(&mut w.act, |_| (), &mut b.hidden, &mut b.a);
         vecmath::sigmoid::<I>(&mut b.a);
         if let Some(gate) = &self.gate {
-            lerped(b, lerp(5), mode);
-            gate.forward(&mut b.act, vecmath::sigmoid::<I>, &mut b.hidden, &mut b.g);
+            lerped(lerp(5), w, b);
+            gate.forward(&mut w.act, vecmath::sigmoid::<I>, &mut b.hidden, &mut b.g);
         }
         self.recur(head_dim, state, b);
-        let to = b.act.fill(len / n_embd, n_embd, mode.is_integer());
+        let to = w.fill(n_embd);
         to.copy_from_slice(&b.h);
         if self.gate.is_some() {
             vecmath::mul::<I>(to, &b.g);
         }
-        self.output.forward(&mut b.act, &mut b.out);
-        vecmath::add::<I>(&mut b.x, &b.out);
+        w.out.resize(w.x.len(), 0.0);
+        self.output.forward(&mut w.act, &mut w.out);
     }
 
     /// Runs the state over all tokens; the normalized outputs go to `h`, which nobody needs any more.
@@ -285,7 +290,7 @@ impl TimeMix {
         vecmath::sigmoid::<I>(&mut b.w);
         b.w.iter_mut().for_each(|w| *w *= DECAY_SCALE);
         vecmath::exp_all::<I>(&mut b.w);
-        for t in 0..b.x.len() / n_embd {
+        for t in 0..b.h.len() / n_embd {
             for first in (0..n_embd).step_by(head_dim) {
                 let head = t * n_embd + first..t * n_embd + first + head_dim;
                 let of_head = first..first + head_dim;
@@ -318,61 +323,13 @@ fn removal_key(k: &[f32], k_k: &[f32], kk: &mut [f32]) {
 }
 
 impl ChannelMix {
-    /// `x += W_v relu(W_k lerp(h))^2`.
-    fn forward(&self, mode: Mode, b: &mut Buffers) {
-        let m = b.x.len() / self.lerp.len();
-        lerped(b, &self.lerp, mode);
-        let n_ff = self.key.n();
-        let hidden = b.hidden.fill(m, n_ff, mode.is_integer());
-        self.key.forward(&mut b.act, hidden);
+    /// `w.out = W_v relu(W_k lerp(h))^2`.
+    fn forward(&self, w: &mut Workspace, b: &mut Buffers) {
+        lerped(&self.lerp, w, b);
+        let hidden = b.hidden.fill(w.m, self.key.n(), w.mode.is_integer());
+        self.key.forward(&mut w.act, hidden);
         vecmath::relu_squared::<I>(hidden);
-        b.out.resize(b.x.len(), 0.0);
-        self.value.forward(&mut b.hidden, &mut b.out);
-        vecmath::add::<I>(&mut b.x, &b.out);
-    }
-}
-
-impl LanguageModel for Rwkv7 {
-    fn config(&self) -> &TextConfig {
-        &self.config
-    }
-
-    fn new_context(&self, params: &ContextParams) -> Result<Box<dyn Context>> {
-        let memory = std::iter::repeat_n(Layer::memory(&self.config), self.config.n_layer);
-        Ok(Box::new(RecurrentContext::new(params, memory)?))
-    }
-
-    fn forward(
-        &mut self,
-        context: &mut dyn Context,
-        tokens: &[u32],
-        n_out: usize,
-        mode: Mode,
-        logits: &mut Vec<f32>,
-    ) {
-        let context = RecurrentContext::of(context);
-        let TextConfig { n_embd, n_vocab, head_dim, .. } = self.config;
-        let m = tokens.len();
-        let b = &mut self.buffers;
-        b.x.resize(m * n_embd, 0.0);
-        let embedding = b.act.fill(m, n_embd, mode.is_integer());
-        for (x, &token) in embedding.chunks_exact_mut(n_embd).zip(tokens) {
-            self.token_embd.row(token as usize, x);
-        }
-        self.token_embd_norm.forward(embedding, &mut b.x);
-        for (i, (layer, state)) in self.layers.iter().zip(&mut context.states).enumerate() {
-            let (shifts, wkv) = state.split_at_mut(2 * n_embd);
-            let (time, channel) = shifts.split_at_mut(n_embd);
-            shift(&layer.attn_norm, time, b);
-            layer.time_mix.forward(head_dim, wkv, i == 0, mode, b);
-            shift(&layer.attn_norm_2, channel, b);
-            layer.channel_mix.forward(mode, b);
-        }
-        context.n_tokens += m;
-        self.output_norm.forward(&b.x[(m - n_out) * n_embd..], b.act.fill(n_out, n_embd, mode.is_integer()));
-        logits.resize(n_out * n_vocab, 0.0);
-        if n_out > 0 {
-            matmul(&mut b.act, &self.output, logits);
-        }
+        w.out.resize(w.x.len(), 0.0);
+        self.value.forward(&mut b.hidden, &mut w.out);
     }
 }
