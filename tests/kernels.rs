@@ -7,7 +7,7 @@ use bitpane::kernels::output::Output;
 use bitpane::kernels::path::{DotPath, P16};
 use bitpane::kernels::path16::{D16, X16};
 use bitpane::kernels::path32::{D32, Signed, Unsigned};
-use bitpane::kernels::{float, matmul_on, reference};
+use bitpane::kernels::{backend_name, float, matmul_on, reference, select_paths, take_path};
 use bitpane::quant::DType;
 use bitpane::repack::{PackedWeights, Packer, Packing};
 
@@ -126,21 +126,15 @@ fn product<P: DotPath>(x: &[f32], w: &PackedWeights, m: usize) -> Vec<f32> {
     out
 }
 
-/// Has [`bitpane::kernels::matmul`] take the engine's own dot product where this build has one,
-/// faster or not: by this clock the plain path, which is timed first, takes twice as long.
-fn take_the_dot_product() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let clock = std::cell::Cell::new((0, 0.0));
-        bitpane::kernels::select_paths(&|| {
-            let (n, ms) = clock.get();
-            let ms = ms + [0.0, 1.0, 0.0, 0.5][n % 4];
-            clock.set((n + 1, ms));
-            ms
-        });
-        let (_, path) = bitpane::kernels::backend_name();
-        assert_eq!(path.starts_with("d32"), cfg!(target_feature = "relaxed-simd"), "{path}");
-    });
+/// Paths that [`bitpane::kernels::matmul`] may choose in this build and engine.
+fn named_paths() -> Vec<&'static str> {
+    let found =
+        ["p16", "x16", "d16", "d32u", "d32s"].into_iter().filter(|name| take_path(name)).collect::<Vec<_>>();
+    let relaxed = cfg!(target_feature = "relaxed-simd");
+    assert_eq!(found.contains(&"d16"), relaxed, "{found:?}");
+    assert_eq!(found.iter().any(|name| name.starts_with("d32")), relaxed, "{found:?}");
+    assert_eq!(found.contains(&"x16"), cfg!(target_arch = "wasm32") && !relaxed, "{found:?}");
+    found
 }
 
 fn on_every_path(x: &[f32], w: &PackedWeights, m: usize) -> Vec<Vec<f32>> {
@@ -155,10 +149,12 @@ fn on_every_path(x: &[f32], w: &PackedWeights, m: usize) -> Vec<Vec<f32>> {
         #[cfg(target_feature = "relaxed-simd")]
         product::<D16<Native>>(x, w, m),
     ];
-    take_the_dot_product();
-    let mut chosen = vec![f32::NAN; m * w.n()];
-    bitpane::kernels::matmul(&mut activations(x, m, w.k(), true), w, &mut chosen);
-    out.push(chosen);
+    for name in named_paths() {
+        assert!(take_path(name));
+        let mut chosen = vec![f32::NAN; m * w.n()];
+        bitpane::kernels::matmul(&mut activations(x, m, w.k(), true), w, &mut chosen);
+        out.push(chosen);
+    }
     out
 }
 
@@ -305,4 +301,21 @@ fn nan_activations_are_not_lost() {
             }
         }
     }
+}
+
+#[test]
+fn paths_are_chosen_by_any_clock() {
+    let stuck = || 5.0;
+    select_paths(&stuck);
+    assert!(!backend_name().1.is_empty());
+    let ticks = std::cell::Cell::new(0u32);
+    // Steps of 0.1 ms, every 20th call.
+    let coarse = || {
+        ticks.set(ticks.get() + 1);
+        f64::from(ticks.get() / 20) * 0.1
+    };
+    select_paths(&coarse);
+    let first = backend_name();
+    select_paths(&coarse);
+    assert_eq!(backend_name(), first, "equal speeds choose the same");
 }

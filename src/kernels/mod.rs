@@ -31,7 +31,7 @@ use crate::repack::{NR, PackedWeights, Packing};
 use act::{Activations, Coded, MR, Span};
 use output::Output;
 use path::{DotPath, P16};
-pub use select::{backend_name, backend_reason, select_paths};
+pub use select::{backend_name, backend_reason, select_paths, take_path};
 use std::ops::Range;
 use tile::{Tile, TileI8, TileU4};
 

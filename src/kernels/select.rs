@@ -1,8 +1,8 @@
-//! Which path multiplies, chosen once per process for each kind of codes.
+//! Which path multiplies, chosen once per process for each kind of codes, apart for decoding
+//! (one row) and for prompts.
 //!
-//! Builds without relaxed SIMD have one path. Builds with it ask the engine how it reads the
-//! second operand of the dot product, and measure: on processors without a byte dot product
-//! the plain path is faster.
+//! Natively there is one path. In a browser the engine's instructions decide which is fastest,
+//! and a page cannot ask for them: [`select_paths`] measures.
 
 use super::act::Activations;
 use super::isa::{Isa, Native};
@@ -10,14 +10,19 @@ use super::output::Output;
 use super::path::DotPath;
 use super::{PlainPath, prepare_on, strips_on};
 use crate::repack::PackedWeights;
-use std::ops::Range;
 
-#[cfg(not(target_feature = "relaxed-simd"))]
+#[cfg(not(target_arch = "wasm32"))]
 mod one {
     use super::*;
+    use std::ops::Range;
 
     /// Nothing to choose.
     pub fn select_paths(_now_ms: &dyn Fn() -> f64) {}
+
+    /// Takes a path by its name; whether there is one of this name.
+    pub fn take_path(name: &str) -> bool {
+        name == PlainPath::NAME
+    }
 
     pub(in crate::kernels) fn prepare(act: &mut Activations, w: &PackedWeights) {
         prepare_on::<PlainPath>(act, w);
@@ -32,7 +37,7 @@ mod one {
         strips_on::<PlainPath>(act, w, strips, out);
     }
 
-    /// As shown to users: instruction set, and path per kind of codes.
+    /// As shown to users: instruction set, and paths.
     pub fn backend_name() -> (&'static str, String) {
         (<Native as Isa>::NAME, PlainPath::NAME.into())
     }
@@ -43,14 +48,14 @@ mod one {
     }
 }
 
-#[cfg(not(target_feature = "relaxed-simd"))]
-pub use one::{backend_name, backend_reason, select_paths};
-#[cfg(not(target_feature = "relaxed-simd"))]
+#[cfg(not(target_arch = "wasm32"))]
+pub use one::{backend_name, backend_reason, select_paths, take_path};
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) use one::{prepare, strips};
 
-#[cfg(target_feature = "relaxed-simd")]
-mod relaxed;
-#[cfg(target_feature = "relaxed-simd")]
-pub use relaxed::{backend_name, backend_reason, select_paths};
-#[cfg(target_feature = "relaxed-simd")]
-pub(super) use relaxed::{prepare, strips};
+#[cfg(target_arch = "wasm32")]
+mod measured;
+#[cfg(target_arch = "wasm32")]
+pub use measured::{backend_name, backend_reason, select_paths, take_path};
+#[cfg(target_arch = "wasm32")]
+pub(super) use measured::{prepare, strips};

@@ -33,13 +33,17 @@ unsafe extern "C" {
     safe fn now() -> f64;
 }
 
-/// Chooses the paths, as a page does at start; gives 1 where the byte dot product was chosen
-/// for low-bit codes, plus 2 where for 8-bit ones.
+/// Chooses the paths, as a page does at start.
 #[unsafe(no_mangle)]
-pub extern "C" fn select() -> u32 {
+pub extern "C" fn select() {
     bitpane::kernels::select_paths(&|| now());
-    let (_, path) = bitpane::kernels::backend_name();
-    u32::from(path.starts_with("d32")) + 2 * u32::from(!path.ends_with("p16") && !path.contains("p16 for"))
+}
+
+/// Takes path `index` of p16, x16, d16, d32u, d32s; gives 1 where this build and engine have it.
+#[unsafe(no_mangle)]
+pub extern "C" fn take(index: usize) -> u32 {
+    let name = ["p16", "x16", "d16", "d32u", "d32s"].get(index).unwrap_or(&"");
+    u32::from(bitpane::kernels::take_path(name))
 }
 
 /// Makes `copies` matrices `[n, k]` of tensor type `dtype` (so that they need not stay in

@@ -70,18 +70,19 @@ function assertSame(found, wanted) {
 }
 
 /**
- * A clock for the choice of paths by which the plain one takes 1 ms and the dot product half.
- * Each is timed by two readings, in this order; nothing else in the runtime reads the clock.
+ * A clock that stands still: the choice of paths then takes the likeliest for the engine, which
+ * is a relaxed dot product whether or not that is the fastest on this machine. Nothing else in the
+ * runtime reads the clock.
  */
-const favourTheDot = () => changed("relaxed/bitpane.js", "performance.now()", "(globalThis.ticks = (globalThis.ticks ?? 0) + " +
-  "[0, 1, 0, 0.5][(globalThis.readings = (globalThis.readings ?? -1) + 1) % 4])");
+const favourTheDot = () => changed("relaxed/bitpane.js", "performance.now()", "0");
 
 for (const model of MODELS) {
   const name = Object.values(model).join(" as ");
   test(`${name}: the same bits in every build and on every path`, { skip: unlessShared(model.path) }, async () => {
     const { result: plain } = await onPage(compute, { ...model, build: "simd128" });
     const { backend } = plain;
-    assert.deepEqual([backend.build, backend.isa, backend.kernel], ["simd128", "simd128", "p16"]);
+    assert.deepEqual([backend.build, backend.isa], ["simd128", "simd128"]);
+    assert.match(backend.kernel, /^[px]16/);
     assert.equal(backend.buildReason, "asked for");
     assert.equal(plain.tokens.length, model.path.endsWith(".gguf") ? 24 : 0);
 
@@ -92,7 +93,7 @@ for (const model of MODELS) {
 
     // Whether or not the dot product is the faster path on this machine.
     const { result: dot } = await onPage(compute, model, { answers: { [GLUE]: favourTheDot() } });
-    assert.match(dot.backend.kernel, /^d32[us]/);
+    assert.match(dot.backend.kernel, /^d(16|32[us])/);
     assertSame(dot, plain);
   });
 }

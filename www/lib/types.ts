@@ -70,7 +70,8 @@ export interface Backend {
   isa: "simd128" | "relaxed-simd" | (string & {});
   /**
    * How products are formed, as measured on this device when the model was loaded: "p16"
-   * (plain SIMD), "d32u" or "d32s" (relaxed dot product). Results are the same.
+   * and "x16" (plain SIMD), "d16", "d32u" and "d32s" (relaxed dot products), and where they
+   * differ, for which weights, and for prompts. Results are the same.
    */
   kernel: string;
   /** Why that way, for people. */
