@@ -2,12 +2,12 @@
 
 use super::config::Reader;
 use super::decoder::{Decoder, Output};
-use super::{Block, LanguageModel, TextConfig, Weights};
+use super::{Block, LanguageModel, TextConfig, Weights, hparams};
 use crate::container::Metadata;
 use crate::error::Result;
 use crate::layers::{
     Activation, Attention, Heads, LayerNorm, Mlp, Moe, Norm, QkNorm, Qkv, RmsNorm, Rope, RopePairing,
-    RopeParams, Up, Workspace, Yarn,
+    RopeParams, Up, Workspace,
 };
 
 /// Which norm an architecture uses.
@@ -55,7 +55,7 @@ impl<'a> Builder<'a> {
         weights: &'a mut Weights,
         norm: NormKind,
     ) -> Result<Self> {
-        let config = read_config(&Reader::new(metadata, arch), weights)?;
+        let config = hparams::text_config(&Reader::new(metadata, arch), weights)?;
         Builder::with_config(metadata, arch, weights, norm, config)
     }
 
@@ -197,6 +197,28 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// Layer norms `attn_q_norm` and `attn_k_norm` of layer `i` with weights of their own per
+    /// head, where the file has them.
+    ///
+    /// # Errors
+    /// `ShapeMismatch`.
+    pub fn per_head_norms(&mut self, i: usize) -> Result<Option<QkNorm>> {
+        let TextConfig { n_head, n_head_kv, head_dim, .. } = self.config;
+        let mut norms =
+            [n_head, n_head_kv].into_iter().zip(["attn_q_norm", "attn_k_norm"]).map(|(n, part)| {
+                let name = format!("blk.{i}.{part}.weight");
+                if !self.weights.has(&name) {
+                    return Ok(None);
+                }
+                let weights = self.weights.table(&name, n, head_dim)?;
+                let (bias, eps) = (vec![0.0; head_dim], self.eps);
+                let norm = |w: &[f32]| LayerNorm { weight: w.to_vec(), bias: bias.clone(), eps };
+                Ok(Some(Norm::PerHead(weights.chunks_exact(head_dim).map(norm).collect())))
+            });
+        let (q, k) = (norms.next().transpose()?.flatten(), norms.next().transpose()?.flatten());
+        Ok(q.zip(k).map(|(q, k)| QkNorm { q, k, after_rope: false }))
+    }
+
     /// `ffn_up` and `ffn_down` of layer `i`.
     ///
     /// # Errors
@@ -290,28 +312,36 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// `BadConfig`, `ShapeMismatch`.
     pub fn rope(&mut self, pairing: RopePairing) -> Result<usize> {
-        let params = read_rope(&self.reader, &self.config, pairing)?;
+        let params = hparams::rope(&self.reader, &self.config, pairing)?;
+        self.rope_with(&params)
+    }
+
+    /// As [`Self::rope`], with these parameters instead of those of the metadata.
+    ///
+    /// # Errors
+    /// `BadConfig`, `ShapeMismatch`.
+    pub fn rope_with(&mut self, params: &RopeParams) -> Result<usize> {
         let n = params.n_rot / 2;
         let factors = self.weights.optional_values("rope_freqs.weight", n)?;
         let short = self.weights.optional_values("rope_factors_short.weight", n)?;
         let long = self.weights.optional_values("rope_factors_long.weight", n)?;
         let rope = match (factors, long) {
             (None, Some(long)) => {
-                let n_ctx = original_context(&self.reader, &self.config)?;
-                Rope::new(&params, &short.unwrap_or_default()).with_long(&params, n_ctx, &long)
+                let n_ctx = hparams::original_context(&self.reader, &self.config)?;
+                Rope::new(params, &short.unwrap_or_default()).with_long(params, n_ctx, &long)
             }
-            (factors, _) => Rope::new(&params, &factors.or(short).unwrap_or_default()),
+            (factors, _) => Rope::new(params, &factors.or(short).unwrap_or_default()),
         };
         Ok(self.add_rope(rope))
     }
 
-    /// The plain rotation of layers with a window: its own base, no scaling.
+    /// A rotation with its own base, neither scaled nor with factors, as layers with a window use.
     ///
     /// # Errors
     /// `BadConfig`.
-    pub fn local_rope(&mut self, pairing: RopePairing, base: f32) -> Result<usize> {
-        let n_rot = read_rope(&self.reader, &self.config, pairing)?.n_rot;
-        let params = RopeParams { pairing, n_rot, base, scale: 1.0, yarn: None, magnitude: 1.0 };
+    pub fn plain_rope(&mut self, pairing: RopePairing, base: f32) -> Result<usize> {
+        let params = hparams::rope(&self.reader, &self.config, pairing)?;
+        let params = RopeParams { base, scale: 1.0, yarn: None, magnitude: 1.0, ..params };
         Ok(self.add_rope(Rope::new(&params, &[])))
     }
 
@@ -366,76 +396,4 @@ impl<'a> Builder<'a> {
         let bad = || self.reader.bad("attention.key_length", format!("{n_head} heads of {head_dim}"));
         n_head.checked_mul(head_dim).ok_or_else(bad)
     }
-}
-
-fn read_config(reader: &Reader, weights: &Weights) -> Result<TextConfig> {
-    let n_embd = reader.dim("embedding_length")?;
-    let n_layer = reader.n_layer()?;
-    let n_head = reader.dim("attention.head_count")?;
-    let n_head_kv = reader.optional_dim("attention.head_count_kv")?.unwrap_or(n_head);
-    if n_head_kv > n_head || !n_head.is_multiple_of(n_head_kv) {
-        return Err(
-            reader.bad("attention.head_count_kv", format!("{n_head_kv} does not divide {n_head} heads"))
-        );
-    }
-    let head_dim = match reader.optional_dim("attention.key_length")? {
-        Some(d) => d,
-        None if n_embd.is_multiple_of(n_head) => n_embd / n_head,
-        None => return Err(reader.bad("attention.head_count", format!("{n_head} does not divide {n_embd}"))),
-    };
-    if reader.optional_dim("attention.value_length")?.is_some_and(|d| d != head_dim) {
-        return Err(reader.bad("attention.value_length", "differs from the key length: not supported"));
-    }
-    // The vocabulary is what the embedding holds; a metadata count may be stale.
-    let n_vocab = weights.shape("token_embd.weight").and_then(|s| s.first().copied()).unwrap_or(1);
-    Ok(TextConfig {
-        n_embd,
-        n_layer,
-        n_head,
-        n_head_kv,
-        head_dim,
-        n_ff: reader.dim("feed_forward_length")?,
-        n_vocab,
-        n_ctx_train: reader.dim("context_length")?,
-    })
-}
-
-fn original_context(reader: &Reader, config: &TextConfig) -> Result<usize> {
-    Ok(reader.optional_dim("rope.scaling.original_context_length")?.unwrap_or(config.n_ctx_train))
-}
-
-/// Rotation parameters as GGUF states them: `rope.dimension_count`, `.freq_base`, `.scaling.*`.
-fn read_rope(reader: &Reader, config: &TextConfig, pairing: RopePairing) -> Result<RopeParams> {
-    let head_dim = config.head_dim;
-    let n_rot = reader.optional_dim("rope.dimension_count")?.unwrap_or(head_dim);
-    if n_rot % 2 != 0 || n_rot > head_dim {
-        return Err(
-            reader.bad("rope.dimension_count", format!("{n_rot} is odd or above the head size {head_dim}"))
-        );
-    }
-    let base = reader.positive("rope.freq_base", 10_000.0)?;
-    let mut magnitude = reader.positive("rope.scaling.attn_factor", 1.0)?;
-    let factor = match reader.number("rope.scaling.factor")? {
-        Some(factor) => Some(("rope.scaling.factor", factor)),
-        None => reader.number("rope.scale_linear")?.map(|factor| ("rope.scale_linear", factor)),
-    };
-    let factor = match factor {
-        None | Some((_, 0.0)) => 1.0,
-        Some((key, factor)) if factor < 0.0 => return Err(reader.bad(key, format!("{factor} is below zero"))),
-        Some((_, factor)) => factor,
-    };
-    let (scale, yarn) = match reader.str("rope.scaling.type")? {
-        Some("none") => (1.0, None),
-        None | Some("linear" | "longrope") => (1.0 / factor, None),
-        Some("yarn") => {
-            // Peng et al. 2023, section 3.4.
-            magnitude *= 1.0 + 0.1 * factor.max(1.0).ln();
-            let n_ctx_orig = original_context(reader, config)?;
-            (1.0 / factor, Some(Yarn { n_ctx_orig, beta_fast: 32.0, beta_slow: 1.0 }))
-        }
-        Some(other) => {
-            return Err(reader.bad("rope.scaling.type", format!("scaling {other:?} is not supported")));
-        }
-    };
-    Ok(RopeParams { pairing, n_rot, base, scale, yarn, magnitude })
 }

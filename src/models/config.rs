@@ -1,6 +1,6 @@
 //! Hyperparameters from GGUF metadata, each checked against its domain.
 
-use crate::container::{Metadata, Value};
+use crate::container::{Array, Metadata, Value};
 use crate::error::{Code, Error, Result};
 
 /// Largest value that any dimension may have; products of two stay far below 2^53.
@@ -42,6 +42,34 @@ impl<'a> Reader<'a> {
             Some(v) if v == 0 || v > MAX_DIM => Err(self.bad(name, format!("{v} is not in 1 ..= {MAX_DIM}"))),
             v => Ok(v.map(|v| v as usize)),
         }
+    }
+
+    /// A count in `0 ..= 2^24`, or `None` where absent.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] naming the key.
+    pub fn count(&self, name: &str) -> Result<Option<usize>> {
+        match self.as_config(name, self.metadata.u64(&self.key(name)))? {
+            Some(v) if v > MAX_DIM => Err(self.bad(name, format!("{v} is more than {MAX_DIM}"))),
+            v => Ok(v.map(|v| v as usize)),
+        }
+    }
+
+    /// An array of `n` bools (or numbers, 0 for false), or `None` where the key is absent or holds
+    /// no array.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] naming the key.
+    pub fn bools(&self, name: &str, n: usize) -> Result<Option<Vec<bool>>> {
+        let Some(Value::Array(array)) = self.metadata.get(&self.key(name)) else { return Ok(None) };
+        if array.len() != n {
+            return Err(self.bad(name, format!("{} entries for {n} layers", array.len())));
+        }
+        let bools = match array {
+            Array::Bool(bools) => Some(bools.clone()),
+            other => (0..n).map(|i| other.i64(i).map(|v| v != 0)).collect(),
+        };
+        bools.map(Some).ok_or_else(|| self.bad(name, "expected bools"))
     }
 
     /// A dimension that must be there.

@@ -7,17 +7,37 @@ mod builder;
 pub mod config;
 mod context;
 mod decoder;
+pub mod hparams;
+pub mod names;
+mod weights;
+
+pub mod bitnet;
+pub mod ernie4_5;
+pub mod exaone4;
+pub mod gemma;
+pub mod gemma2;
+pub mod gemma3;
+pub mod gpt2;
+pub mod gptneox;
+pub mod granite;
 pub mod granitemoe;
+pub mod hunyuan_dense;
 pub mod lfm2;
 pub mod llama;
 pub mod mamba2;
-pub mod names;
+pub mod olmo2;
 pub mod olmoe;
+pub mod phi2;
+pub mod phi3;
+pub mod qwen2;
 pub mod qwen2moe;
+pub mod qwen3;
 pub mod qwen3moe;
 pub mod rwkv7;
+pub mod smollm3;
+pub mod stablelm;
+pub mod starcoder2;
 pub mod vit;
-mod weights;
 
 pub use block::{Block, FeedForward, Memory, Parallel, PostNorm, PreNorm, Sandwich};
 pub use builder::{Builder, NormKind};
@@ -79,14 +99,32 @@ pub type BuildText = fn(&Metadata, &str, &mut Weights) -> Result<Box<dyn Languag
 /// The language-model architectures, by `general.architecture`.
 #[rustfmt::skip] // one row each
 pub const TEXT: &[(&str, BuildText)] = &[
+    ("bitnet", bitnet::build),
+    ("ernie4_5", ernie4_5::build),
+    ("exaone4", exaone4::build),
+    ("gemma", gemma::build),
+    ("gemma2", gemma2::build),
+    ("gemma3", gemma3::build),
+    ("gpt2", gpt2::build),
+    ("gptneox", gptneox::build),
+    ("granite", granite::build),
     ("granitemoe", granitemoe::build),
+    ("hunyuan-dense", hunyuan_dense::build),
     ("lfm2", lfm2::build),
     ("llama", llama::build),
     ("mamba2", mamba2::build),
+    ("olmo2", olmo2::build),
     ("olmoe", olmoe::build),
+    ("phi2", phi2::build),
+    ("phi3", phi3::build),
+    ("qwen2", qwen2::build),
     ("qwen2moe", qwen2moe::build),
+    ("qwen3", qwen3::build),
     ("qwen3moe", qwen3moe::build),
     ("rwkv7", rwkv7::build),
+    ("smollm3", smollm3::build),
+    ("stablelm", stablelm::build),
+    ("starcoder2", starcoder2::build),
 ];
 
 /// The vision architectures, by `general.architecture` (safetensors: by their tensors).

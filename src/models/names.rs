@@ -4,7 +4,16 @@
 /// Whether a tensor of a GGUF file is looked up, added or taken element by element, and never
 /// multiplied as a matrix: such tensors are held as f32.
 pub fn is_table(name: &str) -> bool {
-    const PARTS: &[&str] = &["token_types.", ".ssm_conv1d.", ".ssm_norm.", ".shortconv.conv.", "_mix_lerp_"];
+    const PARTS: &[&str] = &[
+        "token_types.",
+        "position_embd.",
+        ".attn_q_norm.",
+        ".attn_k_norm.",
+        ".ssm_norm.",
+        ".ssm_conv1d.",
+        ".shortconv.conv.",
+        "_mix_lerp_",
+    ];
     PARTS.iter().any(|p| name.contains(p)) || [".ssm_a", ".ssm_d"].iter().any(|s| name.ends_with(s))
 }
 

@@ -84,21 +84,48 @@ impl TextModel {
     /// # Errors
     /// [`Code::BadArgument`], [`Code::ContextOverflow`].
     pub fn logits(&mut self, tokens: &[u32], last: usize) -> Result<Vec<Vec<f32>>> {
+        self.logits_in_batches(tokens, last, PROMPT_CHUNK)
+    }
+
+    /// As [`Self::logits`], with at most `n_batch` tokens passing through the model together. The
+    /// logits are the same up to the rounding of sums in another order.
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn logits_in_batches(
+        &mut self,
+        tokens: &[u32],
+        last: usize,
+        n_batch: usize,
+    ) -> Result<Vec<Vec<f32>>> {
+        if n_batch == 0 {
+            return Err(Error::new(Code::BadArgument, "must be at least 1").key("n_batch"));
+        }
         self.check_context(tokens)?;
         if last == 0 || last > tokens.len() {
             let rule = format!("{last} is not in 1 ..= {}", tokens.len());
             return Err(Error::new(Code::BadArgument, rule).key("last"));
         }
         let mut rows = Vec::with_capacity(last);
-        self.each_logits(tokens, tokens.len() - last, |_, row| rows.push(row.to_vec()));
+        self.each_logits_by(n_batch, tokens, tokens.len() - last, |_, row| rows.push(row.to_vec()));
         Ok(rows)
     }
 
     /// Runs `tokens` in an empty context; `take` gets (index, logits) of each from `first` on.
-    pub(super) fn each_logits(&mut self, tokens: &[u32], first: usize, mut take: impl FnMut(usize, &[f32])) {
+    pub(super) fn each_logits(&mut self, tokens: &[u32], first: usize, take: impl FnMut(usize, &[f32])) {
+        self.each_logits_by(PROMPT_CHUNK, tokens, first, take);
+    }
+
+    fn each_logits_by(
+        &mut self,
+        n_batch: usize,
+        tokens: &[u32],
+        first: usize,
+        mut take: impl FnMut(usize, &[f32]),
+    ) {
         self.forget();
-        for (c, chunk) in tokens.chunks(PROMPT_CHUNK).enumerate() {
-            let end = c * PROMPT_CHUNK + chunk.len();
+        for (c, chunk) in tokens.chunks(n_batch).enumerate() {
+            let end = c * n_batch + chunk.len();
             let n_out = end.saturating_sub(first).min(chunk.len());
             self.append(chunk, n_out);
             for (r, row) in self.logits.chunks_exact(self.info.n_output).enumerate().take(n_out) {

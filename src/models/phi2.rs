@@ -1,0 +1,27 @@
+//! Phi 2 (Microsoft 2023): LayerNorm, attention and feed-forward layer side by side on one norm, a
+//! rotation of part of each head.
+
+use super::{Builder, LanguageModel, NormKind, Parallel, Weights};
+use crate::container::Metadata;
+use crate::error::Result;
+use crate::layers::{Activation, RopePairing};
+
+/// Reads hyperparameters and takes the tensors.
+///
+/// # Errors
+/// `BadConfig`, `MissingTensor`, `ShapeMismatch`.
+pub fn build(metadata: &Metadata, arch: &str, weights: &mut Weights) -> Result<Box<dyn LanguageModel>> {
+    let mut b = Builder::new(metadata, arch, weights, NormKind::Layer)?;
+    let rope = b.rope(RopePairing::Halves)?;
+    let heads = b.heads();
+    for i in 0..b.config.n_layer {
+        let layer = Parallel {
+            attn_norm: b.norm(i, "attn_norm")?,
+            attention: b.attention(i, heads, Some(rope))?,
+            ffn_norm: None,
+            ffn: Box::new(b.mlp(i, Activation::Gelu)?),
+        };
+        b.layers.push(Box::new(layer));
+    }
+    b.finish()
+}

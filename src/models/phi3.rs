@@ -1,0 +1,30 @@
+//! Phi 3 (Abdin et al. 2024, arXiv 2404.14219): LLaMA with fused products, and factors per frequency
+//! for short and long contexts (LongRoPE). The window that the published configurations mention is
+//! not applied, as in llama.cpp: files state it for models that were trained without.
+
+use super::{Builder, LanguageModel, NormKind, PreNorm, Weights};
+use crate::container::Metadata;
+use crate::error::Result;
+use crate::layers::{Activation, RopePairing};
+
+/// Reads hyperparameters and takes the tensors.
+///
+/// # Errors
+/// `BadConfig`, `MissingTensor`, `ShapeMismatch`.
+pub fn build(metadata: &Metadata, arch: &str, weights: &mut Weights) -> Result<Box<dyn LanguageModel>> {
+    let mut b = Builder::new(metadata, arch, weights, NormKind::Rms)?;
+    b.refuse_experts()?;
+    let rope = b.rope(RopePairing::Halves)?;
+    let heads = b.heads();
+    for i in 0..b.config.n_layer {
+        let layer = PreNorm {
+            attn_norm: b.norm(i, "attn_norm")?,
+            attention: b.attention(i, heads, Some(rope))?,
+            ffn_norm: b.norm(i, "ffn_norm")?,
+            ffn: Box::new(b.fused_mlp(i, Activation::Silu)?),
+            residual_scale: 1.0,
+        };
+        b.layers.push(Box::new(layer));
+    }
+    b.finish()
+}

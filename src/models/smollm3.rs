@@ -1,0 +1,29 @@
+//! SmolLM 3 (Hugging Face 2025): LLaMA with no position information in every fourth layer
+//! (NoPE, Yang et al. 2025).
+
+use super::{Builder, LanguageModel, NormKind, PreNorm, Weights};
+use crate::container::Metadata;
+use crate::error::Result;
+use crate::layers::{Activation, RopePairing};
+
+/// Reads hyperparameters and takes the tensors.
+///
+/// # Errors
+/// `BadConfig`, `MissingTensor`, `ShapeMismatch`.
+pub fn build(metadata: &Metadata, arch: &str, weights: &mut Weights) -> Result<Box<dyn LanguageModel>> {
+    let mut b = Builder::new(metadata, arch, weights, NormKind::Rms)?;
+    let rope = b.rope(RopePairing::Adjacent)?;
+    let heads = b.heads();
+    for i in 0..b.config.n_layer {
+        let rope = ((i + 1) % 4 != 0).then_some(rope);
+        let layer = PreNorm {
+            attn_norm: b.norm(i, "attn_norm")?,
+            attention: b.attention(i, heads, rope)?,
+            ffn_norm: b.norm(i, "ffn_norm")?,
+            ffn: Box::new(b.gated_mlp(i, Activation::Silu)?),
+            residual_scale: 1.0,
+        };
+        b.layers.push(Box::new(layer));
+    }
+    b.finish()
+}
