@@ -122,6 +122,12 @@ fn check(folder: &Path) -> usize {
 }
 
 #[test]
+fn our_goldens() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch");
+    assert!(check(&folder) > 0);
+}
+
+#[test]
 fn logits_are_as_near_as_those_of_llama_cpp() {
     let Some(folder) = shared("golden/arch") else { return };
     assert!(check(&folder) > 0);
