@@ -121,6 +121,19 @@ fn check(folder: &Path) -> usize {
     goldens.len()
 }
 
+/// Unless more is asked for, positions are not stretched.
+#[test]
+fn the_default_context_is_that_of_the_short_factors() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch/phi3-long.gguf");
+    let n_ctx = |context_length: Option<usize>| {
+        let mut loader = Loader::new(LoadOptions { context_length, ..LoadOptions::default() }, None).unwrap();
+        loader.push(&std::fs::read(&path).unwrap()).unwrap();
+        let Loaded::Text(model) = loader.finish().unwrap() else { panic!("no language model") };
+        model.info().context_length
+    };
+    assert_eq!((n_ctx(None), n_ctx(Some(200))), (128, 200));
+}
+
 #[test]
 fn our_goldens() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch");

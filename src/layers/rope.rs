@@ -83,6 +83,11 @@ impl Rope {
         self
     }
 
+    /// Tokens up to which the factors for short contexts hold.
+    pub fn n_ctx_short(&self) -> usize {
+        self.long.as_ref().map_or(usize::MAX, |(n_ctx, _)| *n_ctx)
+    }
+
     /// Computes the angles of positions `first_pos .. first_pos + n_tokens` in a context with room
     /// for `n_ctx`.
     pub fn prepare(&mut self, first_pos: usize, n_tokens: usize, n_ctx: usize) {

@@ -4,7 +4,7 @@ use super::config::Reader;
 use super::decoder::{Decoder, Output};
 use super::{Block, LanguageModel, TextConfig, Weights, hparams};
 use crate::container::Metadata;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::layers::{
     Activation, Attention, Heads, LayerNorm, Mlp, Moe, Norm, QkNorm, Qkv, RmsNorm, Rope, RopePairing,
     RopeParams, Up, Workspace,
@@ -154,12 +154,9 @@ impl<'a> Builder<'a> {
     pub fn attention(&mut self, i: usize, heads: Heads, rope: Option<usize>) -> Result<Attention> {
         let name = |part: &str| format!("blk.{i}.{part}");
         let n_embd = self.config.n_embd;
-        let (n_q, n_kv) =
-            (self.width(heads.n_head, heads.head_dim)?, self.width(heads.n_head_kv, heads.head_dim)?);
+        let (n_q, n_kv) = (heads.n_head * heads.head_dim, heads.n_head_kv * heads.head_dim);
         let qkv = if self.weights.has(&name("attn_qkv.weight")) {
-            let n = n_kv.checked_mul(2).and_then(|n| n.checked_add(n_q));
-            let n = n.ok_or_else(|| self.reader.bad("attention.head_count", "too large"))?;
-            Qkv::Fused(self.weights.linear(&name("attn_qkv"), n, n_embd)?)
+            Qkv::Fused(self.weights.linear(&name("attn_qkv"), n_q + 2 * n_kv, n_embd)?)
         } else {
             Qkv::Separate(Box::new([
                 self.weights.linear(&name("attn_q"), n_q, n_embd)?,
@@ -322,9 +319,9 @@ impl<'a> Builder<'a> {
     /// `BadConfig`, `ShapeMismatch`.
     pub fn rope_with(&mut self, params: &RopeParams) -> Result<usize> {
         let n = params.n_rot / 2;
-        let factors = self.weights.optional_values("rope_freqs.weight", n)?;
-        let short = self.weights.optional_values("rope_factors_short.weight", n)?;
-        let long = self.weights.optional_values("rope_factors_long.weight", n)?;
+        let factors = self.rope_factors("rope_freqs.weight", n)?;
+        let short = self.rope_factors("rope_factors_short.weight", n)?;
+        let long = self.rope_factors("rope_factors_long.weight", n)?;
         let rope = match (factors, long) {
             (None, Some(long)) => {
                 let n_ctx = hparams::original_context(&self.reader, &self.config)?;
@@ -343,6 +340,18 @@ impl<'a> Builder<'a> {
         let params = hparams::rope(&self.reader, &self.config, pairing)?;
         let params = RopeParams { base, scale: 1.0, yarn: None, magnitude: 1.0, ..params };
         Ok(self.add_rope(Rope::new(&params, &[])))
+    }
+
+    /// Divisors of `n` frequencies, where the file has them.
+    fn rope_factors(&mut self, name: &str, n: usize) -> Result<Option<Vec<f32>>> {
+        let factors = self.weights.optional_values(name, n)?;
+        match factors.iter().flatten().find(|f| !f.is_finite() || **f <= 0.0) {
+            Some(f) => {
+                let rule = format!("{f} is no factor of a frequency");
+                Err(Error::new(Code::NonFiniteWeight, rule).tensor(name))
+            }
+            None => Ok(factors),
+        }
     }
 
     fn add_rope(&mut self, rope: Rope) -> usize {
@@ -389,11 +398,5 @@ impl<'a> Builder<'a> {
             logit_softcap: self.logit_softcap,
             work: Workspace::new(self.ropes),
         }))
-    }
-
-    /// `n_head * head_dim`: on 32-bit targets two allowed dimensions may overflow.
-    fn width(&self, n_head: usize, head_dim: usize) -> Result<usize> {
-        let bad = || self.reader.bad("attention.key_length", format!("{n_head} heads of {head_dim}"));
-        n_head.checked_mul(head_dim).ok_or_else(bad)
     }
 }

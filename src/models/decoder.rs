@@ -4,7 +4,7 @@ use super::{Block, Context, ContextParams, KvContext, LanguageModel, Memory, Tex
 use crate::error::Result;
 use crate::kernels::matmul;
 use crate::kernels::vecmath;
-use crate::layers::{Batch, I, Linear, Mode, Norm, Workspace};
+use crate::layers::{Batch, I, Linear, Mode, Norm, Rope, Workspace};
 use crate::repack::PackedWeights;
 
 /// A decoder: `logits = W_out norm(layers(embedding(tokens)))`.
@@ -83,6 +83,10 @@ impl Decoder {
 impl LanguageModel for Decoder {
     fn config(&self) -> &TextConfig {
         &self.config
+    }
+
+    fn n_ctx_unstretched(&self) -> usize {
+        self.work.ropes.iter().map(Rope::n_ctx_short).min().unwrap_or(usize::MAX)
     }
 
     fn new_context(&self, params: &ContextParams) -> Result<Box<dyn Context>> {

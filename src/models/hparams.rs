@@ -5,6 +5,9 @@ use super::{TextConfig, Weights};
 use crate::error::Result;
 use crate::layers::{RopePairing, RopeParams, Yarn};
 
+/// Largest width of all heads together; sums of three and products with 64 do not overflow.
+const MAX_WIDTH: usize = 1 << 24;
+
 /// The dimensions.
 ///
 /// # Errors
@@ -24,6 +27,9 @@ pub fn text_config(reader: &Reader, weights: &Weights) -> Result<TextConfig> {
         None if n_embd.is_multiple_of(n_head) => n_embd / n_head,
         None => return Err(reader.bad("attention.head_count", format!("{n_head} does not divide {n_embd}"))),
     };
+    if n_head.checked_mul(head_dim).is_none_or(|width| width > MAX_WIDTH) {
+        return Err(reader.bad("attention.key_length", format!("{n_head} heads of {head_dim}")));
+    }
     if reader.optional_dim("attention.value_length")?.is_some_and(|d| d != head_dim) {
         return Err(reader.bad("attention.value_length", "differs from the key length: not supported"));
     }

@@ -54,6 +54,12 @@ pub trait LanguageModel {
     /// Its dimensions.
     fn config(&self) -> &TextConfig;
 
+    /// The longest context in which it computes as it was first trained; in longer ones positions
+    /// are stretched for all tokens, from the first on.
+    fn n_ctx_unstretched(&self) -> usize {
+        usize::MAX
+    }
+
     /// An empty context.
     ///
     /// # Errors

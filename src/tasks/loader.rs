@@ -6,7 +6,7 @@ use crate::container::stream::{Sink, Stream};
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
 use crate::layers::Mode;
-use crate::models::{Family, Tensor, Weights, identify, names, vit::Vit};
+use crate::models::{Family, LanguageModel, Tensor, Weights, identify, names, vit::Vit};
 use crate::quant::{DType, Format, KernelForm, ROUNDED};
 use crate::repack::Packer;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub struct LoadOptions {
     /// Quantize float weights to this type as they arrive, for example `"Q4_0"`.
     pub quantize: Option<String>,
     /// Tokens that prompt and answer may have together; by default 2048, or the model's own
-    /// length where that is less.
+    /// length where that is less (the one before its positions are stretched).
     pub context_length: Option<usize>,
     /// Type of the key-value cache; `"F32"` is the only one so far.
     pub kv_type: Option<String>,
@@ -109,7 +109,7 @@ impl Loader {
             Family::Text(build) => {
                 let model = build(&header.metadata, &info.architecture, &mut weights)?;
                 note_unused(&weights, &mut info);
-                let n_ctx = context_length(&self.options, model.config().n_ctx_train)?;
+                let n_ctx = context_length(&self.options, model.as_ref())?;
                 Loaded::Text(Box::new(TextModel::new(model, &header.metadata, n_ctx, mode, info)?))
             }
             Family::Vit => {
@@ -139,14 +139,15 @@ fn quantize_target(name: &str) -> Result<DType> {
     }
 }
 
-fn context_length(options: &LoadOptions, trained: usize) -> Result<usize> {
+fn context_length(options: &LoadOptions, model: &dyn LanguageModel) -> Result<usize> {
+    let trained = model.config().n_ctx_train;
     match options.context_length {
         Some(n) if n > trained => {
             let rule = format!("{n} is more than the {trained} tokens that the model was trained with");
             Err(Error::new(Code::BadArgument, rule).key("contextLength"))
         }
         Some(n) => Ok(n),
-        None => Ok(trained.min(DEFAULT_CONTEXT)),
+        None => Ok(trained.min(DEFAULT_CONTEXT).min(model.n_ctx_unstretched())),
     }
 }
 
