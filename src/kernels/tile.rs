@@ -58,15 +58,31 @@ impl<P: DotPath> Tile<P> for TileU4 {
 
     #[inline(always)]
     unsafe fn dot(consts: P::Consts, acc: &mut [P::Acc; 4], tile: *const u8, act: *const u8) {
-        for g in 0..4 {
-            // SAFETY: g and c stay within the tile and the 8 activation groups.
+        // Groups at once: as many as leave registers for the sums. The number of rounds is unknown to
+        // the compiler, which would unroll the loop, hoist all loads and spill.
+        const fn groups(act_bytes: usize) -> usize {
+            8 / act_bytes
+        }
+        let (mut tile, mut act) = (tile, act);
+        for _ in 0..std::hint::black_box(4 / groups(P::ACT_BYTES)) {
+            // SAFETY: 4 groups of the tile in all, and the 8 activation groups.
             unsafe {
-                let lo = P::load_act(act.add(g * P::ACT_BYTES));
-                let hi = P::load_act(act.add((4 + g) * P::ACT_BYTES));
-                for (c, acc) in acc.iter_mut().enumerate() {
-                    let codes = P::I::load(tile.add(g * 64 + c * 16));
-                    *acc = P::dot_nibbles(consts, *acc, codes, lo, hi);
+                let load = |g: usize| P::load_act(act.add(g * P::ACT_BYTES));
+                if groups(P::ACT_BYTES) == 2 {
+                    let (lo, hi) = ([load(0), load(1)], [load(4), load(5)]);
+                    for (c, acc) in acc.iter_mut().enumerate() {
+                        let codes = [P::I::load(tile.add(c * 16)), P::I::load(tile.add(64 + c * 16))];
+                        let first = P::dot_nibbles(consts, *acc, codes[0], lo[0], hi[0]);
+                        *acc = P::dot_nibbles(consts, first, codes[1], lo[1], hi[1]);
+                    }
+                } else {
+                    let (lo, hi) = (load(0), load(4));
+                    for (c, acc) in acc.iter_mut().enumerate() {
+                        *acc = P::dot_nibbles(consts, *acc, P::I::load(tile.add(c * 16)), lo, hi);
+                    }
                 }
+                tile = tile.add(64 * groups(P::ACT_BYTES));
+                act = act.add(8);
             }
         }
     }
