@@ -2,7 +2,7 @@
 
 use super::sampling::SamplerArgs;
 use super::{Failure, Outcome, open, output, output::Output};
-use crate::tasks::{GenerateOptions, Reason, Step, StepLogprobs, TextModel};
+use crate::tasks::{GenerateOptions, Reason, Speculation, Step, StepLogprobs, TextModel};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -31,9 +31,33 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     context_length: Option<usize>,
     #[command(flatten)]
+    speculation: SpeculationArgs,
+    #[command(flatten)]
     sampler: SamplerArgs,
     #[command(flatten)]
     load: open::LoadArgs,
+}
+
+/// Guessing several tokens at a time
+#[derive(clap::Args)]
+#[command(next_help_heading = "Speculation: quicker, the same text")]
+struct SpeculationArgs {
+    /// Guess what followed the same words before; helps with texts that repeat themselves
+    #[arg(long, conflicts_with = "draft")]
+    lookup: bool,
+    /// Guess with this smaller model of the same vocabulary
+    #[arg(long, value_name = "MODEL")]
+    draft: Option<PathBuf>,
+    /// Guess at most this many tokens at a time
+    #[arg(long, value_name = "N", default_value_t = Speculation::default().max_draft)]
+    max_draft: usize,
+}
+
+impl SpeculationArgs {
+    fn options(&self) -> Option<Speculation> {
+        let max_draft = self.max_draft;
+        (self.lookup || self.draft.is_some()).then(|| Speculation { max_draft, ..Speculation::default() })
+    }
 }
 
 impl Args {
@@ -43,6 +67,7 @@ impl Args {
             ignore_eos: self.ignore_eos,
             stop: self.stop.clone(),
             logprobs: self.logprobs,
+            speculative: self.speculation.options(),
             sampler: self.sampler.params(),
         };
         options.validate().map_err(Failure::Usage)?;
@@ -63,11 +88,24 @@ struct Document {
     prompt_ms: f64,
     decode_tokens: usize,
     decode_ms: f64,
+    /// Tokens that were guessed, and those that were right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guesses: Option<Guesses>,
+}
+
+#[derive(Serialize)]
+struct Guesses {
+    made: usize,
+    right: usize,
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     let options = args.options()?;
     let mut model = open::text_model(&args.model, &args.load, args.context_length)?;
+    if let Some(path) = &args.speculation.draft {
+        let draft = open::text_model(path, &args.load.without_adapters(), Some(model.info().context_length))?;
+        model.set_draft(*draft).map_err(|e| open::in_file(path, e))?;
+    }
     let tokens = model.tokenize(&args.prompt, true, false)?;
     let document = write(&mut model, args, options, tokens, out)?;
     if out.json {
@@ -75,6 +113,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
         return Ok(());
     }
     out.line("")?;
+    if let Some(Guesses { made, right }) = document.guesses {
+        output::note(format!("\nguessed {made} tokens, {right} of them right"));
+    }
     output::note(format!(
         "\nprompt: {}; text: {}; seed: {}",
         output::rate(document.prompt_tokens, "tokens", document.prompt_ms),
@@ -120,6 +161,8 @@ fn write(
             break reason;
         }
     };
+    let (made, right) = generation.n_drafted();
+    let guesses = args.speculation.options().map(|_| Guesses { made, right });
     Ok(Document {
         text,
         tokens: generation.tokens().to_vec(),
@@ -130,5 +173,6 @@ fn write(
         prompt_ms: (prompt_end - begin).as_secs_f64() * 1e3,
         decode_tokens: generation.tokens().len(),
         decode_ms: prompt_end.elapsed().as_secs_f64() * 1e3,
+        guesses,
     })
 }

@@ -6,6 +6,7 @@ use crate::container::Header;
 use crate::container::stream::{Sink, Stream};
 use crate::error::{Code, Error, Result};
 use crate::kernels::pool;
+use crate::models::Adapter;
 use crate::tasks::{LoadOptions, Loaded, Loader, TextModel, VisionModel};
 use std::fs::File;
 use std::io::Read;
@@ -15,7 +16,7 @@ use std::path::Path;
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// How every command that computes loads its model.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Loading")]
 pub(super) struct LoadArgs {
     /// Quantize float weights to this type while loading, such as Q8_0 or Q4_0
@@ -28,6 +29,9 @@ pub(super) struct LoadArgs {
     /// has cores, by a guess, at most 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=pool::MAX_THREADS as i64))]
     threads: Option<u8>,
+    /// Change the model by this LoRA adapter, a GGUF file; a scale may follow (may be given several times)
+    #[arg(long, value_name = "FILE[=SCALE]")]
+    lora: Vec<String>,
 }
 
 impl LoadArgs {
@@ -39,6 +43,11 @@ impl LoadArgs {
             context_length,
             ..LoadOptions::default()
         }
+    }
+
+    /// The same for a model that adapters do not fit.
+    pub(super) fn without_adapters(&self) -> LoadArgs {
+        LoadArgs { lora: Vec::new(), ..self.clone() }
     }
 
     /// Starts the threads.
@@ -155,16 +164,35 @@ pub(super) fn header(path: &Path) -> Result<Header> {
 fn load(path: &Path, args: &LoadArgs, context_length: Option<usize>) -> std::result::Result<Loaded, Failure> {
     // Options are judged before the file, so that a mistyped one never costs a long load.
     Loader::new(args.options(context_length), None).map_err(Failure::Usage)?;
-    let (file, file_len) = open(path)?;
-    let mut loader = Loader::new(args.options(context_length), file_len)?;
     args.start_threads();
+    let adapters = args.lora.iter().map(|given| adapter(given)).collect::<Result<Vec<_>>>()?;
+    let mut loader = read_into(path, args.options(context_length))?;
+    for (adapter, scale) in adapters {
+        loader.adapt(adapter, scale).map_err(Failure::Usage)?;
+    }
+    Ok(loader.finish().map_err(|e| in_file(path, e))?)
+}
+
+/// A loader that has taken the whole file.
+fn read_into(path: &Path, options: LoadOptions) -> Result<Loader> {
+    let (file, file_len) = open(path)?;
+    let mut loader = Loader::new(options, file_len)?;
     let mut progress = Progress::new();
     read_chunks(path, file, |bytes| {
         loader.push(bytes)?;
         progress.show("loading", loader.progress().bytes, file_len.unwrap_or(0));
         Ok(true)
     })?;
-    Ok(loader.finish().map_err(|e| in_file(path, e))?)
+    Ok(loader)
+}
+
+/// Loads `FILE` or `FILE=SCALE`.
+fn adapter(given: &str) -> Result<(Adapter, f32)> {
+    let scaled = given.rsplit_once('=').and_then(|(file, scale)| Some((file, scale.parse().ok()?)));
+    let (file, scale) = scaled.unwrap_or((given, 1.0));
+    let path = Path::new(file);
+    let loader = read_into(path, LoadOptions::default())?;
+    Ok((loader.finish_adapter().map_err(|e| in_file(path, e))?, scale))
 }
 
 /// Loads a language model.

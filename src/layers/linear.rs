@@ -1,5 +1,6 @@
 //! `y = x W^T * scale + b`.
 
+use super::Lora;
 use crate::kernels::{act::Activations, matmul_many};
 use crate::repack::PackedWeights;
 
@@ -11,10 +12,12 @@ pub struct Linear {
     pub bias: Option<Vec<f32>>,
     /// Of the whole matrix, for files whose blocks hold only a part of the scale.
     pub scale: Option<f32>,
+    /// What adapters add.
+    pub lora: Vec<Lora>,
 }
 
 impl Linear {
-    /// `out[m, n] = act[m, k] . weight^T * scale + bias`.
+    /// `out[m, n] = act[m, k] . weight^T * scale + bias`, plus what adapters add.
     pub fn forward(&self, act: &mut Activations, out: &mut [f32]) {
         Linear::forward_all([self], act, [out]);
     }
@@ -34,6 +37,7 @@ impl Linear {
         matmul_many(act, None, &mut products);
         for (layer, out) in layers.iter().zip(outs) {
             layer.scale_and_bias(out);
+            layer.lora.iter().for_each(|lora| lora.add(act, out));
         }
     }
 

@@ -3,6 +3,7 @@
 mod attention;
 mod conv;
 mod linear;
+mod lora;
 mod mlp;
 mod moe;
 mod norm;
@@ -13,6 +14,7 @@ mod workspace;
 pub use attention::{Attention, Heads, QkNorm, Qkv};
 pub use conv::CausalConv;
 pub use linear::Linear;
+pub use lora::Lora;
 pub use mlp::{Activation, Mlp, Up};
 pub use moe::{Moe, SharedExpert};
 pub use norm::{LayerNorm, Norm, RmsNorm};

@@ -20,6 +20,8 @@ pub trait Context: Any {
     /// Forgets all but the first `n` tokens and gives how many are held now: `n`, or 0 where the
     /// memory is a state that cannot go back.
     fn truncate(&mut self, n: usize) -> usize;
+    /// Whether [`Self::truncate`] can forget some tokens and keep the rest.
+    fn can_go_back(&self) -> bool;
     /// Bytes that it takes.
     fn n_bytes(&self) -> usize;
     /// For the model that made it.
@@ -92,6 +94,9 @@ impl Context for KvContext {
             self.states.iter_mut().for_each(|state| state.fill(0.0));
         }
         self.n_tokens
+    }
+    fn can_go_back(&self) -> bool {
+        self.states.is_empty()
     }
     fn n_bytes(&self) -> usize {
         let states: usize = self.states.iter().map(|s| size_of_val(s.as_slice())).sum();

@@ -2,6 +2,7 @@
 //!
 //! To add one: its file, its row in [`TEXT`] or [`VISION`], a golden.
 
+mod adapter;
 mod block;
 mod builder;
 pub mod config;
@@ -39,6 +40,7 @@ pub mod stablelm;
 pub mod starcoder2;
 pub mod vit;
 
+pub use adapter::{Adapter, is_adapter};
 pub use block::{Block, FeedForward, Memory, Parallel, PostNorm, PreNorm, Sandwich};
 pub use builder::{Builder, NormKind};
 pub use context::{Context, ContextParams, KvContext};

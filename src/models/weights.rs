@@ -1,7 +1,7 @@
 //! The tensors of a loaded file, handed out by name with their shapes checked.
 
 use crate::error::{Code, Error, Result};
-use crate::layers::{LayerNorm, Linear};
+use crate::layers::{LayerNorm, Linear, Lora};
 use crate::repack::PackedWeights;
 use std::collections::BTreeMap;
 
@@ -26,6 +26,8 @@ pub enum Tensor {
 #[derive(Default)]
 pub struct Weights {
     tensors: BTreeMap<String, (Vec<usize>, Tensor)>,
+    /// By the name of the matrix that they change.
+    adapters: BTreeMap<String, Vec<Lora>>,
 }
 
 impl Weights {
@@ -60,7 +62,26 @@ impl Weights {
         self.tensors.remove(name);
     }
 
-    fn take(&mut self, name: &str) -> Result<(Vec<usize>, Tensor)> {
+    /// Has the matrix `name` changed by an adapter when it is taken as a linear layer.
+    pub(super) fn adapt(&mut self, name: String, lora: Lora) {
+        self.adapters.entry(name).or_default().push(lora);
+    }
+
+    /// Checks that every adapter has found its layer.
+    ///
+    /// # Errors
+    /// [`Code::UnsupportedArch`] naming a matrix that is no linear layer of this architecture.
+    pub fn check_adapters(&self) -> Result<()> {
+        match self.adapters.keys().next() {
+            None => Ok(()),
+            Some(name) => {
+                let rule = "an adapter changes this matrix, which this architecture does not allow";
+                Err(Error::new(Code::UnsupportedArch, rule).tensor(name))
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Result<(Vec<usize>, Tensor)> {
         let missing = || Error::new(Code::MissingTensor, "the architecture needs this tensor").tensor(name);
         match self.tensors.remove(name).ok_or_else(missing)? {
             (_, Tensor::Unusable { code, dtype }) => {
@@ -143,10 +164,12 @@ impl Weights {
     /// # Errors
     /// [`Code::MissingTensor`], [`Code::ShapeMismatch`].
     pub fn linear(&mut self, stem: &str, n: usize, k: usize) -> Result<Linear> {
-        let weight = self.matrix(&format!("{stem}.weight"), n, k)?;
+        let name = format!("{stem}.weight");
+        let weight = self.matrix(&name, n, k)?;
         let bias = self.optional_values(&format!("{stem}.bias"), n)?;
         let scale = self.optional_values(&format!("{stem}.scale"), 1)?.map(|s| s[0]);
-        Ok(Linear { weight, bias, scale })
+        let lora = self.adapters.remove(&name).unwrap_or_default();
+        Ok(Linear { weight, bias, scale, lora })
     }
 
     /// `stem.weight` and `stem.bias`, `[n]` each.

@@ -2,6 +2,7 @@
 
 use super::TextModel;
 use super::sampler::{Logprobs, Sampler, SamplerParams};
+use super::speculate::{Drafts, Speculation};
 use super::stop::StopFilter;
 use crate::error::{Code, Error, Result};
 use crate::tokenizer::StreamDecoder;
@@ -23,6 +24,9 @@ pub struct GenerateOptions {
     /// Gives ln p of each token, and of this many of the most probable ones beside it; at most
     /// [`MAX_LOGPROBS`]. By default `None`: neither. See [`TokenLogprob`](super::sampler::TokenLogprob).
     pub logprobs: Option<usize>,
+    /// Guesses several tokens at a time and checks them at once: quicker where the text repeats what is
+    /// there, or with a draft model; the same text. By default `None`: no guesses.
+    pub speculative: Option<Speculation>,
     /// How tokens are chosen.
     #[serde(flatten)]
     pub sampler: SamplerParams,
@@ -35,6 +39,7 @@ impl Default for GenerateOptions {
             ignore_eos: false,
             stop: Vec::new(),
             logprobs: None,
+            speculative: None,
             sampler: SamplerParams::default(),
         }
     }
@@ -50,6 +55,7 @@ impl GenerateOptions {
     /// [`Code::BadArgument`] whose key is the option.
     pub fn validate(&self) -> Result<()> {
         self.sampler.validate()?;
+        self.speculative.iter().try_for_each(Speculation::validate)?;
         match self.logprobs {
             Some(n) if n > MAX_LOGPROBS => {
                 let rule = format!("logprobs must be a whole number from 0 to {MAX_LOGPROBS}, not {n}");
@@ -140,6 +146,7 @@ pub struct Generation {
     logprobs: Logprobs,
     decoder: StreamDecoder,
     stop: StopFilter,
+    drafts: Drafts,
     options: GenerateOptions,
     ended: Option<Reason>,
 }
@@ -158,6 +165,11 @@ impl Generation {
     /// Tokens of the prompt that the context still held, so that they cost nothing.
     pub fn n_cached(&self) -> usize {
         self.n_cached
+    }
+
+    /// Tokens that were guessed, and those of them that were right.
+    pub fn n_drafted(&self) -> (usize, usize) {
+        (self.drafts.n_drafted, self.drafts.n_accepted)
     }
 
     /// The seed of the random choices: the one that was asked for, or the one that was made up.
@@ -192,6 +204,7 @@ impl TextModel {
             logprobs: Logprobs::default(),
             decoder: StreamDecoder::new(),
             stop: StopFilter::new(options.stop.clone()),
+            drafts: Drafts::default(),
             options,
             ended: None,
         })
@@ -217,7 +230,7 @@ impl TextModel {
             let (text, _) = g.stop.push(&g.decoder.finish());
             return Ok(Step::Done { text: text + &g.stop.finish(), reason });
         }
-        let logits = self.last_logits();
+        let logits = self.row_logits(g.drafts.row());
         if g.options.logprobs.is_some() {
             g.logprobs.keep(logits);
         }
@@ -232,8 +245,12 @@ impl TextModel {
         let (text, met) = g.stop.push(&piece);
         if met {
             g.ended = Some(Reason::Stop);
-        } else if g.n_written < g.options.max_tokens && g.history.len() < self.n_ctx() {
-            self.append(&[token], 1);
+        } else if g.n_written < g.options.max_tokens
+            && g.history.len() < self.n_ctx()
+            && !g.drafts.is_guessed(token)
+        {
+            let room = (g.options.max_tokens - g.n_written).min(self.n_ctx() - g.history.len());
+            self.append_with_guesses(&g.history, &mut g.drafts, g.options.speculative.as_ref(), room - 1);
         }
         Ok(Step::Piece { text, token, logprobs: self.step_logprobs(g, token) })
     }

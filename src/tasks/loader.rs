@@ -6,7 +6,7 @@ use crate::container::stream::{Sink, Stream};
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
 use crate::layers::Mode;
-use crate::models::{Family, LanguageModel, Tensor, Weights, identify, names, vit::Vit};
+use crate::models::{Adapter, Family, LanguageModel, Tensor, Weights, identify, is_adapter, names, vit::Vit};
 use crate::quant::{DType, Format, KernelForm, ROUNDED};
 use crate::repack::Packer;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,7 @@ pub struct Loader {
     stream: Stream,
     collect: Collect,
     options: LoadOptions,
+    adapters: Vec<(Adapter, f32)>,
 }
 
 impl Loader {
@@ -74,7 +75,20 @@ impl Loader {
             stream: Stream::new(file_len),
             collect: Collect { target, reference: options.reference, ..Collect::default() },
             options,
+            adapters: Vec::new(),
         })
+    }
+
+    /// Has the model changed by an adapter, `scale` times.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for a scale that is not finite.
+    pub fn adapt(&mut self, adapter: Adapter, scale: f32) -> Result<()> {
+        if !scale.is_finite() {
+            return Err(Error::new(Code::BadArgument, format!("{scale} is not finite")).key("scale"));
+        }
+        self.adapters.push((adapter, scale));
+        Ok(())
     }
 
     /// Takes the next file bytes.
@@ -101,6 +115,13 @@ impl Loader {
         let (Some(header), Some(family)) = (header, family) else {
             return Err(Error::new(Code::Truncated, "the file ends before its header"));
         };
+        if is_adapter(&header.metadata) {
+            let rule = "the file is an adapter: load the model that it belongs to, and give it as `lora`";
+            return Err(Error::new(Code::UnsupportedArch, rule).key("general.type"));
+        }
+        for (adapter, scale) in self.adapters {
+            adapter.attach(scale, &info.architecture, &mut weights)?;
+        }
         let mode = if self.options.reference { Mode::Float } else { Mode::Int8 };
         let mut info = info;
         info.bits_per_weight = info.weight_bytes as f64 * 8.0 / info.parameters.max(1) as f64;
@@ -108,17 +129,30 @@ impl Loader {
         let loaded = match family {
             Family::Text(build) => {
                 let model = build(&header.metadata, &info.architecture, &mut weights)?;
+                weights.check_adapters()?;
                 note_unused(&weights, &mut info);
                 let n_ctx = context_length(&self.options, model.as_ref())?;
                 Loaded::Text(Box::new(TextModel::new(model, &header.metadata, n_ctx, mode, info)?))
             }
             Family::Vit => {
                 let model = Vit::build(&header.metadata, &mut weights)?;
+                weights.check_adapters()?;
                 note_unused(&weights, &mut info);
                 Loaded::Vision(Box::new(VisionModel::new(model, &header.metadata, mode, info)?))
             }
         };
         Ok(loaded)
+    }
+
+    /// Builds an adapter after the last byte.
+    ///
+    /// # Errors
+    /// What is missing or wrong in the file.
+    pub fn finish_adapter(mut self) -> Result<Adapter> {
+        self.stream.finish(&mut self.collect)?;
+        let Collect { header, mut weights, .. } = self.collect;
+        let header = header.ok_or_else(|| Error::new(Code::Truncated, "the file ends before its header"))?;
+        Adapter::build(&header.metadata, &mut weights)
     }
 }
 

@@ -5,6 +5,7 @@ mod generate;
 mod loader;
 pub mod sampler;
 mod score;
+mod speculate;
 mod stop;
 mod text;
 mod vision;
@@ -12,6 +13,7 @@ mod vision;
 pub use generate::{GenerateOptions, Generation, MAX_LOGPROBS, Reason, Scored, Step, StepLogprobs};
 pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
 pub use score::{Divergence, Score, ScoreOptions, Scoring};
+pub use speculate::Speculation;
 pub use text::TextModel;
 pub use vision::{Class, VisionModel};
 

@@ -18,6 +18,8 @@ pub struct TextModel {
     logits: Vec<f32>,
     mode: Mode,
     info: ModelInfo,
+    /// Makes guesses: [`TextModel::set_draft`].
+    pub(super) draft: Option<Box<TextModel>>,
 }
 
 impl TextModel {
@@ -40,7 +42,16 @@ impl TextModel {
         info.n_output = config.n_vocab;
         let context = model.new_context(&ContextParams { n_ctx })?;
         info.kv_bytes = context.n_bytes() as u64;
-        Ok(TextModel { model, tokenizer, context, held: Vec::new(), logits: Vec::new(), mode, info })
+        Ok(TextModel {
+            model,
+            tokenizer,
+            context,
+            held: Vec::new(),
+            logits: Vec::new(),
+            mode,
+            info,
+            draft: None,
+        })
     }
 
     /// Facts about the model; [`ModelInfo::backend`] is what computes at this moment.
@@ -140,11 +151,22 @@ impl TextModel {
         self.held.extend_from_slice(tokens);
     }
 
-    /// Logits of the last token over the vocabulary; the sampler may overwrite them. Rows of the output
-    /// beyond the vocabulary are padding, which stands for no token.
-    pub(super) fn last_logits(&mut self) -> &mut [f32] {
-        let from = self.logits.len().saturating_sub(self.info.n_output);
-        &mut self.logits[from..from + self.tokenizer.n_vocab()]
+    /// Row `i` of the logits of the last [`Self::append`], over the vocabulary; the sampler may overwrite
+    /// them. Outputs beyond the vocabulary are padding, which stands for no token.
+    pub(super) fn row_logits(&mut self, i: usize) -> &mut [f32] {
+        &mut self.logits[i * self.info.n_output..][..self.tokenizer.n_vocab()]
+    }
+
+    /// Whether the context can forget its last tokens alone.
+    pub(super) fn can_go_back(&self) -> bool {
+        self.context.can_go_back()
+    }
+
+    /// Forgets what the context holds beyond `n` tokens.
+    pub(super) fn go_back(&mut self, n: usize) {
+        if self.held.len() > n {
+            self.held.truncate(self.context.truncate(n));
+        }
     }
 
     /// Cuts the context down to what it shares with `prompt`, leaving at least the prompt's
