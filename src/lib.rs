@@ -23,6 +23,8 @@ pub mod tokenizer;
 
 pub mod image;
 
+pub mod template;
+
 pub mod tasks;
 
 #[cfg(feature = "cli")]

@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 6] = ["info", "generate", "classify", "tokenize", "logits", "perplexity"];
+const COMMANDS: [&str; 7] = ["info", "generate", "chat", "classify", "tokenize", "logits", "perplexity"];
 
 struct Ran {
     code: i32,
@@ -74,6 +74,7 @@ fn with_model<'a>(command: &'a str, model: &'a str, other: &'a str) -> Vec<&'a s
     let rest: &[&str] = match command {
         "info" => &[],
         "generate" => &["--prompt", "a"],
+        "chat" => &["--message", "a"],
         "tokenize" => &["--text", "a"],
         "logits" => &["--tokens", "1"],
         _ => &[other],
@@ -101,7 +102,10 @@ fn wrong_usage_is_exit_code_2() {
     let cases: &[&[&str]] = &[
         &[],
         &["nonsense"],
-        &["chat", m],
+        &["chat"],
+        &["chat", m, "--max-tokens", "-5"],
+        &["chat", m, "--temperature=-1"],
+        &["template", m],
         &["info"],
         &["info", m, "--nonsense"],
         &["info", m, "surplus"],

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 10] = [
     &["kernels"],
     &["layers"],
     &["models"],
-    &["tokenizer", "image"],
+    &["tokenizer", "image", "template"],
     &["tasks"],
     &["web", "cli", "bin"],
 ];

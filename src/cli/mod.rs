@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 bad input, 2 wrong usage.
 
+mod chat;
 mod classify;
 mod generate;
 mod info;
@@ -12,6 +13,7 @@ mod output;
 mod perplexity;
 mod photo;
 mod sampling;
+mod template;
 mod tokenize;
 
 use crate::error::{Code, Error};
@@ -34,12 +36,15 @@ const EXAMPLES: &str = "\
 Examples:
   bitpane info model.gguf
   bitpane generate model.gguf --prompt \"Once upon a time\"
+  bitpane chat model.gguf --system \"Answer briefly.\"
   bitpane classify vit.safetensors cat.jpg dog.png --labels names.txt --quantize Q8_0";
 
 #[derive(Subcommand)]
 enum Command {
     Info(info::Args),
     Generate(Box<generate::Args>),
+    Chat(Box<chat::Args>),
+    Template(template::Args),
     Classify(classify::Args),
     Tokenize(tokenize::Args),
     Logits(logits::Args),
@@ -92,6 +97,8 @@ pub fn run() -> i32 {
     let outcome = match cli.command {
         Command::Info(args) => info::run(&args, &mut out),
         Command::Generate(args) => generate::run(&args, &mut out),
+        Command::Chat(args) => chat::run(&args, &mut out),
+        Command::Template(args) => template::run(&args, &mut out),
         Command::Classify(args) => classify::run(&args, &mut out),
         Command::Tokenize(args) => tokenize::run(&args, &mut out),
         Command::Logits(args) => logits::run(&args, &mut out),

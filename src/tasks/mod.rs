@@ -1,5 +1,6 @@
 //! What callers do: load a model, generate text, classify images.
 
+mod chat;
 mod experts;
 mod generate;
 mod loader;
@@ -10,6 +11,7 @@ mod stop;
 mod text;
 mod vision;
 
+pub use chat::{ChatFormat, ChatPrompt, ChatRequest};
 pub use generate::{GenerateOptions, Generation, MAX_LOGPROBS, Reason, Scored, Step, StepLogprobs};
 pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
 pub use score::{Divergence, Score, ScoreOptions, Scoring};
@@ -43,6 +45,9 @@ pub struct ModelInfo {
     pub kv_bytes: u64,
     /// Side of the square input in pixels; 0 for text models.
     pub image_size: usize,
+    /// Where the template of conversations comes from: `"model"` or `"chatml (the file has none)"`. `None` for
+    /// vision models.
+    pub chat_template: Option<&'static str>,
     /// Classes or tokens that the output has.
     pub n_output: usize,
     /// What computes.

@@ -1,6 +1,7 @@
 //! A language model with its tokenizer and its context.
 
 use super::ModelInfo;
+use super::chat::{ChatFormat, LastChat};
 use super::generate::PROMPT_CHUNK;
 use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
@@ -15,6 +16,8 @@ pub struct TextModel {
     context: Box<dyn Context>,
     /// The tokens in the context.
     held: Vec<u32>,
+    chat_format: ChatFormat,
+    pub(super) last_chat: Option<LastChat>,
     logits: Vec<f32>,
     mode: Mode,
     info: ModelInfo,
@@ -37,7 +40,9 @@ impl TextModel {
                 format!("{} tokens, but the embedding has {} rows", tokenizer.n_vocab(), config.n_vocab);
             return Err(Error::new(Code::TokenizerInvalid, what).key("tokenizer.ggml.tokens"));
         }
+        let chat_format = ChatFormat::from_gguf(metadata)?;
         info.kind = "text";
+        info.chat_template = Some(chat_format.origin());
         info.context_length = n_ctx;
         info.n_output = config.n_vocab;
         let context = model.new_context(&ContextParams { n_ctx })?;
@@ -47,6 +52,8 @@ impl TextModel {
             tokenizer,
             context,
             held: Vec::new(),
+            chat_format,
+            last_chat: None,
             logits: Vec::new(),
             mode,
             info,
@@ -67,6 +74,22 @@ impl TextModel {
     /// Tokens that it has logits for.
     pub(super) fn n_output(&self) -> usize {
         self.info.n_output
+    }
+
+    /// The tokens in the context.
+    pub(super) fn held(&self) -> &[u32] {
+        &self.held
+    }
+
+    /// Its chat templates.
+    pub fn chat_format(&self) -> &ChatFormat {
+        &self.chat_format
+    }
+
+    /// Uses other chat templates from now on.
+    pub fn set_chat_format(&mut self, format: ChatFormat) {
+        self.info.chat_template = Some("given");
+        self.chat_format = format;
     }
 
     /// Its tokenizer.

@@ -23,7 +23,7 @@ use crate::container::{Metadata, StrArray};
 use crate::error::{Code, Error, Result};
 use bpe::Bpe;
 use kind::{Algorithm, Kind};
-use partition::{Fragment, Partition};
+use partition::{Fragment, Partition, Scope};
 use rwkv::Rwkv;
 use special::Specials;
 use spm::Spm;
@@ -144,6 +144,11 @@ impl Tokenizer {
         self.specials.eos
     }
 
+    /// The token for text that is not in the vocabulary, if the model has one.
+    pub fn unk(&self) -> Option<u32> {
+        self.specials.unk
+    }
+
     /// Whether `encode` with `add_special` puts BOS first.
     pub fn add_bos(&self) -> bool {
         self.specials.add_bos
@@ -184,19 +189,45 @@ impl Tokenizer {
         let specials = &self.specials;
         let mut ids = Vec::new();
         ids.extend(specials.bos.filter(|_| add_special && specials.add_bos));
-        let mut after_token = true;
-        for fragment in self.partition.split(&self.vocab, text, parse_special) {
+        self.encode_into(text, Scope { parse_special, plain: &[] }, true, &mut ids);
+        ids.extend(specials.sep.filter(|_| add_special && specials.add_sep));
+        ids.extend(specials.eos.filter(|_| add_special && specials.add_eos));
+        Ok(ids)
+    }
+
+    /// The token ids of a text of which some parts come from users.
+    ///
+    /// The texts of control tokens become those tokens, except where they touch one of `plain`: ascending
+    /// ranges of bytes. Nothing is added around the text; `continues` says that it goes on from another one,
+    /// so that no space is put before it either.
+    ///
+    /// # Errors
+    /// `BadArgument` for a text longer than 1 GiB.
+    pub fn encode_mixed(&self, text: &str, plain: &[(usize, usize)], continues: bool) -> Result<Vec<u32>> {
+        if text.len() > MAX_TEXT_LEN {
+            return Err(Error::new(Code::BadArgument, "the text is longer than 1 GiB").key("text"));
+        }
+        let mut ids = Vec::new();
+        self.encode_into(text, Scope { parse_special: true, plain }, !continues, &mut ids);
+        Ok(ids)
+    }
+
+    /// The parts of a text from a user that could be taken for control tokens, also with what stands before
+    /// or after it: ranges of bytes, ascending and apart, for [`Tokenizer::encode_mixed`].
+    pub fn control_texts(&self, text: &str) -> Vec<(usize, usize)> {
+        self.partition.control_texts(&self.vocab, text)
+    }
+
+    fn encode_into(&self, text: &str, scope: Scope, mut after_token: bool, ids: &mut Vec<u32>) {
+        for fragment in self.partition.split(&self.vocab, text, scope) {
             match fragment {
                 Fragment::Token(id) => ids.push(id),
                 Fragment::Text(text) => {
-                    self.model.encode(&self.vocab, text, self.add_space_prefix && after_token, &mut ids);
+                    self.model.encode(&self.vocab, text, self.add_space_prefix && after_token, ids);
                 }
             }
             after_token = matches!(fragment, Fragment::Token(_));
         }
-        ids.extend(specials.sep.filter(|_| add_special && specials.add_sep));
-        ids.extend(specials.eos.filter(|_| add_special && specials.add_eos));
-        Ok(ids)
     }
 
     /// The bytes of a whole text, as `llama_detokenize` gives them.

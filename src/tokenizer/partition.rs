@@ -28,11 +28,32 @@ struct Links {
     output: u32,
 }
 
+/// Which special tokens may be found where.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    /// Control and unknown tokens too; otherwise their texts are plain text.
+    pub parse_special: bool,
+    /// Ascending ranges of bytes that no control or unknown token may touch.
+    pub plain: &'a [(usize, usize)],
+}
+
+impl Scope<'_> {
+    fn allows(&self, bits: u8, start: usize, end: usize) -> bool {
+        if bits & (attr::CONTROL | attr::UNKNOWN) == 0 {
+            return true;
+        }
+        let next = self.plain.partition_point(|&(_, plain_end)| plain_end <= start);
+        self.parse_special && self.plain.get(next).is_none_or(|&(plain_start, _)| plain_start >= end)
+    }
+}
+
 /// Finds special tokens in text.
 pub(super) struct Partition {
     trie: Trie,
     links: Vec<Links>,
     any_user_defined: bool,
+    /// Control and unknown tokens.
+    controls: Vec<u32>,
 }
 
 /// Text matched up to byte `end` by the token of `node`.
@@ -46,6 +67,7 @@ impl Partition {
     pub fn new(vocab: &Vocab) -> Partition {
         let mut trie = Trie::new();
         let mut any_user_defined = false;
+        let mut controls = Vec::new();
         let special = attr::CONTROL | attr::USER_DEFINED | attr::UNKNOWN;
         for id in 0..vocab.len() as u32 {
             let text = vocab.text(id);
@@ -53,11 +75,14 @@ impl Partition {
             if vocab.attr(id) & special == 0 || text.is_empty() || std::str::from_utf8(text).is_err() {
                 continue;
             }
-            any_user_defined |= matchable(vocab.attr(id), false);
+            match vocab.attr(id) & (attr::CONTROL | attr::UNKNOWN) {
+                0 => any_user_defined = true,
+                _ => controls.push(id),
+            }
             trie.insert(text, id);
         }
         let links = vec![Links { fail: ROOT as u32, output: NONE }; trie.nodes.len()];
-        let mut this = Partition { trie, links, any_user_defined };
+        let mut this = Partition { trie, links, any_user_defined, controls };
         this.link();
         this
     }
@@ -94,11 +119,11 @@ impl Partition {
         }
     }
 
-    /// `node` or the nearest one along its outputs whose token may be matched.
-    fn matching(&self, vocab: &Vocab, mut node: usize, parse_special: bool) -> Option<usize> {
+    /// `node` or the nearest one along its outputs whose token may be matched, ending before byte `end`.
+    fn matching(&self, vocab: &Vocab, mut node: usize, end: usize, scope: Scope) -> Option<usize> {
         loop {
             let token = self.trie.nodes[node].token;
-            if token != NONE && matchable(vocab.attr(token), parse_special) {
+            if token != NONE && scope.allows(vocab.attr(token), end - vocab.text(token).len(), end) {
                 return Some(node);
             }
             match self.links[node].output {
@@ -108,14 +133,14 @@ impl Partition {
         }
     }
 
-    /// The parts of `text` in order. Control and unknown tokens are plain text unless `parse_special`.
-    pub fn split<'a>(&self, vocab: &Vocab, text: &'a str, parse_special: bool) -> Vec<Fragment<'a>> {
-        let wanted = if parse_special { self.trie.nodes.len() > 1 } else { self.any_user_defined };
-        let matches = if wanted { self.find(vocab, text.as_bytes(), parse_special) } else { BTreeMap::new() };
+    /// The parts of `text` in order.
+    pub fn split<'a>(&self, vocab: &Vocab, text: &'a str, scope: Scope) -> Vec<Fragment<'a>> {
+        let wanted = if scope.parse_special { self.trie.nodes.len() > 1 } else { self.any_user_defined };
+        let matches = if wanted { self.find(vocab, text.as_bytes(), scope) } else { BTreeMap::new() };
         if matches.is_empty() {
             return if text.is_empty() { Vec::new() } else { vec![Fragment::Text(text)] };
         }
-        let accepted = self.accept(vocab, text.as_bytes(), matches, parse_special);
+        let accepted = self.accept(vocab, text.as_bytes(), matches, scope);
         let mut fragments = Vec::with_capacity(2 * accepted.len() + 1);
         let mut start = 0;
         for (token_start, (token_end, token)) in accepted {
@@ -132,7 +157,7 @@ impl Partition {
     }
 
     /// The longest match at each end, by length, longest first.
-    fn find(&self, vocab: &Vocab, text: &[u8], parse_special: bool) -> BTreeMap<Reverse<usize>, Vec<Match>> {
+    fn find(&self, vocab: &Vocab, text: &[u8], scope: Scope) -> BTreeMap<Reverse<usize>, Vec<Match>> {
         let mut by_len: BTreeMap<Reverse<usize>, Vec<Match>> = BTreeMap::new();
         let mut state = ROOT;
         for (i, &byte) in text.iter().enumerate() {
@@ -140,12 +165,67 @@ impl Partition {
             if state == ROOT {
                 continue;
             }
-            if let Some(node) = self.matching(vocab, state, parse_special) {
+            if let Some(node) = self.matching(vocab, state, i + 1, scope) {
                 let len = vocab.text(self.trie.nodes[node].token).len();
                 by_len.entry(Reverse(len)).or_default().push(Match { end: i + 1, node });
             }
         }
         by_len
+    }
+
+    /// The parts of `text` that are the texts of control or unknown tokens, or that could become one
+    /// with what stands before or after `text`: ranges of bytes, ascending and apart.
+    pub fn control_texts(&self, vocab: &Vocab, text: &str) -> Vec<(usize, usize)> {
+        let steers = |id: u32| vocab.attr(id) & (attr::CONTROL | attr::UNKNOWN) != 0;
+        let mut found: Vec<(usize, usize)> = Vec::new();
+        let mut state = ROOT;
+        for (i, byte) in text.bytes().enumerate() {
+            state = self.step(state, byte);
+            let mut node = state;
+            loop {
+                let token = self.trie.nodes[node].token;
+                if token != NONE && steers(token) {
+                    found.push((i + 1 - vocab.text(token).len(), i + 1));
+                    break;
+                }
+                match self.links[node].output {
+                    NONE => break,
+                    output => node = output as usize,
+                }
+            }
+        }
+        found.extend(self.begun(text).map(|start| (start, text.len())));
+        found.extend(self.ended(vocab, text).map(|end| (0, end)));
+        merged(found)
+    }
+
+    /// Where the longest end of `text` starts that a special token starts with.
+    fn begun(&self, text: &str) -> Option<usize> {
+        let mut state = ROOT;
+        let mut len = 0;
+        for byte in text.bytes() {
+            state = self.step(state, byte);
+            len = if state == ROOT { 0 } else { len + 1 };
+        }
+        // The state is as deep as the match is long; `len` may count bytes that a fallback dropped.
+        (text.len() - len..text.len()).find(|&start| {
+            text.is_char_boundary(start)
+                && text[start..].bytes().try_fold(ROOT, |node, byte| self.trie.child(node, byte)).is_some()
+        })
+    }
+
+    /// How far the longest start of `text` goes that a control or unknown token ends with.
+    fn ended(&self, vocab: &Vocab, text: &str) -> Option<usize> {
+        let first = text.bytes().next()?;
+        let mut longest = 0;
+        for token in self.controls.iter().map(|&id| vocab.text(id)) {
+            for at in (1..token.len()).filter(|&at| token[at] == first) {
+                if token.len() - at > longest && text.as_bytes().starts_with(&token[at..]) {
+                    longest = token.len() - at;
+                }
+            }
+        }
+        (longest > 0 && text.is_char_boundary(longest)).then_some(longest)
     }
 
     /// Accepts matches in order of length; gives start -> (end, token), the white space that a token
@@ -155,7 +235,7 @@ impl Partition {
         vocab: &Vocab,
         text: &[u8],
         mut by_len: BTreeMap<Reverse<usize>, Vec<Match>>,
-        parse_special: bool,
+        scope: Scope,
     ) -> BTreeMap<usize, (usize, u32)> {
         let mut taken = vec![false; text.len()];
         let mut accepted = BTreeMap::new();
@@ -176,7 +256,7 @@ impl Partition {
                 }
                 let output = self.links[node].output;
                 if output != NONE
-                    && let Some(node) = self.matching(vocab, output as usize, parse_special)
+                    && let Some(node) = self.matching(vocab, output as usize, end, scope)
                 {
                     let len = vocab.text(self.trie.nodes[node].token).len();
                     by_len.entry(Reverse(len)).or_default().push(Match { end, node });
@@ -187,8 +267,17 @@ impl Partition {
     }
 }
 
-fn matchable(bits: u8, parse_special: bool) -> bool {
-    parse_special || bits & (attr::CONTROL | attr::UNKNOWN) == 0
+/// Ranges in order, with those that overlap made one.
+fn merged(mut ranges: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+    ranges.sort_unstable();
+    let mut apart: Vec<(usize, usize)> = Vec::new();
+    for (start, end) in ranges {
+        match apart.last_mut() {
+            Some(last) if start < last.1 => last.1 = last.1.max(end),
+            _ => apart.push((start, end)),
+        }
+    }
+    apart
 }
 
 /// Widens a match by the free white space that its token strips.

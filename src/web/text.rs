@@ -2,6 +2,7 @@
 
 use super::{from_js, to_js, to_object};
 use crate::tasks;
+use crate::template::Clock;
 use wasm_bindgen::prelude::*;
 
 /// A loaded language model.
@@ -66,6 +67,21 @@ impl TextModel {
     /// Token ids of a text.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, JsValue> {
         self.inner.tokenize(text, add_special, parse_special).map_err(to_object)
+    }
+
+    /// The prompt of a conversation: `request` is the JSON that [`tasks::ChatRequest`] reads, `now` the wall
+    /// clock's seconds since 1970-01-01 00:00.
+    #[wasm_bindgen(js_name = chatTokens)]
+    pub fn chat_tokens(&mut self, request: &str, now: f64) -> Result<Vec<u32>, JsValue> {
+        let request = tasks::ChatRequest::from_json(request).map_err(to_object)?;
+        self.inner.chat_tokens(&request, Clock::from_seconds(now as i64)).map_err(to_object)
+    }
+
+    /// The prompt of a conversation as text.
+    #[wasm_bindgen(js_name = chatText)]
+    pub fn chat_text(&self, request: &str, now: f64) -> Result<String, JsValue> {
+        let request = tasks::ChatRequest::from_json(request).map_err(to_object)?;
+        Ok(self.inner.chat_text(&request, Clock::from_seconds(now as i64)).map_err(to_object)?.text)
     }
 
     /// The bytes that token ids stand for: not always whole UTF-8 characters.
