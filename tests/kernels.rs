@@ -7,7 +7,7 @@ use bitpane::kernels::output::Output;
 use bitpane::kernels::path::{DotPath, P16};
 use bitpane::kernels::path16::{D16, X16};
 use bitpane::kernels::path32::{D32, Signed, Unsigned};
-use bitpane::kernels::{backend_name, float, matmul_on, reference, select_paths, take_path};
+use bitpane::kernels::{backend_name, float, matmul_many, matmul_on, reference, select_paths, take_path};
 use bitpane::quant::DType;
 use bitpane::repack::{PackedWeights, Packer, Packing};
 
@@ -214,6 +214,29 @@ fn some_rows_give_the_bits_they_give_among_all() {
             bitpane::kernels::matmul_rows(&mut act, rows, &w, &mut some);
             for (&row, got) in rows.iter().zip(some.chunks_exact(n)) {
                 assert_eq!(bits(got), bits(&all[row * n..][..n]), "{dtype:?} {integer} row {row} of {m}");
+            }
+        }
+    }
+}
+
+#[test]
+fn matrices_of_all_kinds_share_activations() {
+    let mut random = Random(8);
+    let (n, k) = (24, 512);
+    let kinds = [DType::Q4_0, DType::Q8_0, DType::F16].iter().chain(SUPER_TYPES);
+    let weights: Vec<_> = kinds.map(|&dtype| pack(&random.normals(n * k), dtype, n, k)).collect();
+    for name in named_paths() {
+        assert!(take_path(name));
+        for m in [1, 5] {
+            let x = random.normals(m * k);
+            let mut together = vec![vec![f32::NAN; m * n]; weights.len()];
+            let mut products: Vec<_> =
+                weights.iter().zip(&mut together).map(|(w, out)| (w, out.as_mut_slice())).collect();
+            matmul_many(&mut activations(&x, m, k, true), None, &mut products);
+            for (w, got) in weights.iter().zip(&together) {
+                let mut alone = vec![f32::NAN; m * n];
+                bitpane::kernels::matmul(&mut activations(&x, m, k, true), w, &mut alone);
+                assert_eq!(bits(got), bits(&alone), "{name} {} {m}", w.packing().name());
             }
         }
     }

@@ -14,6 +14,7 @@ pub mod float;
 pub mod gemm;
 pub mod gemv;
 pub mod isa;
+mod micro;
 pub mod output;
 pub mod parallel;
 pub mod path;
@@ -27,7 +28,7 @@ pub mod superblock;
 pub mod tile;
 pub mod vecmath;
 
-use crate::repack::{NR, PackedWeights, Packing};
+use crate::repack::{NR, PackedWeights, Packing, TILE_K};
 use act::{Activations, Coded, MR, Span};
 use output::Output;
 use path::{DotPath, P16};
@@ -95,11 +96,18 @@ pub fn matmul_on<P: DotPath>(
 /// Makes of the activations what [`strips_on`] multiplies.
 fn prepare_on<P: DotPath>(act: &mut Activations, w: &PackedWeights) {
     match w.packing() {
-        Packing::U4 if act.is_integer() => act.make_codes::<P>(Span::Tile),
-        Packing::I8 if act.is_integer() => act.make_codes::<P::Signed>(Span::Tile),
-        Packing::Super(_) if act.is_integer() && act.n_taken() == 1 => act.make_codes::<P>(Span::Super),
-        Packing::Super(_) if act.is_integer() => act.make_codes::<P16<P::I>>(Span::Super),
+        Packing::U4 if act.is_integer() => prepare_tiles::<P, TileU4>(act),
+        Packing::I8 if act.is_integer() => prepare_tiles::<P::Signed, TileI8>(act),
+        Packing::Super(kind) if act.is_integer() => superblock::prepare::<P>(act, kind),
         _ => act.make_floats(),
+    }
+}
+
+fn prepare_tiles<P: DotPath, T: Tile<P>>(act: &mut Activations) {
+    if act.n_taken() == 1 {
+        act.make_codes::<P>(Span::Tile);
+    } else {
+        act.make_tiles::<P>(Span::Tile, T::PANEL_OFFSET, TILE_K);
     }
 }
 
@@ -112,9 +120,7 @@ fn strips_on<P: DotPath>(act: &Activations, w: &PackedWeights, strips: Range<usi
             integer::<P::Signed, TileI8>(act.codes::<P::Signed>(Span::Tile), w, strips, out);
         }
         Packing::Super(kind) if act.is_integer() => {
-            let m = out.m();
-            let act = if m == 1 { act.codes::<P>(Span::Super) } else { act.codes::<P16<P::I>>(Span::Super) };
-            superblock::matmul::<P>(act, m, w, kind, strips, out);
+            superblock::matmul::<P>(act.codes::<P>(Span::Super), out.m(), w, kind, strips, out);
         }
         _ => float::matmul::<P::I>(act.floats(), w, strips, out),
     }

@@ -3,7 +3,6 @@
 //! A path fixes how activations are laid out and which instructions form the products. One
 //! unit is a vector of 16 code bytes: 4 columns (32-bit lanes) times 4 consecutive k.
 
-use super::act::MR;
 use super::isa::Isa;
 use std::marker::PhantomData;
 
@@ -68,9 +67,27 @@ pub trait DotPath: 'static {
         true
     }
 
-    /// Where sums over activations with these (joined) sums begin, so that `offset` is
+    /// The joined sum of both.
+    #[inline(always)]
+    fn add_sums(a: i32, b: i32) -> i32 {
+        a.wrapping_add(b)
+    }
+
+    /// What lanes begin with where activations have this (joined) sum, so that `offset` is
     /// subtracted from every code.
-    fn start(sum: i32, offset: i32) -> Self::Acc;
+    #[inline(always)]
+    fn start_lane(sum: i32, offset: i32) -> i32 {
+        sum.wrapping_mul(-offset)
+    }
+
+    /// Sums that begin with these lanes.
+    fn begin(lanes: <Self::I as Isa>::V) -> Self::Acc;
+
+    /// [`Self::begin`] with [`Self::start_lane`].
+    #[inline(always)]
+    fn start(sum: i32, offset: i32) -> Self::Acc {
+        Self::begin(Self::I::splat32(Self::start_lane(sum, offset)))
+    }
 
     /// The sums of both.
     fn merge(a: Self::Acc, b: Self::Acc) -> Self::Acc;
@@ -97,12 +114,8 @@ pub trait DotPath: 'static {
         hi: Self::Act,
     ) -> Self::Acc;
 
-    /// Adds the products of two panel units (8 columns x 4 k) with 4 activations of each of
-    /// [`MR`] rows.
-    ///
-    /// # Safety
-    /// `32 * PANEL_VECS` bytes at `w` and `MR * ACT_BYTES` at `a` are readable.
-    unsafe fn micro_step(acc: &mut [[Self::Acc; 2]; MR], w: *const u8, a: *const u8);
+    /// `acc + products` of one vector of a panel with the activations of its plane.
+    fn dot_panel(acc: Self::Acc, panel: <Self::I as Isa>::V, act: <Self::I as Isa>::V) -> Self::Acc;
 
     /// One unit of codes 0..=127, spread for repeated use, to [`Self::PANEL_VECS`] vectors 32
     /// bytes apart (two units lie side by side).
@@ -120,25 +133,13 @@ pub trait SignedPath: DotPath {
     /// 512 bytes at `tile` and `8 * ACT_BYTES` at `act` are readable.
     unsafe fn dot_tile_i8(consts: Self::Consts, acc: &mut [Self::Acc; 4], tile: *const u8, act: *const u8);
 
-    /// As [`DotPath::micro_step`], for a panel of codes -128..=127 whose sums began at
-    /// [`Self::panel_bias_i8`].
-    ///
-    /// # Safety
-    /// As [`DotPath::micro_step`].
-    #[inline(always)]
-    unsafe fn micro_step_i8(_: Self::Consts, acc: &mut [[Self::Acc; 2]; MR], w: *const u8, a: *const u8) {
-        // SAFETY: the caller's.
-        unsafe { Self::micro_step(acc, w, a) }
-    }
+    /// What [`Self::store_panel_i8`] adds to the codes.
+    const PANEL_OFFSET: i32 = 0;
 
-    /// Where the sums of a tile's 8 columns (signed panel of 8 groups) have to begin; `None`
-    /// for zero.
-    ///
-    /// # Safety
-    /// `256 * PANEL_VECS` bytes at `panel` are readable.
+    /// As [`DotPath::dot_panel`], for what [`Self::store_panel_i8`] wrote.
     #[inline(always)]
-    unsafe fn panel_bias_i8(_panel: *const u8) -> Option<[Self::Acc; 2]> {
-        None
+    fn dot_panel_i8(acc: Self::Acc, panel: <Self::I as Isa>::V, act: <Self::I as Isa>::V) -> Self::Acc {
+        Self::dot_panel(acc, panel, act)
     }
 
     /// One unit of codes -128..=127, as [`DotPath::store_panel_u7`].
@@ -189,8 +190,8 @@ impl<I: Isa> DotPath for P16<I> {
     }
 
     #[inline(always)]
-    fn start(sum: i32, offset: i32) -> I::V {
-        I::splat32(sum.wrapping_mul(-offset))
+    fn begin(lanes: I::V) -> I::V {
+        lanes
     }
 
     #[inline(always)]
@@ -225,22 +226,8 @@ impl<I: Isa> DotPath for P16<I> {
     }
 
     #[inline(always)]
-    unsafe fn micro_step(acc: &mut [[I::V; 2]; MR], w: *const u8, a: *const u8) {
-        // SAFETY: the caller's; per plane two vectors of codes and MR pairs of activations.
-        unsafe {
-            for plane in 0..2 {
-                let w0 = I::load(w.add(32 * plane));
-                let w1 = I::load(w.add(32 * plane + 16));
-                let act = I::load(a.add(16 * plane));
-                row::<I, 0>(acc, w0, w1, act);
-                row::<I, 1>(acc, w0, w1, act);
-                row::<I, 2>(acc, w0, w1, act);
-                row::<I, 3>(acc, w0, w1, act);
-                // Keeps the loads of the next plane behind this one: hoisted, they would need
-                // more registers than x86 has.
-                std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
-            }
-        }
+    fn dot_panel(acc: I::V, panel: I::V, act: I::V) -> I::V {
+        I::add32(acc, I::dot16(panel, act))
     }
 
     #[inline(always)]
@@ -278,12 +265,4 @@ impl<I: Isa> SignedPath for P16<I> {
             I::store(p.add(32), I::sar16::<8>(codes));
         }
     }
-}
-
-/// One row of the micro-kernel: lane `R` of `act` against both vectors of codes.
-#[inline(always)]
-pub(super) fn row<I: Isa, const R: usize>(acc: &mut [[I::V; 2]; MR], w0: I::V, w1: I::V, act: I::V) {
-    let act = I::splat_lane32::<R>(act);
-    acc[R][0] = I::add32(acc[R][0], I::dot16(w0, act));
-    acc[R][1] = I::add32(acc[R][1], I::dot16(w1, act));
 }

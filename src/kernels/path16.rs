@@ -4,7 +4,6 @@
 //! Only the finished lanes must fit ([`DotPath::holds`]): additions wrap, so what passes the
 //! limit on the way comes back.
 
-use super::act::MR;
 use super::isa::{Isa, PairDot8};
 use super::path::{DotPath, P16, SignedPath, add_scaled32};
 use std::marker::PhantomData;
@@ -96,12 +95,18 @@ impl<I: PairDot8> DotPath for D16<I> {
     }
 
     #[inline(always)]
-    fn start(sum: i32, offset: i32) -> I::V {
-        if offset == 0 {
-            return I::splat32(0);
-        }
-        let (low, high) = (i32::from(sum as i16), sum >> 16);
-        I::splat32(pair(low.wrapping_mul(-offset), high.wrapping_mul(-offset)))
+    fn add_sums(a: i32, b: i32) -> i32 {
+        pair(a.wrapping_add(b), (a >> 16).wrapping_add(b >> 16))
+    }
+
+    #[inline(always)]
+    fn start_lane(sum: i32, offset: i32) -> i32 {
+        pair(sum.wrapping_mul(-offset), (sum >> 16).wrapping_mul(-offset))
+    }
+
+    #[inline(always)]
+    fn begin(lanes: I::V) -> I::V {
+        lanes
     }
 
     #[inline(always)]
@@ -131,15 +136,8 @@ impl<I: PairDot8> DotPath for D16<I> {
     }
 
     #[inline(always)]
-    unsafe fn micro_step(acc: &mut [[I::V; 2]; MR], w: *const u8, a: *const u8) {
-        // SAFETY: the caller's; two vectors of codes and 4 bytes of activations per row.
-        let (w, act) = unsafe { ([I::load(w), I::load(w.add(16))], I::load(a)) };
-        let rows = splat_rows::<I>(act);
-        for (acc, act) in acc.iter_mut().zip(rows) {
-            for (acc, w) in acc.iter_mut().zip(w) {
-                *acc = Self::dot_u7(*acc, w, act);
-            }
-        }
+    fn dot_panel(acc: I::V, panel: I::V, act: I::V) -> I::V {
+        Self::dot_u7(acc, panel, act)
     }
 
     #[inline(always)]
@@ -147,17 +145,6 @@ impl<I: PairDot8> DotPath for D16<I> {
         // SAFETY: the caller's.
         unsafe { I::store(p, codes) }
     }
-}
-
-/// Each row's four activations in all lanes.
-#[inline(always)]
-fn splat_rows<I: Isa>(act: I::V) -> [I::V; MR] {
-    [
-        I::splat_lane32::<0>(act),
-        I::splat_lane32::<1>(act),
-        I::splat_lane32::<2>(act),
-        I::splat_lane32::<3>(act),
-    ]
 }
 
 /// Plain SIMD where products of bytes are one instruction (smull, smull2 on ARM): lanes hold one
@@ -208,9 +195,8 @@ impl<I: Isa> DotPath for X16<I> {
     }
 
     #[inline(always)]
-    fn start(sum: i32, offset: i32) -> Self::Acc {
-        let zero = I::splat32(0);
-        WideAcc { low: zero, high: zero, whole: I::splat32(sum.wrapping_mul(-offset)) }
+    fn begin(lanes: I::V) -> Self::Acc {
+        WideAcc { low: I::splat32(0), high: I::splat32(0), whole: lanes }
     }
 
     #[inline(always)]
@@ -249,15 +235,8 @@ impl<I: Isa> DotPath for X16<I> {
     }
 
     #[inline(always)]
-    unsafe fn micro_step(acc: &mut [[Self::Acc; 2]; MR], w: *const u8, a: *const u8) {
-        // SAFETY: the caller's; two vectors of codes and 4 bytes of activations per row.
-        let (w, act) = unsafe { ([I::load(w), I::load(w.add(16))], I::load(a)) };
-        let rows = splat_rows::<I>(act);
-        for (acc, act) in acc.iter_mut().zip(rows) {
-            for (acc, w) in acc.iter_mut().zip(w) {
-                *acc = Self::dot_u7(*acc, w, act);
-            }
-        }
+    fn dot_panel(acc: Self::Acc, panel: I::V, act: I::V) -> Self::Acc {
+        Self::dot_u7(acc, panel, act)
     }
 
     #[inline(always)]
@@ -298,15 +277,8 @@ impl<I: Isa> SignedPath for X16<I> {
     }
 
     #[inline(always)]
-    unsafe fn micro_step_i8(_: Self::Consts, acc: &mut [[Self::Acc; 2]; MR], w: *const u8, a: *const u8) {
-        // SAFETY: the caller's.
-        let (w, act) = unsafe { ([I::load(w), I::load(w.add(16))], I::load(a)) };
-        let rows = splat_rows::<I>(act);
-        for (acc, act) in acc.iter_mut().zip(rows) {
-            for (acc, w) in acc.iter_mut().zip(w) {
-                acc.whole = Self::add_signed(acc.whole, w, act);
-            }
-        }
+    fn dot_panel_i8(acc: Self::Acc, panel: I::V, act: I::V) -> Self::Acc {
+        WideAcc { whole: Self::add_signed(acc.whole, panel, act), ..acc }
     }
 
     #[inline(always)]

@@ -6,8 +6,7 @@
 //! outside: engines read that operand as unsigned (x86) or as signed (ARM), and a probe at
 //! start finds out which ([`Reading`]).
 
-use super::act::MR;
-use super::isa::{Dot8, Isa};
+use super::isa::Dot8;
 use super::path::{DotPath, SignedPath, add_scaled32};
 use std::marker::PhantomData;
 
@@ -68,8 +67,8 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
     }
 
     #[inline(always)]
-    fn start(sum: i32, offset: i32) -> I::V {
-        I::splat32(sum.wrapping_mul(-offset))
+    fn begin(lanes: I::V) -> I::V {
+        lanes
     }
 
     #[inline(always)]
@@ -112,24 +111,8 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
     }
 
     #[inline(always)]
-    unsafe fn micro_step(acc: &mut [[I::V; 2]; MR], w: *const u8, a: *const u8) {
-        // SAFETY: the caller's; two vectors of codes and 4 bytes of activations per row.
-        unsafe {
-            let (w0, w1) = (I::load(w), I::load(w.add(16)));
-            let act = I::load(a);
-            row::<I, 0>(acc, act, |acc, act| {
-                [I::dot8_unsigned(acc[0], act, w0), I::dot8_unsigned(acc[1], act, w1)]
-            });
-            row::<I, 1>(acc, act, |acc, act| {
-                [I::dot8_unsigned(acc[0], act, w0), I::dot8_unsigned(acc[1], act, w1)]
-            });
-            row::<I, 2>(acc, act, |acc, act| {
-                [I::dot8_unsigned(acc[0], act, w0), I::dot8_unsigned(acc[1], act, w1)]
-            });
-            row::<I, 3>(acc, act, |acc, act| {
-                [I::dot8_unsigned(acc[0], act, w0), I::dot8_unsigned(acc[1], act, w1)]
-            });
-        }
+    fn dot_panel(acc: I::V, panel: I::V, act: I::V) -> I::V {
+        I::dot8_unsigned(acc, act, panel)
     }
 
     #[inline(always)]
@@ -167,56 +150,18 @@ impl<I: Dot8, R: Reading> SignedPath for D32<I, R> {
         }
     }
 
-    #[inline(always)]
-    unsafe fn micro_step_i8(consts: Self::Consts, acc: &mut [[I::V; 2]; MR], w: *const u8, a: *const u8) {
-        // SAFETY: the caller's.
-        unsafe {
-            let (w0, w1) = (I::load(w), I::load(w.add(16)));
-            let act = I::load(a);
-            let act = if R::UNSIGNED { I::xor(act, consts.top) } else { act };
-            let step = |acc: [I::V; 2], act: I::V| {
-                if R::UNSIGNED {
-                    [I::dot8_unsigned(acc[0], w0, act), I::dot8_unsigned(acc[1], w1, act)]
-                } else {
-                    [I::dot8_signed(acc[0], act, w0), I::dot8_signed(acc[1], act, w1)]
-                }
-            };
-            row::<I, 0>(acc, act, step);
-            row::<I, 1>(acc, act, step);
-            row::<I, 2>(acc, act, step);
-            row::<I, 3>(acc, act, step);
-        }
-    }
+    /// Unsigned readers take the codes plus 128: `sum (w + 128) a = sum w a + 128 sum a`.
+    const PANEL_OFFSET: i32 = if R::UNSIGNED { 128 } else { 0 };
 
     #[inline(always)]
-    unsafe fn panel_bias_i8(panel: *const u8) -> Option<[I::V; 2]> {
-        if !R::UNSIGNED {
-            return None;
-        }
-        let ones = I::splat16(0x0101);
-        let mut sums = [I::splat32(0); 2];
-        for g in 0..8 {
-            for (c, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: 8 groups of two units, as the caller vouches.
-                *sum = I::dot8_unsigned(*sum, unsafe { I::load(panel.add(g * 32 + c * 16)) }, ones);
-            }
-        }
-        Some(sums.map(|s| I::sub32(I::splat32(0), I::shl32::<7>(s))))
+    fn dot_panel_i8(acc: I::V, panel: I::V, act: I::V) -> I::V {
+        if R::UNSIGNED { I::dot8_unsigned(acc, act, panel) } else { I::dot8_signed(acc, act, panel) }
     }
 
     #[inline(always)]
     unsafe fn store_panel_i8(p: *mut u8, codes: I::V) {
+        let codes = if R::UNSIGNED { I::xor(codes, I::splat16(0x8080)) } else { codes };
         // SAFETY: the caller's.
         unsafe { I::store(p, codes) }
     }
-}
-
-/// One row of the micro-kernel: lane `R` of `act` against both vectors of codes.
-#[inline(always)]
-fn row<I: Isa, const R: usize>(
-    acc: &mut [[I::V; 2]; MR],
-    act: I::V,
-    step: impl Fn([I::V; 2], I::V) -> [I::V; 2],
-) {
-    acc[R] = step(acc[R], I::splat_lane32::<R>(act));
 }

@@ -1,7 +1,6 @@
 //! The integer tiles of `repack`, as the drivers see them: 16 columns x 32 k of codes, then
 //! 16 scales. To add a code width: a layout in `repack` and an implementation here.
 
-use super::act::MR;
 use super::isa::Isa;
 use super::path::{DotPath, SignedPath};
 use crate::repack::{NR, Packing};
@@ -29,23 +28,13 @@ pub trait Tile<P: DotPath>: 'static {
     /// A whole tile at `tile` is readable and `256 * P::PANEL_VECS` bytes at `panel` writable.
     unsafe fn unpack(tile: *const u8, half: usize, panel: *mut u8);
 
-    /// Where the sums of 8 columns begin, whatever the row; `None` where [`DotPath::start`] says it.
-    ///
-    /// # Safety
-    /// `256 * P::PANEL_VECS` bytes at `panel` are readable.
-    #[inline(always)]
-    unsafe fn panel_bias(_panel: *const u8) -> Option<[P::Acc; 2]> {
-        None
-    }
+    /// What has to be subtracted from every code of the panel.
+    const PANEL_OFFSET: i32 = Self::OFFSET;
 
-    /// [`DotPath::micro_step`] for what [`Self::unpack`] wrote.
-    ///
-    /// # Safety
-    /// As there.
+    /// [`DotPath::dot_panel`] for what [`Self::unpack`] wrote.
     #[inline(always)]
-    unsafe fn micro_step(_: P::Consts, acc: &mut [[P::Acc; 2]; MR], w: *const u8, a: *const u8) {
-        // SAFETY: the caller's.
-        unsafe { P::micro_step(acc, w, a) }
+    fn dot_panel(acc: P::Acc, panel: <P::I as Isa>::V, act: <P::I as Isa>::V) -> P::Acc {
+        P::dot_panel(acc, panel, act)
     }
 }
 
@@ -131,15 +120,10 @@ impl<P: SignedPath> Tile<P> for TileI8 {
         }
     }
 
-    #[inline(always)]
-    unsafe fn panel_bias(panel: *const u8) -> Option<[P::Acc; 2]> {
-        // SAFETY: the caller's.
-        unsafe { P::panel_bias_i8(panel) }
-    }
+    const PANEL_OFFSET: i32 = P::PANEL_OFFSET;
 
     #[inline(always)]
-    unsafe fn micro_step(consts: P::Consts, acc: &mut [[P::Acc; 2]; MR], w: *const u8, a: *const u8) {
-        // SAFETY: the caller's.
-        unsafe { P::micro_step_i8(consts, acc, w, a) }
+    fn dot_panel(acc: P::Acc, panel: <P::I as Isa>::V, act: <P::I as Isa>::V) -> P::Acc {
+        P::dot_panel_i8(acc, panel, act)
     }
 }

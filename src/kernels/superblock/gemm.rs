@@ -1,32 +1,64 @@
 //! Many rows of activations: prompts and images.
+//!
+//! Paths that widen codes to 16 bits ([`P16`]) take `(q - offset) * scale`, which stays below 2^13
+//! for every type, as the panel's codes: 256 k then need no scale at all. The others take the codes
+//! as they are and multiply the sums of each sub-block.
 
 use super::{Masks, SuperTile, units};
-use crate::kernels::act::{Coded, MIN_GROUPS, MR};
+use crate::kernels::act::{Coded, MIN_GROUPS, MR, Span};
 use crate::kernels::isa::Isa;
+use crate::kernels::micro::{self, ACT_PLANE, PANEL_NR, PLANE, Sums};
 use crate::kernels::output::Output;
 use crate::kernels::path::{DotPath, P16};
 use crate::kernels::strip_columns;
 use crate::repack::{NR, PackedWeights, SUPER_K};
 use std::ops::Range;
 
-/// Columns of a panel.
-const PANEL_NR: usize = 8;
-/// Tiles (of 256 k) per panel: 768 k in 16-bit planes are 12 KiB of a 32 KiB cache.
-const SLAB_TILES: usize = 3;
-/// Bytes that 256 k of a panel take.
-const PANEL_TILE: usize = SUPER_K * PANEL_NR * 2;
-/// Bytes that the minima of 256 k take: 16 sub-blocks at most.
-const PANEL_MINS: usize = 16 * PANEL_NR * 2;
+/// Bytes of the codes of a panel: with the activations of a row tile it stays within a 32 KiB cache.
+const PANEL_BYTES: usize = 12 * 1024;
+/// Bytes of 256 k in one plane.
+const TILE_PLANES: usize = SUPER_K / 4 * PLANE;
+/// Tiles in a panel of one plane, the most there are.
+const MAX_TILES: usize = PANEL_BYTES / TILE_PLANES;
+/// Bytes of the scales or minima of 256 k, as i16: 16 sub-blocks at most.
+const SUB_BYTES: usize = 16 * PANEL_NR * 2;
 
-/// Unpacked columns: `(q - offset) * scale` as i16 in the planes of [`P16`].
+/// Unpacked columns.
+#[repr(align(64))]
 struct Panel {
-    codes: Vec<u8>,
-    mins: Vec<u8>,
-    d: [f32; SLAB_TILES * PANEL_NR],
-    dmin: [f32; SLAB_TILES * PANEL_NR],
+    codes: [u8; PANEL_BYTES],
+    /// Per sub-block, each column's scale twice.
+    scales: [u8; MAX_TILES * 2 * SUB_BYTES],
+    /// In the planes of [`P16`].
+    mins: [u8; MAX_TILES * SUB_BYTES],
+    d: [f32; MAX_TILES * PANEL_NR],
+    dmin: [f32; MAX_TILES * PANEL_NR],
 }
 
-pub(super) fn gemm<I: Isa, T: SuperTile>(
+/// Whether the scales are multiplied into the panel.
+const fn folds<P: DotPath>() -> bool {
+    P::PANEL_VECS == 2
+}
+
+/// k whose products are summed before a scale meets them.
+#[inline(always)]
+fn sum_len<P: DotPath, T: SuperTile>() -> usize {
+    let kind = T::KIND;
+    if folds::<P>() {
+        SUPER_K
+    } else if P::holds(kind.sub_len, kind.max_code(), i32::from(kind.offset)) {
+        kind.sub_len
+    } else {
+        16
+    }
+}
+
+/// The offset that sums of codes begin with, and how many k they sum.
+pub(super) fn starts<P: DotPath, T: SuperTile>() -> (i32, usize) {
+    (if folds::<P>() { 0 } else { i32::from(T::KIND.offset) }, sum_len::<P, T>())
+}
+
+pub(super) fn gemm<P: DotPath, T: SuperTile>(
     act: &Coded,
     m: usize,
     w: &PackedWeights,
@@ -34,38 +66,40 @@ pub(super) fn gemm<I: Isa, T: SuperTile>(
     out: Output,
 ) {
     assert!(out.m() == m && out.n() == w.n() && strips.end <= w.n_strips() && w.k().is_multiple_of(SUPER_K));
-    assert!(act.codes.len() == m.next_multiple_of(MR) * w.k() / 4 * P16::<I>::ACT_BYTES);
+    assert!(act.codes.len() == m.next_multiple_of(MR) * w.k() / 4 * P::ACT_BYTES);
     let n_tiles = w.k() / SUPER_K;
-    let (d, dmin) = ([0.0; SLAB_TILES * PANEL_NR], [0.0; SLAB_TILES * PANEL_NR]);
-    let mut panel =
-        Panel { codes: vec![0; SLAB_TILES * PANEL_TILE], mins: vec![0; SLAB_TILES * PANEL_MINS], d, dmin };
+    let slab_tiles = MAX_TILES / P::PANEL_VECS;
+    let mut panel = Panel {
+        codes: [0; PANEL_BYTES],
+        scales: [0; MAX_TILES * 2 * SUB_BYTES],
+        mins: [0; MAX_TILES * SUB_BYTES],
+        d: [0.0; MAX_TILES * PANEL_NR],
+        dmin: [0.0; MAX_TILES * PANEL_NR],
+    };
     for i in strips {
         for half in 0..NR / PANEL_NR {
             let columns = strip_columns(w, i).saturating_sub(half * PANEL_NR).min(PANEL_NR);
             if columns == 0 {
                 continue;
             }
-            for slab in (0..n_tiles).step_by(SLAB_TILES) {
-                let tiles = slab..(slab + SLAB_TILES).min(n_tiles);
+            let first = i * NR + half * PANEL_NR;
+            let columns = first..first + columns;
+            for slab in (0..n_tiles).step_by(slab_tiles) {
+                let tiles = slab..(slab + slab_tiles).min(n_tiles);
                 for (slot, t) in tiles.clone().enumerate() {
                     let bytes = T::KIND.tile_bytes();
-                    fill::<I, T>(&mut panel, slot, &w.strip(i)[t * bytes..][..bytes], half);
+                    fill::<P, T>(&mut panel, slot, &w.strip(i)[t * bytes..][..bytes], half);
                 }
-                let first_column = i * NR + half * PANEL_NR;
-                for first_row in (0..m).step_by(MR) {
-                    let n_rows = (m - first_row).min(MR);
-                    let mut c = [[0f32; PANEL_NR]; MR];
-                    // SAFETY: these columns belong to the caller's strips.
-                    let place = |r: usize| unsafe { out.columns(first_row + r, first_column, columns) };
-                    if tiles.start > 0 {
-                        for (r, c) in c.iter_mut().enumerate().take(n_rows) {
-                            c[..columns].copy_from_slice(place(r));
+                for row_tile in 0..m.div_ceil(MR) {
+                    // SAFETY: these columns belong to the caller's strips; panel and activations
+                    // hold `tiles` (asserted).
+                    unsafe {
+                        let mut c = [[0f32; PANEL_NR]; MR];
+                        if slab > 0 {
+                            c = micro::read_tile(out, row_tile, &columns);
                         }
-                    }
-                    // SAFETY: the panel holds `tiles`, and act all rows and blocks.
-                    unsafe { micro::<I, T>(&panel, act, first_row, w.k(), tiles.clone(), &mut c) };
-                    for (r, c) in c.iter().enumerate().take(n_rows) {
-                        place(r).copy_from_slice(&c[..columns]);
+                        rows::<P, T>(&panel, act, n_tiles, row_tile, tiles.clone(), &mut c);
+                        micro::write_tile(out, row_tile, &columns, &c);
                     }
                 }
             }
@@ -74,137 +108,174 @@ pub(super) fn gemm<I: Isa, T: SuperTile>(
 }
 
 /// Unpacks 8 columns of a tile.
-fn fill<I: Isa, T: SuperTile>(panel: &mut Panel, slot: usize, tile: &[u8], half: usize) {
+fn fill<P: DotPath, T: SuperTile>(panel: &mut Panel, slot: usize, tile: &[u8], half: usize) {
     let kind = T::KIND;
-    let masks = Masks::new::<I, T>();
-    let offset = I::splat16(u16::from(kind.offset));
-    let codes = &mut panel.codes[slot * PANEL_TILE..][..PANEL_TILE];
-    let mut to = codes.as_mut_ptr();
-    for k16 in 0..16 {
-        // SAFETY: 16 times 4 units of two planes and two column groups fill the panel tile; the
-        // chunk and the scales lie within the tile.
-        unsafe {
-            let chunk = tile.as_ptr().add(kind.codes_at() + k16 / 2 * kind.chunk_bytes());
-            let scales = if kind.n_sub() > 0 {
-                let sub = k16 * 16 / kind.sub_len;
-                let s = I::load8x8(tile.as_ptr().add(sub * NR + half * PANEL_NR));
-                [I::pair_low16(s), I::pair_high16(s)]
-            } else {
-                [I::splat16(1); 2]
-            };
-            for (c, scale) in scales.into_iter().enumerate() {
-                let units = match k16 % 2 {
-                    0 => units::<I, T, 0>(masks, chunk, half * 2 + c),
-                    _ => units::<I, T, 1>(masks, chunk, half * 2 + c),
-                };
-                for (i, codes) in units.into_iter().enumerate() {
-                    let even = I::shr16::<8>(I::shl16::<8>(codes));
-                    let odd = I::shr16::<8>(codes);
-                    let to = to.add(i * 64 + c * 16);
-                    I::store(to, I::mul16(I::sub16(even, offset), scale));
-                    I::store(to.add(32), I::mul16(I::sub16(odd, offset), scale));
-                }
+    let panel_tile = TILE_PLANES * P::PANEL_VECS;
+    let to = &mut panel.codes[slot * panel_tile..][..panel_tile];
+    // SAFETY: room for 256 k; a whole tile.
+    unsafe { fill_codes::<P, T>(to.as_mut_ptr(), tile.as_ptr(), half) };
+    if !folds::<P>() && kind.n_sub() > 0 {
+        let n = SUPER_K / sum_len::<P, T>();
+        let to = &mut panel.scales[slot * 2 * SUB_BYTES..][..n * PLANE];
+        for (i, to) in to.chunks_exact_mut(PLANE).enumerate() {
+            let sub = i * kind.n_sub() / n;
+            // SAFETY: the row of scales is in the tile; 32 bytes at `to`.
+            unsafe {
+                let [a, b] = scales_of::<P::I>(tile.as_ptr().add(sub * NR + half * PANEL_NR));
+                P::I::store(to.as_mut_ptr(), a);
+                P::I::store(to.as_mut_ptr().add(16), b);
             }
-            to = to.add(4 * 64);
         }
     }
-    let floats = |at: usize, to: &mut [f32]| {
-        for (to, from) in to.iter_mut().zip(tile[at + half * PANEL_NR * 4..].chunks_exact(4)).take(PANEL_NR) {
-            *to = f32::from_le_bytes(from.try_into().unwrap());
-        }
-    };
-    floats(kind.d_at(), &mut panel.d[slot * PANEL_NR..]);
+    let floats = &tile[kind.d_at() + half * PANEL_NR * 4..];
+    micro::copy_floats(floats, &mut panel.d[slot * PANEL_NR..][..PANEL_NR]);
     if kind.has_min {
-        floats(kind.d_at() + NR * 4, &mut panel.dmin[slot * PANEL_NR..]);
-        let mins = &mut panel.mins[slot * PANEL_MINS..][..PANEL_MINS];
+        micro::copy_floats(&floats[NR * 4..], &mut panel.dmin[slot * PANEL_NR..][..PANEL_NR]);
+        let mins = &mut panel.mins[slot * SUB_BYTES..][..SUB_BYTES];
         for g in 0..kind.n_sub() / 4 {
             for c in 0..2 {
                 let at = kind.mins_at() + g * 64 + (half * 2 + c) * 16;
                 let to = &mut mins[g * 64 + c * 16..][..48];
                 // SAFETY: 16 bytes of minima; two planes 32 bytes apart.
-                unsafe { P16::<I>::store_panel_u7(to.as_mut_ptr(), I::load(tile[at..at + 16].as_ptr())) };
+                unsafe {
+                    P16::<P::I>::store_panel_u7(to.as_mut_ptr(), P::I::load(tile[at..at + 16].as_ptr()));
+                }
             }
         }
     }
 }
 
-/// [`MR`] rows from `first_row` times the panel's 8 columns over `tiles`, added to `c`.
+/// Eight i8 scales as i16, each twice.
 ///
 /// # Safety
-/// The panel holds `tiles`; `act` is coded for [`P16`] over 256 k with those rows and blocks.
+/// 8 bytes at `p` are readable.
 #[inline(always)]
-unsafe fn micro<I: Isa, T: SuperTile>(
+unsafe fn scales_of<I: Isa>(p: *const u8) -> [I::V; 2] {
+    // SAFETY: the caller's.
+    let s = unsafe { I::load8x8(p) };
+    [I::pair_low16(s), I::pair_high16(s)]
+}
+
+/// Unpacks the codes of 8 columns, with their scales if the path wants that.
+///
+/// # Safety
+/// A whole tile is readable, and 256 k of a panel writable.
+unsafe fn fill_codes<P: DotPath, T: SuperTile>(mut to: *mut u8, tile: *const u8, half: usize) {
+    let kind = T::KIND;
+    let masks = Masks::new::<P::I, T>();
+    let offset = P::I::splat16(u16::from(kind.offset));
+    let unit_bytes = PLANE * P::PANEL_VECS;
+    for k16 in 0..16 {
+        // SAFETY: 16 times 4 units of the path's planes and two column groups fill the panel tile; the
+        // chunk and the scales lie within the tile.
+        unsafe {
+            let chunk = tile.add(kind.codes_at() + k16 / 2 * kind.chunk_bytes());
+            let scales = if folds::<P>() && kind.n_sub() > 0 {
+                scales_of::<P::I>(tile.add(k16 * 16 / kind.sub_len * NR + half * PANEL_NR))
+            } else {
+                [P::I::splat16(1); 2]
+            };
+            for (c, scale) in scales.into_iter().enumerate() {
+                let units = match k16 % 2 {
+                    0 => units::<P::I, T, 0>(masks, chunk, half * 2 + c),
+                    _ => units::<P::I, T, 1>(masks, chunk, half * 2 + c),
+                };
+                for (i, codes) in units.into_iter().enumerate() {
+                    let to = to.add(i * unit_bytes + c * 16);
+                    if folds::<P>() {
+                        let even = P::I::shr16::<8>(P::I::shl16::<8>(codes));
+                        let odd = P::I::shr16::<8>(codes);
+                        P::I::store(to, P::I::mul16(P::I::sub16(even, offset), scale));
+                        P::I::store(to.add(PLANE), P::I::mul16(P::I::sub16(odd, offset), scale));
+                    } else {
+                        P::store_panel_u7(to, codes);
+                    }
+                }
+            }
+            to = to.add(4 * unit_bytes);
+        }
+    }
+}
+
+/// A tile of rows times the panel's 8 columns over `tiles` of `n_tiles`, added to `c`.
+///
+/// # Safety
+/// `panel` holds `tiles`; `act` is coded for `P` over 256 k, with the starts for `T`, and has
+/// `n_tiles` tiles and that tile of rows.
+#[inline(always)]
+unsafe fn rows<P: DotPath, T: SuperTile>(
     panel: &Panel,
     act: &Coded,
-    first_row: usize,
-    k: usize,
+    n_tiles: usize,
+    row_tile: usize,
     tiles: Range<usize>,
-    c: &mut [[f32; PANEL_NR]; MR],
+    c: &mut micro::Tile,
 ) {
-    let group = MR * P16::<I>::ACT_BYTES;
-    let row_tile = first_row / MR;
-    let n_tiles = k / SUPER_K;
+    let n_sums = SUPER_K / sum_len::<P, T>();
+    let planes = micro::planes::<P>(sum_len::<P, T>());
+    let scales = act.scales(row_tile);
+    let (offset, len) = starts::<P, T>();
+    let starts = act.starts(row_tile, Span::Super, offset, len);
     for (slot, t) in tiles.enumerate() {
         // SAFETY: as the caller vouches.
         unsafe {
-            let codes = act.codes.as_ptr().add((row_tile * k / 4 + t * SUPER_K / 4) * group);
-            let sums = products::<I>(panel.codes.as_ptr().add(slot * PANEL_TILE), codes, SUPER_K / 4);
-            add_scaled::<I>(c, sums, panel.d.as_ptr().add(slot * PANEL_NR), act, first_row, t, false);
+            let d_act = scales.as_ptr().add(t * MR);
+            let w = panel.codes.as_ptr().add(slot * TILE_PLANES * P::PANEL_VECS);
+            let a = SUPER_K / 4 * P::PANEL_VECS * ACT_PLANE;
+            let a = act.codes.as_ptr().add((row_tile * n_tiles + t) * a);
+            let start =
+                if starts.is_empty() { std::ptr::null() } else { starts.as_ptr().add(t * n_sums * MR) };
+            let scales = panel.scales.as_ptr().add(slot * 2 * SUB_BYTES);
+            let sums = tile_sums::<P, T>(w, a, start, scales, planes);
+            micro::add_scaled::<P::I>(c, sums, panel.d.as_ptr().add(slot * PANEL_NR), d_act, false);
             if T::KIND.has_min {
                 let first = if T::KIND.sub_len == 16 { 0 } else { 4 };
-                let at = (row_tile * n_tiles + t) * MIN_GROUPS + first;
-                let mins = panel.mins.as_ptr().add(slot * PANEL_MINS);
-                let sums = products::<I>(mins, act.min_codes.as_ptr().add(at * group), T::KIND.n_sub() / 4);
-                add_scaled::<I>(c, sums, panel.dmin.as_ptr().add(slot * PANEL_NR), act, first_row, t, true);
+                let a = ((row_tile * n_tiles + t) * MIN_GROUPS + first) * 2 * ACT_PLANE;
+                let a = act.min_codes.as_ptr().add(a);
+                let w = panel.mins.as_ptr().add(slot * SUB_BYTES);
+                let zero = micro::begin::<P16<P::I>>(std::ptr::null());
+                let planes = micro::planes::<P16<P::I>>(T::KIND.n_sub());
+                let sums = micro::products::<P16<P::I>>(zero, P16::<P::I>::dot_panel, w, a, planes);
+                micro::add_scaled::<P::I>(c, sums, panel.dmin.as_ptr().add(slot * PANEL_NR), d_act, true);
             }
         }
     }
 }
 
-/// Integer sums of [`MR`] rows times 8 columns over `n` groups of 4 k.
+/// The integer sums of 256 k: sub-block sums times sub-scales.
 ///
 /// # Safety
-/// `64 n` bytes at `w` and `32 n` at `a` are readable.
+/// Panel, activations, starts and scales of 256 k; `planes` is the planes of [`sum_len`].
 #[inline(always)]
-unsafe fn products<I: Isa>(mut w: *const u8, mut a: *const u8, n: usize) -> [[I::V; 2]; MR] {
-    let mut acc = [[I::splat32(0); 2]; MR];
-    for _ in 0..n {
-        // SAFETY: the caller's.
-        unsafe {
-            P16::<I>::micro_step(&mut acc, w, a);
-            w = w.add(64);
-            a = a.add(MR * P16::<I>::ACT_BYTES);
+unsafe fn tile_sums<P: DotPath, T: SuperTile>(
+    mut w: *const u8,
+    mut a: *const u8,
+    mut start: *const i32,
+    mut scales: *const u8,
+    planes: usize,
+) -> Sums<<P::I as Isa>::V> {
+    // SAFETY: the caller's.
+    unsafe {
+        if sum_len::<P, T>() == SUPER_K {
+            let consts = P::consts();
+            let sums = micro::products::<P>(micro::begin::<P>(start), P::dot_panel, w, a, planes);
+            return sums.map(|row| row.map(|sum| P::total(consts, sum)));
         }
-    }
-    acc
-}
-
-/// `c += sums * d * d_act`, or `-=`.
-///
-/// # Safety
-/// 8 floats at `d` are readable.
-#[inline(always)]
-unsafe fn add_scaled<I: Isa>(
-    c: &mut [[f32; PANEL_NR]; MR],
-    sums: [[I::V; 2]; MR],
-    d: *const f32,
-    act: &Coded,
-    first_row: usize,
-    t: usize,
-    subtract: bool,
-) {
-    for (r, (c, sums)) in c.iter_mut().zip(sums).enumerate() {
-        let d_act = I::fsplat(act.scales(first_row + r)[t]);
-        for (h, &sum) in sums.iter().enumerate() {
-            // SAFETY: 8 floats in c and at d.
-            unsafe {
-                let p = c.as_mut_ptr().add(4 * h);
-                let scale = I::fmul(I::fload(d.add(4 * h)), d_act);
-                let product = I::fmul(I::to_float(sum), scale);
-                let sum =
-                    if subtract { I::fsub(I::fload(p), product) } else { I::fadd(I::fload(p), product) };
-                I::fstore(p, sum);
+        let mut total = [[P::I::splat32(0); 2]; MR];
+        for _ in 0..SUPER_K / sum_len::<P, T>() {
+            let sums = micro::products::<P>(micro::begin::<P>(start), P::dot_panel, w, a, planes);
+            let scale = [P::I::load(scales), P::I::load(scales.add(16))];
+            for (total, sums) in total.iter_mut().zip(sums) {
+                total[0] = P::add_scaled(total[0], sums[0], scale[0]);
+                total[1] = P::add_scaled(total[1], sums[1], scale[1]);
+            }
+            w = w.add(sum_len::<P, T>() / 4 * P::PANEL_VECS * PLANE);
+            a = a.add(sum_len::<P, T>() / 4 * P::PANEL_VECS * ACT_PLANE);
+            scales = scales.add(PLANE);
+            if T::KIND.offset > 0 {
+                start = start.add(MR);
             }
         }
+        total
     }
 }

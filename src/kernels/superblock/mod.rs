@@ -10,7 +10,7 @@
 mod gemm;
 mod gemv;
 
-use super::act::Coded;
+use super::act::{Activations, Coded, Span};
 use super::isa::Isa;
 use super::output::Output;
 use super::path::DotPath;
@@ -35,15 +35,26 @@ macro_rules! kinds {
             }
         )*
 
-        /// `out[m, n] = act . w^T` for the strips' columns, with `act` coded over 256 k for `P`
-        /// (one row) or for [`super::path::P16`] (more).
+        /// Makes of the activations what [`matmul`] multiplies.
+        pub fn prepare<P: DotPath>(act: &mut Activations, kind: SuperKind) {
+            if act.n_taken() == 1 {
+                return act.make_codes::<P>(Span::Super);
+            }
+            let (offset, len) = match kind {
+                $(kind if kind == $name::KIND => gemm::starts::<P, $name>(),)*
+                other => unreachable!("no kernel for {other:?}"),
+            };
+            act.make_tiles::<P>(Span::Super, offset, len);
+        }
+
+        /// `out[m, n] = act . w^T` for the strips' columns, with `act` as [`prepare`] makes it.
         ///
         /// # Panics
         /// For a kind without a kernel: a bug, since the packer makes no other.
         pub fn matmul<P: DotPath>(act: &Coded, m: usize, w: &PackedWeights, kind: SuperKind, strips: Range<usize>, out: Output) {
             match kind {
                 $(kind if kind == $name::KIND && m == 1 => gemv::gemv::<P, $name>(act, w, strips, out),
-                kind if kind == $name::KIND => gemm::gemm::<P::I, $name>(act, m, w, strips, out),)*
+                kind if kind == $name::KIND => gemm::gemm::<P, $name>(act, m, w, strips, out),)*
                 other => unreachable!("no kernel for {other:?}"),
             }
         }
