@@ -86,6 +86,17 @@ impl Loader {
         to_js(&self.inner.progress())
     }
 
+    /// Has the model changed by an adapter, `scale` times.
+    pub fn adapt(&mut self, adapter: Adapter, scale: f32) -> Result<(), JsValue> {
+        self.inner.adapt(adapter.inner, scale).map_err(to_object)
+    }
+
+    /// Builds an adapter after the last byte.
+    #[wasm_bindgen(js_name = finishAdapter)]
+    pub fn finish_adapter(self) -> Result<Adapter, JsValue> {
+        self.inner.finish_adapter().map(|inner| Adapter { inner }).map_err(to_object)
+    }
+
     /// Builds the model after the last byte.
     pub fn finish(self) -> Result<Loaded, JsValue> {
         if let Some((hash, wanted)) = self.sha256 {
@@ -97,6 +108,12 @@ impl Loader {
         }
         self.inner.finish().map(|model| Loaded { model: Some(model) }).map_err(to_object)
     }
+}
+
+/// A LoRA adapter, to be given to a [`Loader`].
+#[wasm_bindgen]
+pub struct Adapter {
+    inner: crate::models::Adapter,
 }
 
 /// A loaded model of either kind, to be taken out as what it is.

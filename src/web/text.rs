@@ -25,6 +25,12 @@ pub struct Generation {
 
 #[wasm_bindgen]
 impl Generation {
+    /// How many tokens have been guessed, and how many of them rightly.
+    pub fn guesses(&self) -> Vec<u32> {
+        let (made, right) = self.inner.n_drafted();
+        vec![made as u32, right as u32]
+    }
+
     /// Tokens of the prompt that the context still held, so that they cost nothing.
     #[wasm_bindgen(js_name = cachedTokens)]
     pub fn n_cached(&self) -> usize {
@@ -121,6 +127,12 @@ impl TextModel {
     #[wasm_bindgen(js_name = stepScoring)]
     pub fn step_scoring(&mut self, scoring: &mut Scoring) -> Result<bool, JsValue> {
         self.inner.step_scoring(&mut scoring.inner).map_err(to_object)
+    }
+
+    /// Has a smaller model of the same vocabulary guess tokens where speculation is asked for.
+    #[wasm_bindgen(js_name = setDraft)]
+    pub fn set_draft(&mut self, draft: TextModel) -> Result<(), JsValue> {
+        self.inner.set_draft(draft.inner).map_err(to_object)
     }
 
     /// Begins a generation; `options` are those of [`tasks::GenerateOptions`].

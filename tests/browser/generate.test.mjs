@@ -35,6 +35,39 @@ function inPage(run, args = { url: URL_OF_STORIES }) {
   return withPackage(tab.page, run, args);
 }
 
+test("guessing ahead, by look-up or with a draft model, leaves the text as it is", { skip }, async () => {
+  const result = await inPage(async ({ TextModel }, { url }) => {
+    const lm = await TextModel.load(url, { draft: url });
+    const code = (promise) => promise.then(() => "none", (error) => `${error.code} ${error.key}`);
+    const plain = await greedy(lm);
+    const { guessedTokens: none } = lm.stats;
+    const drafted = await greedy(lm, { speculative: { maxDraft: 4, minP: 0 } });
+    const { guessedTokens, acceptedTokens } = lm.stats;
+    const errors = [
+      await code(greedy(lm, { speculative: { maxDraft: 99 } })),
+      await code(greedy(lm, { speculative: { depth: 1 } })),
+      await code(greedy(lm, { speculative: 3 })),
+      await code(TextModel.load(url, { lora: [{ scale: 1 }] })),
+      await code(TextModel.load(url, { lora: [{ source: url }] })),
+    ];
+    await lm.dispose();
+    const alone = await TextModel.load(url);
+    const lookedUp = await greedy(alone, { speculative: true });
+    const looked = alone.stats.guessedTokens;
+    await alone.dispose();
+    return { plain, none, drafted, guessedTokens, acceptedTokens, lookedUp, looked, errors };
+  });
+  assert.deepEqual(result.drafted, result.plain);
+  assert.deepEqual(result.lookedUp, result.plain);
+  assert.equal(result.none, 0);
+  // The draft model is the model itself, and never unsure: all guesses stand.
+  assert.ok(result.guessedTokens > 100 && result.acceptedTokens === result.guessedTokens, JSON.stringify(result));
+  assert.ok(result.looked > 0);
+  assert.deepEqual(result.errors, [
+    "BadArgument maxDraft", "BadArgument depth", "BadArgument speculative", "BadArgument lora", "BadConfig general.type",
+  ]);
+});
+
 test("an abort throws AbortError, and the next run is as if it had not been", { skip }, async () => {
   const result = await inPage(async ({ TextModel }, { url }) => {
     const lm = await TextModel.load(url);

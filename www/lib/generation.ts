@@ -1,9 +1,9 @@
 /** One generation as an async iterator. */
 import type { Engine } from "./engine.js";
-import { abortError } from "./errors.js";
+import { abortError, badArgument } from "./errors.js";
 import * as rule from "./options.js";
 import type { GenerateResult, WireGenerateOptions } from "./protocol.js";
-import { SAMPLERS, type GenerateOptions, type Piece } from "./types.js";
+import { SAMPLERS, type GenerateOptions, type Piece, type SpeculationOptions } from "./types.js";
 
 const RULES: rule.Rules<GenerateOptions> = {
   maxTokens: rule.count,
@@ -33,12 +33,20 @@ const RULES: rule.Rules<GenerateOptions> = {
   samplers: rule.listOf(rule.oneOf(SAMPLERS)),
   seed: rule.count,
   logprobs: rule.count,
+  speculative: speculation,
   ignoreEos: rule.flag,
   stop: rule.textOrTexts,
   addSpecial: rule.flag,
   parseSpecial: rule.flag,
   signal: rule.abortSignal,
 };
+
+function speculation(key: string, value: unknown): boolean | SpeculationOptions {
+  if (typeof value === "boolean") return value;
+  const rules = { maxDraft: rule.count, ngram: rule.count, minP: rule.number };
+  if (typeof value === "object") return rule.readOptions<SpeculationOptions>(value, rules);
+  throw badArgument(key, `"${key}" must be true, false or an object`);
+}
 
 /** Pieces that have arrived and not been taken, and whoever waits for the next. */
 class Inbox {
@@ -87,7 +95,9 @@ export async function* generation(
 
   const inbox = new Inbox();
   let outcome: { error?: unknown } | undefined;
-  const wireOptions = given as WireGenerateOptions;
+  const { speculative, ...others } = given;
+  const guesses = speculative === true ? {} : speculative || undefined;
+  const wireOptions = { ...others, ...(guesses && { speculative: guesses }) } as WireGenerateOptions;
   const call = engine.begin("generate", { prompt: wirePrompt, options: wireOptions }, [], {
     onPieces: (pieces) => inbox.add(pieces),
   });

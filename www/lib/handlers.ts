@@ -4,7 +4,7 @@ import { BitpaneError } from "./errors.js";
 import { threadsReason } from "./features.js";
 import { readPixels } from "./image.js";
 import { loadModel, readHeader } from "./loading.js";
-import type { Calls, Op, Timed, WireImage } from "./protocol.js";
+import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
 import { runGeneration, runPerplexity } from "./stepping.js";
 import type { TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
@@ -48,17 +48,18 @@ function bytesOf(pixels: ImageData): Uint8Array {
 
 /** One handler for each call. */
 export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) => Promise<Calls[K]["result"]> } = {
-  async load({ kind, source, build, options }, context) {
+  async load({ kind, source, build, options, extras }, context) {
     const start = performance.now();
     glue = await startBuild(build.name);
     glue.selectPaths();
-    const model = await loadModel(glue, source, options, context);
+    const model = await loadModel(glue, source, options, extras, context);
     // Once more: by now the engine has replaced its first, quick code by the optimised one, which
     // may rank the paths otherwise (or, in a faulty engine, compute otherwise).
     glue.selectPaths();
     if (model.kind() !== kind) throw wrongKind(model.kind(), kind);
     textModel = model.takeText();
     visionModel = model.takeVision();
+    if (textModel && extras.draft) await loadDraft(glue, textModel, extras.draft, options, context);
     if (options.labels) visionModel?.setLabels([...options.labels]);
     const info = (textModel ?? vision()).info() as TextModelInfo | VisionModelInfo;
     Object.assign(info.backend, { build: build.name, buildReason: build.reason, threadsReason: threadsReason() });
@@ -106,6 +107,18 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
     return timed(() => vision().logits(pixels, Uint32Array.from(shape)));
   },
 };
+
+/** Loads the model that guesses for `model`, with as much context. */
+async function loadDraft(
+  glue: Glue, model: WasmText, source: WireSource, options: WireLoadOptions, context: Context,
+): Promise<void> {
+  const { contextLength } = model.info() as TextModelInfo;
+  const wanted = { contextLength, quantize: options.quantize, kvType: options.kvType };
+  const loaded = await loadModel(glue, source, wanted, { lora: [] }, context);
+  const draft = loaded.takeText();
+  if (!draft) throw wrongKind(loaded.kind(), "text");
+  model.setDraft(draft);
+}
 
 function wrongKind(is: string, wanted: string): BitpaneError {
   const names: Record<string, string> = { text: "language model", vision: "vision model" };

@@ -2,9 +2,9 @@
 import { Engine } from "./engine.js";
 import { BUILD_NAMES, chooseBuild } from "./features.js";
 import * as rule from "./options.js";
-import type { Calls, WireLoadOptions } from "./protocol.js";
+import type { Calls, WireExtras, WireLoadOptions, WireSource } from "./protocol.js";
 import { sendable } from "./source.js";
-import type { LoadOptions, Progress, Source } from "./types.js";
+import type { LoadOptions, LoraOption, Progress, Source } from "./types.js";
 
 /** Rules for the options of every load. */
 export const LOAD_RULES: rule.Rules<LoadOptions> = {
@@ -17,16 +17,30 @@ export const LOAD_RULES: rule.Rules<LoadOptions> = {
   onProgress: rule.callback as rule.Rule<(progress: Progress) => void>,
 };
 
+/** What is loaded into the same worker beside a language model. */
+export interface Beside {
+  lora?: readonly LoraOption[] | undefined;
+  draft?: Source | undefined;
+}
+
 /** Starts a worker and loads a model into it. */
 export async function loadInto(
-  kind: "text" | "vision", source: Source, options: Partial<LoadOptions>, wire: WireLoadOptions,
+  kind: "text" | "vision", source: Source, options: Partial<LoadOptions>, wire: WireLoadOptions, beside: Beside = {},
 ): Promise<{ engine: Engine; loaded: Calls["load"]["result"] }> {
   const { signal, onProgress } = options;
   const build = chooseBuild(options.build);
   const { wire: from, transfer } = sendable(source);
+  const extras: WireExtras = { lora: [] };
+  const send = (extra: Source): WireSource => {
+    const sent = sendable(extra);
+    transfer.push(...sent.transfer);
+    return sent.wire;
+  };
+  for (const { source: adapter, scale = 1 } of beside.lora ?? []) extras.lora.push({ source: send(adapter), scale });
+  if (beside.draft !== undefined) extras.draft = send(beside.draft);
   const engine = await Engine.start(signal);
   try {
-    const load = engine.call("load", { kind, source: from, build, options: wire }, transfer, { onProgress });
+    const load = engine.call("load", { kind, source: from, build, options: wire, extras }, transfer, { onProgress });
     return { engine, loaded: await engine.during(signal, load) };
   } catch (error) {
     engine.dispose();

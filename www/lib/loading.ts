@@ -1,18 +1,31 @@
 /** The worker's loops over the bytes of a model. */
-import type { Glue, WasmLoaded, WasmLoader } from "./builds.js";
+import type { Glue, WasmAdapter, WasmLoaded, WasmLoader } from "./builds.js";
 import { BitpaneError } from "./errors.js";
 import { openSource, type Opened } from "./fetcher.js";
-import type { WireLoadOptions, WireSource } from "./protocol.js";
+import type { WireExtras, WireLoadOptions, WireSource } from "./protocol.js";
 import type { Inspection, Progress } from "./types.js";
 import type { Context } from "./worker.js";
 
 /** Progress is told at most this often. */
 const PROGRESS_MS = 50;
 
-/** Reads a source to its end into a model. */
+/** Reads a source to its end into a model, after the adapters that change it. */
 export async function loadModel(
-  glue: Glue, source: WireSource, options: WireLoadOptions, context: Context,
+  glue: Glue, source: WireSource, options: WireLoadOptions, extras: WireExtras, context: Context,
 ): Promise<WasmLoaded> {
+  const adapters: { adapter: WasmAdapter; scale: number }[] = [];
+  for (const { source, scale } of extras.lora) {
+    adapters.push({ adapter: await readInto(glue, source, {}, context, (loader) => loader.finishAdapter()), scale });
+  }
+  return readInto(glue, source, options, context, (loader) => {
+    for (const { adapter, scale } of adapters) loader.adapt(adapter, scale);
+    return loader.finish();
+  });
+}
+
+async function readInto<T>(
+  glue: Glue, source: WireSource, options: WireLoadOptions, context: Context, finish: (loader: WasmLoader) => T,
+): Promise<T> {
   const { quantize, contextLength, kvType, sha256 } = options;
   // The page ends the whole worker to abort a load, so nothing here listens for it.
   const opened = await openSource(source, new AbortController().signal);
@@ -23,12 +36,8 @@ export async function loadModel(
       loader.push(chunk);
       report(chunk.length, false);
     }
-  } catch (error) {
-    throw located(error, opened.url);
-  }
-  report(0, true);
-  try {
-    return loader.finish();
+    report(0, true);
+    return finish(loader);
   } catch (error) {
     throw located(error, opened.url);
   }

@@ -2,7 +2,7 @@
 import type { WireError } from "./errors.js";
 import type { BuildChoice, BuildName } from "./features.js";
 import type {
-  Classification, FinishReason, GenerateOptions, Inspection, Perplexity, PerplexityOptions, Piece, Progress,
+  Classification, FinishReason, GenerateOptions, Inspection, Perplexity, PerplexityOptions, Piece, Progress, SpeculationOptions,
   TextModelInfo, VisionModelInfo,
 } from "./types.js";
 
@@ -30,8 +30,17 @@ export interface WireLoadOptions {
   labels?: readonly string[] | undefined;
 }
 
+/** What is loaded beside a language model. */
+export interface WireExtras {
+  lora: { source: WireSource; scale: number }[];
+  draft?: WireSource | undefined;
+}
+
 /** Generation options without what stays in the page. */
-export type WireGenerateOptions = Omit<GenerateOptions, "signal" | "stop"> & { stop?: string[] };
+export type WireGenerateOptions = Omit<GenerateOptions, "signal" | "stop" | "speculative"> & {
+  stop?: string[];
+  speculative?: SpeculationOptions | undefined;
+};
 
 /** What a generation reports when it ends. */
 export interface GenerateResult {
@@ -41,6 +50,8 @@ export interface GenerateResult {
   decodeTokens: number;
   decodeMs: number;
   seed: number | null;
+  guessedTokens: number;
+  acceptedTokens: number;
   finishReason: FinishReason;
 }
 
@@ -53,7 +64,9 @@ export interface Timed<T> {
 /** Every call: its arguments and its result. */
 export interface Calls {
   load:
-    | { args: { kind: "text" | "vision"; source: WireSource; build: BuildChoice; options: WireLoadOptions };
+    | { args: {
+          kind: "text" | "vision"; source: WireSource; build: BuildChoice; options: WireLoadOptions; extras: WireExtras;
+        };
         result: { info: TextModelInfo | VisionModelInfo; loadMs: number } };
   inspect: { args: { source: WireSource; build: BuildName }; result: Inspection };
   generate: { args: { prompt: string | Uint32Array; options: WireGenerateOptions }; result: GenerateResult };

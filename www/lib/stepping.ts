@@ -34,7 +34,7 @@ export async function runGeneration(
   const tokens = typeof prompt === "string" ? model.tokenize(prompt, addSpecial, parseSpecial) : prompt;
   const result: GenerateResult = {
     promptTokens: tokens.length, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0,
-    seed: options.seed ?? null, finishReason: "abort",
+    seed: options.seed ?? null, guessedTokens: 0, acceptedTokens: 0, finishReason: "abort",
   };
   await eventLoop(); // one that was cancelled while it waited does nothing
   if (context.cancelled()) return result;
@@ -44,6 +44,7 @@ export async function runGeneration(
   try {
     await steps(model, generation, result, context);
   } finally {
+    [result.guessedTokens = 0, result.acceptedTokens = 0] = generation.guesses();
     generation.free();
   }
   return result;

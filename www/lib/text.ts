@@ -1,14 +1,25 @@
+import { badArgument } from "./errors.js";
 import { forgotten, type Engine } from "./engine.js";
 import { generation } from "./generation.js";
 import { loadInto, LOAD_RULES } from "./load.js";
 import * as rule from "./options.js";
-import type { GenerateOptions, Perplexity, PerplexityOptions, Piece, Source, TextLoadOptions, TextModelInfo, TextStats } from "./types.js";
+import type {
+  GenerateOptions, LoraOption, Perplexity, PerplexityOptions, Piece, Source, TextLoadOptions, TextModelInfo, TextStats,
+} from "./types.js";
 
 const TEXT_LOAD_RULES: rule.Rules<TextLoadOptions> = {
   ...LOAD_RULES,
   contextLength: rule.positive,
   kvType: rule.text,
+  lora: rule.listOf(loraOption),
+  draft: (_, value) => value as Source, // judged as every source is
 };
+
+function loraOption(key: string, value: unknown): LoraOption {
+  const given = rule.readOptions<LoraOption>(value, { source: (_, source) => source as Source, scale: rule.number });
+  if (given.source === undefined) throw badArgument(key, `"${key}" needs a "source" for each adapter`);
+  return given as LoraOption;
+}
 
 /** Options of {@link TextModel.tokenize}. */
 export interface TokenizeOptions {
@@ -49,7 +60,7 @@ export class TextModel {
   /** What was loaded. */
   readonly info: TextModelInfo;
   #stats: Omit<TextStats, "wasmBytes"> = {
-    promptTokens: 0, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0, seed: null, finishReason: null,
+    promptTokens: 0, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0, seed: null, guessedTokens: 0, acceptedTokens: 0, finishReason: null,
   };
 
   private constructor(engine: Engine, info: TextModelInfo) {
@@ -65,8 +76,9 @@ export class TextModel {
    */
   static async load(source: Source, options: TextLoadOptions = {}): Promise<TextModel> {
     const given = rule.readOptions<TextLoadOptions>(options, TEXT_LOAD_RULES);
-    const { quantize, contextLength, kvType, sha256 } = given;
-    const { engine, loaded } = await loadInto("text", source, given, { quantize, contextLength, kvType, sha256 });
+    const { quantize, contextLength, kvType, sha256, lora, draft } = given;
+    const wire = { quantize, contextLength, kvType, sha256 };
+    const { engine, loaded } = await loadInto("text", source, given, wire, { lora, draft });
     return new TextModel(engine, loaded.info as TextModelInfo);
   }
 

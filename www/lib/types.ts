@@ -52,6 +52,20 @@ export interface TextLoadOptions extends LoadOptions {
   contextLength?: number;
   /** Tensor type of the cache of keys and values. This version has "F32" only. */
   kvType?: string;
+  /** Adapters that change the model: LoRA in GGUF, for the same architecture. */
+  lora?: readonly LoraOption[];
+  /**
+   * A smaller model of the same vocabulary, which guesses tokens ahead where `generate` is asked to be
+   * `speculative`. It takes memory beside the model.
+   */
+  draft?: Source;
+}
+
+/** One adapter and how much of it. */
+export interface LoraOption {
+  source: Source;
+  /** Times the adapter's own scale. Default 1. */
+  scale?: number;
 }
 
 /** Options of {@link VisionModel.load}. */
@@ -190,6 +204,11 @@ export interface GenerateOptions {
    * (0 to 20): under the model's own distribution, before any of the samplers. By default neither.
    */
   logprobs?: number;
+  /**
+   * Guesses several tokens at a time and checks them in one pass: quicker where the text repeats what
+   * was there, or with a `draft` model; the text is the same. Default false.
+   */
+  speculative?: boolean | SpeculationOptions;
   /** Goes on after the model's end-of-text token. */
   ignoreEos?: boolean;
   /** Texts that end the answer; they are not part of it. */
@@ -215,6 +234,16 @@ export interface TokenLogprob {
 export interface PieceLogprobs extends TokenLogprob {
   /** The likeliest tokens, the likeliest first, whether or not the chosen one is among them. */
   top: TokenLogprob[];
+}
+
+/** How to guess tokens ahead. */
+export interface SpeculationOptions {
+  /** At most so many at a time, 1 to 16. Default 8. */
+  maxDraft?: number;
+  /** Without a draft model: look up what followed the last so many tokens, 2 to 16. Default 4. */
+  ngram?: number;
+  /** With a draft model: it stops at a token of which it is less sure than this. Default 0.4. */
+  minP?: number;
 }
 
 /** A piece of generated text. */
@@ -244,6 +273,10 @@ export interface TextStats {
   decodeTokens: number;
   /** Milliseconds for all new tokens. */
   decodeMs: number;
+  /** Tokens that were guessed ahead. */
+  guessedTokens: number;
+  /** Guesses that stood. */
+  acceptedTokens: number;
   /** Bytes of WebAssembly memory that the model holds. */
   wasmBytes: number;
   /** Start of the random choices; the same seed gives the same text. Null before the first generation. */
