@@ -5,7 +5,7 @@ mod bad_files;
 
 use bad_files::model::{self, Model};
 use bad_files::{Case, complaint};
-use bitpane::tasks::{LoadOptions, Loaded, Loader};
+use bitpane::tasks::{EmbedOptions, LoadOptions, Loaded, Loader};
 use bitpane::{Code, Result};
 
 #[cfg(target_arch = "wasm32")]
@@ -25,6 +25,7 @@ fn load(file: &[u8], options: LoadOptions) -> Result<Loaded> {
 fn run(loaded: Loaded) -> Result<Vec<f32>> {
     match loaded {
         Loaded::Text(mut model) => model.logits(&[1, 5, 9], 1).map(|mut rows| rows.remove(0)),
+        Loaded::Encoder(mut model) => model.embed_tokens(&[1, 5, 9], &EmbedOptions::default()),
         Loaded::Vision(mut model) => {
             let size = model.info().image_size;
             let pixels: Vec<f32> = (0..3 * size * size).map(|i| (i % 7) as f32 / 7.0).collect();

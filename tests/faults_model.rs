@@ -4,7 +4,7 @@
 use bitpane::container::gguf_write::GgufWriter;
 use bitpane::container::{Array, Value};
 use bitpane::quant::DType;
-use bitpane::tasks::{GenerateOptions, LoadOptions, Loaded, Loader, Step};
+use bitpane::tasks::{EmbedOptions, GenerateOptions, LoadOptions, Loaded, Loader, Step};
 use bitpane::{Code, Error};
 
 #[cfg(target_arch = "wasm32")]
@@ -120,6 +120,9 @@ fn run(bytes: &[u8], options: LoadOptions) -> Result<(), Error> {
             options.sampler.temperature = 0.0;
             let mut generation = model.start(vec![1, 4], options)?;
             while !matches!(model.step(&mut generation)?, Step::Done { .. }) {}
+        }
+        Loaded::Encoder(mut model) => {
+            model.embed_tokens(&[1, 4], &EmbedOptions::default())?;
         }
         Loaded::Vision(mut model) => {
             let size = model.info().image_size;

@@ -226,7 +226,7 @@ fn text_model(bytes: &[u8], reference: bool) -> TextModel {
     loader.push(bytes).unwrap();
     match loader.finish().unwrap() {
         Loaded::Text(model) => *model,
-        Loaded::Vision(_) => panic!("no language model"),
+        _ => panic!("no language model"),
     }
 }
 

@@ -61,7 +61,7 @@ fn model(bytes: &[u8], adapters: Vec<(Adapter, f32)>) -> Result<TextModel> {
     }
     match loader.finish()? {
         Loaded::Text(model) => Ok(*model),
-        Loaded::Vision(_) => panic!("no language model"),
+        _ => panic!("no language model"),
     }
 }
 

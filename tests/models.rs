@@ -20,7 +20,7 @@ fn load(path: &Path, options: LoadOptions) -> Loaded {
 fn text(path: &Path, reference: bool) -> TextModel {
     match load(path, LoadOptions { reference, ..LoadOptions::default() }) {
         Loaded::Text(model) => *model,
-        Loaded::Vision(_) => panic!("{} is no language model", path.display()),
+        _ => panic!("{} is no language model", path.display()),
     }
 }
 
@@ -28,7 +28,7 @@ fn vision(path: &Path, quantize: Option<&str>, reference: bool) -> VisionModel {
     let options = LoadOptions { quantize: quantize.map(String::from), reference, ..LoadOptions::default() };
     match load(path, options) {
         Loaded::Vision(model) => *model,
-        Loaded::Text(_) => panic!("{} is no vision model", path.display()),
+        _ => panic!("{} is no vision model", path.display()),
     }
 }
 

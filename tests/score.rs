@@ -17,7 +17,7 @@ fn model(quantize: Option<&str>) -> Option<TextModel> {
     loader.push(&std::fs::read(shared(MODEL)?).unwrap()).unwrap();
     match loader.finish().unwrap() {
         Loaded::Text(model) => Some(*model),
-        Loaded::Vision(_) => panic!("no language model"),
+        _ => panic!("no language model"),
     }
 }
 

@@ -17,7 +17,7 @@ fn model(file: &str, quantize: Option<&str>) -> Option<TextModel> {
     loader.push(&std::fs::read(shared(file)?).unwrap()).unwrap();
     match loader.finish().unwrap() {
         Loaded::Text(model) => Some(*model),
-        Loaded::Vision(_) => panic!("no language model"),
+        _ => panic!("no language model"),
     }
 }
 

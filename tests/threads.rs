@@ -228,6 +228,7 @@ fn logits_are_the_same_bits_with_any_number_of_threads() {
                     assert_eq!(model.info().backend.threads, threads);
                     all
                 }
+                Loaded::Encoder(_) => panic!("no model of this test"),
                 Loaded::Vision(model) => {
                     let side = model.info().image_size;
                     model.logits(&noise(3 * side * side, 3), &[3, side, side]).unwrap()

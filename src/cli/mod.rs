@@ -4,6 +4,7 @@
 
 mod chat;
 mod classify;
+mod embed;
 mod generate;
 mod info;
 mod labels;
@@ -12,6 +13,7 @@ mod open;
 mod output;
 mod perplexity;
 mod photo;
+mod rerank;
 mod sampling;
 mod template;
 mod tokenize;
@@ -48,6 +50,8 @@ enum Command {
     Classify(classify::Args),
     Tokenize(tokenize::Args),
     Logits(logits::Args),
+    Embed(embed::Args),
+    Rerank(rerank::Args),
     Perplexity(perplexity::Args),
 }
 
@@ -102,6 +106,8 @@ pub fn run() -> i32 {
         Command::Classify(args) => classify::run(&args, &mut out),
         Command::Tokenize(args) => tokenize::run(&args, &mut out),
         Command::Logits(args) => logits::run(&args, &mut out),
+        Command::Embed(args) => embed::run(&args, &mut out),
+        Command::Rerank(args) => rerank::run(&args, &mut out),
         Command::Perplexity(args) => perplexity::run(&args, &mut out),
     };
     exit_code(outcome.and_then(|()| Ok(out.finish()?)))

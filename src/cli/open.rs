@@ -7,7 +7,7 @@ use crate::container::stream::{Sink, Stream};
 use crate::error::{Code, Error, Result};
 use crate::kernels::pool;
 use crate::models::Adapter;
-use crate::tasks::{LoadOptions, Loaded, Loader, TextModel, VisionModel};
+use crate::tasks::{Embedder, EncoderModel, LoadOptions, Loaded, Loader, TextModel, VisionModel};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -203,7 +203,24 @@ pub(super) fn text_model(
 ) -> std::result::Result<Box<TextModel>, Failure> {
     match load(path, args, context_length)? {
         Loaded::Text(model) => Ok(model),
-        Loaded::Vision(_) => Err(wrong_kind(path, "an image classifier, this needs a language model")),
+        other => Err(wrong_kind(path, &other, "a language model")),
+    }
+}
+
+/// Loads an encoder of texts.
+pub(super) fn encoder_model(path: &Path, args: &LoadArgs) -> std::result::Result<Box<EncoderModel>, Failure> {
+    match load(path, args, None)? {
+        Loaded::Encoder(model) => Ok(model),
+        other => Err(wrong_kind(path, &other, "a model with a classification head")),
+    }
+}
+
+/// Loads a model that makes vectors of texts.
+pub(super) fn embedder(path: &Path, args: &LoadArgs) -> std::result::Result<Embedder, Failure> {
+    match load(path, args, None)? {
+        Loaded::Encoder(model) => Ok(Embedder::Encoder(model)),
+        Loaded::Text(model) => Ok(Embedder::Text(model)),
+        other => Err(wrong_kind(path, &other, "an encoder or a language model")),
     }
 }
 
@@ -211,10 +228,18 @@ pub(super) fn text_model(
 pub(super) fn vision_model(path: &Path, args: &LoadArgs) -> std::result::Result<Box<VisionModel>, Failure> {
     match load(path, args, None)? {
         Loaded::Vision(model) => Ok(model),
-        Loaded::Text(_) => Err(wrong_kind(path, "a language model, this needs an image classifier")),
+        other => Err(wrong_kind(path, &other, "an image classifier")),
     }
 }
 
-fn wrong_kind(path: &Path, what: &str) -> Failure {
-    Failure::Input(Error::new(Code::UnsupportedArch, format!("{}: {what}", path.display())))
+fn wrong_kind(path: &Path, is: &Loaded, wanted: &str) -> Failure {
+    let is = match is {
+        Loaded::Text(_) => "a language model",
+        Loaded::Encoder(_) => "an encoder, which writes no text",
+        Loaded::Vision(_) => "an image classifier",
+    };
+    Failure::Input(Error::new(
+        Code::UnsupportedArch,
+        format!("{}: {is}; this needs {wanted}", path.display()),
+    ))
 }

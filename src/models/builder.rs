@@ -41,7 +41,7 @@ pub struct Builder<'a> {
     pub embd_norm: Option<Norm>,
     norm: NormKind,
     eps: f32,
-    ropes: Vec<Rope>,
+    pub(super) ropes: Vec<Rope>,
 }
 
 impl<'a> Builder<'a> {

@@ -53,6 +53,21 @@ impl Decoder {
         }
     }
 
+    /// Passes `tokens` through all layers.
+    fn run(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) {
+        let KvContext { kv, states, n_tokens, n_ctx } = KvContext::of(context);
+        let batch = Batch { m: tokens.len(), first_pos: *n_tokens, n_ctx: *n_ctx, mode };
+        self.work.begin(batch, self.config.n_embd);
+        self.embed(tokens);
+        let (mut kv, mut states) = (kv.iter_mut(), states.iter_mut());
+        for layer in &self.layers {
+            let kv = layer.kv_shape().and_then(|_| kv.next());
+            let state = if layer.state_len() > 0 { states.next() } else { None };
+            layer.forward(&mut self.work, Memory { kv, state: state.map_or(&mut [], |s| s) });
+        }
+        *n_tokens += tokens.len();
+    }
+
     /// Logits of the last `n_out` tokens: only these rows pass through the largest matrix.
     fn output(&mut self, n_out: usize, logits: &mut Vec<f32>) {
         let TextConfig { n_embd, n_vocab, .. } = self.config;
@@ -95,6 +110,12 @@ impl LanguageModel for Decoder {
         Ok(Box::new(KvContext::new(params, shapes)?.with_states(states)?))
     }
 
+    fn hidden(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) -> &[f32] {
+        self.run(context, tokens, mode);
+        self.work.norm_x(&self.output_norm);
+        &self.work.x
+    }
+
     fn forward(
         &mut self,
         context: &mut dyn Context,
@@ -103,17 +124,7 @@ impl LanguageModel for Decoder {
         mode: Mode,
         logits: &mut Vec<f32>,
     ) {
-        let KvContext { kv, states, n_tokens, n_ctx } = KvContext::of(context);
-        let batch = Batch { m: tokens.len(), first_pos: *n_tokens, n_ctx: *n_ctx, mode };
-        self.work.begin(batch, self.config.n_embd);
-        self.embed(tokens);
-        let (mut kv, mut states) = (kv.iter_mut(), states.iter_mut());
-        for layer in &self.layers {
-            let kv = layer.kv_shape().and_then(|_| kv.next());
-            let state = if layer.state_len() > 0 { states.next() } else { None };
-            layer.forward(&mut self.work, Memory { kv, state: state.map_or(&mut [], |s| s) });
-        }
-        *n_tokens += tokens.len();
+        self.run(context, tokens, mode);
         self.output(n_out, logits);
     }
 }

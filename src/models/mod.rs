@@ -8,16 +8,19 @@ mod builder;
 pub mod config;
 mod context;
 mod decoder;
+pub mod encoder;
 pub mod hparams;
 pub mod names;
 mod weights;
 
+pub mod bert;
 pub mod bitnet;
 pub mod ernie4_5;
 pub mod exaone4;
 pub mod gemma;
 pub mod gemma2;
 pub mod gemma3;
+pub mod gemma_embedding;
 pub mod gpt2;
 pub mod gptneox;
 pub mod granite;
@@ -26,6 +29,8 @@ pub mod hunyuan_dense;
 pub mod lfm2;
 pub mod llama;
 pub mod mamba2;
+pub mod modern_bert;
+pub mod nomic_bert;
 pub mod olmo2;
 pub mod olmoe;
 pub mod phi2;
@@ -45,6 +50,7 @@ pub use block::{Block, FeedForward, Memory, Parallel, PostNorm, PreNorm, Sandwic
 pub use builder::{Builder, NormKind};
 pub use context::{Context, ContextParams, KvContext};
 pub use decoder::Decoder;
+pub use encoder::{Encoder, Pooling};
 pub use weights::{Tensor, Weights};
 
 use crate::container::{ContainerKind, Header, Metadata};
@@ -67,6 +73,9 @@ pub trait LanguageModel {
     /// # Errors
     /// [`Code::OutOfMemory`].
     fn new_context(&self, params: &ContextParams) -> Result<Box<dyn Context>>;
+
+    /// Appends `tokens` to the context and gives their vectors before the output product, `[n_tokens, n_embd]`.
+    fn hidden(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) -> &[f32];
 
     /// Appends `tokens` to the context and writes the logits of the last `n_out` of them to
     /// `logits`, `[n_out, n_vocab]`. Token ids are below `n_vocab` and fit the context.
@@ -135,6 +144,17 @@ pub const TEXT: &[(&str, BuildText)] = &[
     ("starcoder2", starcoder2::build),
 ];
 
+/// Builds an encoder from metadata and weights.
+pub type BuildEncoder = fn(&Metadata, &str, &mut Weights) -> Result<Encoder>;
+
+/// The architectures that make vectors of texts and write none, by `general.architecture`.
+pub const ENCODERS: &[(&str, BuildEncoder)] = &[
+    ("bert", bert::build),
+    ("gemma-embedding", gemma_embedding::build),
+    ("modern-bert", modern_bert::build),
+    ("nomic-bert", nomic_bert::build),
+];
+
 /// The vision architectures, by `general.architecture` (safetensors: by their tensors).
 pub const VISION: &[&str] = &["vit"];
 
@@ -143,6 +163,8 @@ pub const VISION: &[&str] = &["vit"];
 pub enum Family {
     /// A language model and its builder.
     Text(BuildText),
+    /// An encoder of texts and its builder.
+    Encoder(BuildEncoder),
     /// A ViT classifier.
     Vit,
 }
@@ -153,7 +175,8 @@ pub enum Family {
 /// [`Code::UnsupportedArch`] listing the known architectures.
 pub fn identify(header: &Header) -> Result<(Family, String)> {
     let unknown = |found: String| {
-        let known: Vec<_> = TEXT.iter().map(|(name, _)| *name).chain(VISION.iter().copied()).collect();
+        let texts = TEXT.iter().map(|(name, _)| *name).chain(ENCODERS.iter().map(|(name, _)| *name));
+        let known: Vec<_> = texts.chain(VISION.iter().copied()).collect();
         Error::new(Code::UnsupportedArch, format!("{found}; supported: {}", known.join(", ")))
     };
     if header.kind == ContainerKind::Safetensors {
@@ -168,6 +191,9 @@ pub fn identify(header: &Header) -> Result<(Family, String)> {
         return Ok((Family::Vit, name.into()));
     }
     let shown: String = name.chars().take(64).collect();
+    if let Some((_, build)) = ENCODERS.iter().find(|(known, _)| *known == name) {
+        return Ok((Family::Encoder(*build), name.into()));
+    }
     match TEXT.iter().find(|(known, _)| *known == name) {
         Some((_, build)) => Ok((Family::Text(*build), name.into())),
         None => Err(unknown(format!("architecture {shown:?} is not supported")).key(key)),

@@ -1,12 +1,12 @@
 //! From file bytes to a model, tensor by tensor while they arrive.
 
 use super::experts::Experts;
-use super::{ModelInfo, TextModel, VisionModel};
+use super::{EncoderModel, ModelInfo, TextModel, VisionModel};
 use crate::container::stream::{Sink, Stream};
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
 use crate::layers::Mode;
-use crate::models::{Adapter, Family, LanguageModel, Tensor, Weights, identify, is_adapter, names, vit::Vit};
+use crate::models::{Adapter, Family, Tensor, Weights, identify, is_adapter, names, vit::Vit};
 use crate::quant::{DType, Format, KernelForm, ROUNDED};
 use crate::repack::Packer;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,8 @@ pub struct LoadProgress {
 pub enum Loaded {
     /// A language model.
     Text(Box<TextModel>),
+    /// An encoder of texts.
+    Encoder(Box<EncoderModel>),
     /// An image classifier.
     Vision(Box<VisionModel>),
 }
@@ -131,8 +133,16 @@ impl Loader {
                 let model = build(&header.metadata, &info.architecture, &mut weights)?;
                 weights.check_adapters()?;
                 note_unused(&weights, &mut info);
-                let n_ctx = context_length(&self.options, model.as_ref())?;
+                let n_ctx =
+                    context_length(&self.options, model.config().n_ctx_train, model.n_ctx_unstretched())?;
                 Loaded::Text(Box::new(TextModel::new(model, &header.metadata, n_ctx, mode, info)?))
+            }
+            Family::Encoder(build) => {
+                let model = build(&header.metadata, &info.architecture, &mut weights)?;
+                weights.check_adapters()?;
+                note_unused(&weights, &mut info);
+                let n_ctx = context_length(&self.options, model.config().n_ctx_train, usize::MAX)?;
+                Loaded::Encoder(Box::new(EncoderModel::new(model, &header.metadata, n_ctx, mode, info)?))
             }
             Family::Vit => {
                 let model = Vit::build(&header.metadata, &mut weights)?;
@@ -173,15 +183,15 @@ fn quantize_target(name: &str) -> Result<DType> {
     }
 }
 
-fn context_length(options: &LoadOptions, model: &dyn LanguageModel) -> Result<usize> {
-    let trained = model.config().n_ctx_train;
+/// The context asked for; by default one that is not long, nor more than `unstretched`.
+fn context_length(options: &LoadOptions, trained: usize, unstretched: usize) -> Result<usize> {
     match options.context_length {
         Some(n) if n > trained => {
             let rule = format!("{n} is more than the {trained} tokens that the model was trained with");
             Err(Error::new(Code::BadArgument, rule).key("contextLength"))
         }
         Some(n) => Ok(n),
-        None => Ok(trained.min(DEFAULT_CONTEXT).min(model.n_ctx_unstretched())),
+        None => Ok(trained.min(DEFAULT_CONTEXT).min(unstretched)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What callers do: load a model, generate text, classify images.
 
 mod chat;
+mod embed;
 mod experts;
 mod generate;
 mod loader;
@@ -12,6 +13,7 @@ mod text;
 mod vision;
 
 pub use chat::{ChatFormat, ChatPrompt, ChatRequest};
+pub use embed::{EmbedOptions, Embedder, EncoderModel};
 pub use generate::{GenerateOptions, Generation, MAX_LOGPROBS, Reason, Scored, Step, StepLogprobs};
 pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
 pub use score::{Divergence, Score, ScoreOptions, Scoring};
@@ -27,7 +29,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelInfo {
-    /// `"text"` or `"vision"`.
+    /// `"text"`, `"encoder"` or `"vision"`.
     pub kind: &'static str,
     /// As `general.architecture` says, or as the tensors show.
     pub architecture: String,
@@ -48,8 +50,10 @@ pub struct ModelInfo {
     /// Where the template of conversations comes from: `"model"` or `"chatml (the file has none)"`. `None` for
     /// vision models.
     pub chat_template: Option<&'static str>,
-    /// Classes or tokens that the output has.
+    /// Classes or tokens that the output has; of encoders, the length of a vector.
     pub n_output: usize,
+    /// How encoders make one vector of a text's: `"mean"`, `"cls"`, `"last"`, `"rank"` or `"none"`.
+    pub pooling: Option<&'static str>,
     /// What computes.
     pub backend: Backend,
     /// What a user should know: tensors that were ignored or kept in another type.

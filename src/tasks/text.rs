@@ -6,7 +6,8 @@ use super::generate::PROMPT_CHUNK;
 use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
 use crate::layers::Mode;
-use crate::models::{Context, ContextParams, LanguageModel};
+use crate::models::config::Reader;
+use crate::models::{Context, ContextParams, LanguageModel, Pooling};
 use crate::tokenizer::Tokenizer;
 
 /// A loaded language model. One context: calls follow one another.
@@ -19,6 +20,8 @@ pub struct TextModel {
     chat_format: ChatFormat,
     pub(super) last_chat: Option<LastChat>,
     logits: Vec<f32>,
+    /// How the file says that vectors become one.
+    pooling: Pooling,
     mode: Mode,
     info: ModelInfo,
     /// Makes guesses: [`TextModel::set_draft`].
@@ -34,6 +37,7 @@ impl TextModel {
         mut info: ModelInfo,
     ) -> Result<Self> {
         let tokenizer = Tokenizer::from_gguf(metadata)?;
+        let pooling = Pooling::read(&Reader::new(metadata, &info.architecture), Pooling::Last)?;
         let config = model.config();
         if tokenizer.n_vocab() > config.n_vocab {
             let what =
@@ -55,6 +59,7 @@ impl TextModel {
             chat_format,
             last_chat: None,
             logits: Vec::new(),
+            pooling,
             mode,
             info,
             draft: None,
@@ -190,6 +195,17 @@ impl TextModel {
         if self.held.len() > n {
             self.held.truncate(self.context.truncate(n));
         }
+    }
+
+    /// Appends tokens, which fit and are valid, and gives their vectors.
+    pub(super) fn hidden(&mut self, tokens: &[u32]) -> &[f32] {
+        self.held.extend_from_slice(tokens);
+        self.model.hidden(self.context.as_mut(), tokens, self.mode)
+    }
+
+    /// How the file says that vectors become one; that of the last token where it says nothing.
+    pub(super) fn pooling(&self) -> Pooling {
+        self.pooling
     }
 
     /// Cuts the context down to what it shares with `prompt`, leaving at least the prompt's

@@ -218,6 +218,7 @@ fn finish(mut vocab: Vocab, model: Model, unk: Option<u32>, frame: Frame) -> Res
         add_bos: first.is_some(),
         add_eos: eos.is_some(),
         add_sep: framed && last.is_some(),
+        sep_between: false,
         end_of_generation: mark_known_texts(eos.into_iter().collect(), &mut vocab),
     };
     // Only word pieces have a space before the first word that no text had.

@@ -230,6 +230,23 @@ impl Tokenizer {
         }
     }
 
+    /// The token ids of two texts, as cross-encoders read them, and where the second begins: BOS, the first,
+    /// an end, the second, an end, where the end is what the model puts after a text (EOS, or the separator).
+    /// Models that want it have a separator beside that end between the texts.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_pair(&self, first: &str, second: &str) -> Result<(Vec<u32>, usize)> {
+        let specials = &self.specials;
+        let mut ids = self.encode(first, true, false)?;
+        ids.extend(specials.sep.filter(|_| specials.sep_between));
+        let start = ids.len();
+        ids.extend(self.encode(second, false, false)?);
+        ids.extend(specials.sep.filter(|_| specials.add_sep));
+        ids.extend(specials.eos.filter(|_| specials.add_eos));
+        Ok((ids, start))
+    }
+
     /// The bytes of a whole text, as `llama_detokenize` gives them.
     ///
     /// `remove_special` drops the BOS and EOS that the model adds; `unparse_special` writes control tokens

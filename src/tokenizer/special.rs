@@ -14,6 +14,8 @@ pub(super) struct Specials {
     pub add_bos: bool,
     pub add_eos: bool,
     pub add_sep: bool,
+    /// Whether a separator stands between two texts, beside what ends the first.
+    pub sep_between: bool,
     /// Tokens that end a generation, ascending.
     pub end_of_generation: Vec<u32>,
 }
@@ -28,6 +30,7 @@ const CLS: &str = "tokenizer.ggml.cls_token_id";
 const SEP: &str = "tokenizer.ggml.seperator_token_id";
 
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+const ADD_SEP: &str = "tokenizer.ggml.add_sep_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 
 /// Texts that end a generation in whatever vocabulary they occur.
@@ -144,6 +147,7 @@ impl Specials {
             add_bos: framed || switch(ADD_BOS, kind.add_bos)?,
             add_eos: !framed && switch(ADD_EOS, kind.add_eos)?,
             add_sep: framed,
+            sep_between: !framed && switch(ADD_SEP, false)?,
             end_of_generation,
         };
         specials.check()?;

@@ -91,6 +91,7 @@ impl Summary {
             },
             kind: known.as_ref().map(|(family, _)| match family {
                 Family::Text(_) => "text",
+                Family::Encoder(_) => "encoder",
                 Family::Vit => "vision",
             }),
             architecture: known.map(|(_, name)| name).or_else(|| declared(&header.metadata)),

@@ -4,10 +4,12 @@
 //! the instance; its text is left in the global `bitpanePanic` first, because nothing may be
 //! called in a trapped instance.
 
+mod encoder;
 mod inspect;
 mod text;
 mod vision;
 
+pub use encoder::EncoderModel;
 pub use inspect::Inspector;
 pub use text::{Generation, Scoring, TextModel};
 pub use vision::VisionModel;
@@ -124,10 +126,11 @@ pub struct Loaded {
 
 #[wasm_bindgen]
 impl Loaded {
-    /// `"text"`, `"vision"`, or `"taken"`.
+    /// `"text"`, `"encoder"`, `"vision"`, or `"taken"`.
     pub fn kind(&self) -> String {
         match self.model {
             Some(tasks::Loaded::Text(_)) => "text",
+            Some(tasks::Loaded::Encoder(_)) => "encoder",
             Some(tasks::Loaded::Vision(_)) => "vision",
             None => "taken",
         }
@@ -139,6 +142,18 @@ impl Loaded {
     pub fn take_text(&mut self) -> Option<TextModel> {
         match self.model.take() {
             Some(tasks::Loaded::Text(model)) => Some(TextModel::new(*model)),
+            other => {
+                self.model = other;
+                None
+            }
+        }
+    }
+
+    /// The encoder, if it is one and has not been taken.
+    #[wasm_bindgen(js_name = takeEncoder)]
+    pub fn take_encoder(&mut self) -> Option<EncoderModel> {
+        match self.model.take() {
+            Some(tasks::Loaded::Encoder(model)) => Some(EncoderModel::new(*model)),
             other => {
                 self.model = other;
                 None

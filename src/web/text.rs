@@ -100,6 +100,11 @@ impl TextModel {
         self.inner.tokenizer().decode(ids, remove_special, unparse_special).map_err(to_object)
     }
 
+    /// The vector of token ids; `options` are those of [`tasks::EmbedOptions`].
+    pub fn embed(&mut self, ids: &[u32], options: JsValue) -> Result<Vec<f32>, JsValue> {
+        self.inner.embed_tokens(ids, &from_js(options)?).map_err(to_object)
+    }
+
     /// The token that starts a text, for models that have one.
     pub fn bos(&self) -> Option<u32> {
         self.inner.tokenizer().bos()

@@ -144,6 +144,6 @@ pub fn model(template: Option<&str>, n_ctx: usize) -> TextModel {
     loader.push(&writer.to_bytes(&data).unwrap()).unwrap();
     match loader.finish().unwrap() {
         Loaded::Text(model) => *model,
-        Loaded::Vision(_) => panic!("not a language model"),
+        _ => panic!("not a language model"),
     }
 }
