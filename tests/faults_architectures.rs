@@ -85,7 +85,7 @@ fn impossible_values_are_named() {
         ("granite", "rope.dimension_count", uint(18)),
         ("stablelm", "rope.dimension_count", uint(3)),
         ("stablelm", "attention.layer_norm_epsilon", float(0.0)),
-        ("stablelm", "attention.head_count_kv", uint(2)),
+        ("stablelm", "attention.head_count_kv", uint(3)),
         ("llama-yarn", "attention.head_count", uint(5)),
         ("hunyuan-dense", "rope.scaling.alpha", float(f32::NAN)),
         ("hunyuan-dense", "rope.scaling.alpha", float(3e38)),

@@ -133,6 +133,15 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// A norm over the residual stream without weights.
+    pub fn plain_norm(&self) -> Norm {
+        let (n, eps) = (self.config.n_embd, self.eps);
+        match self.norm {
+            NormKind::Rms => Norm::Rms(RmsNorm { weight: vec![1.0; n], eps }),
+            NormKind::Layer => Norm::Layer(LayerNorm { weight: vec![1.0; n], bias: vec![0.0; n], eps }),
+        }
+    }
+
     /// Heads that see all before them, with scores times `1 / sqrt(head_dim)`.
     pub fn heads(&self) -> Heads {
         let TextConfig { n_head, n_head_kv, head_dim, .. } = self.config;

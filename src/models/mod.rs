@@ -13,14 +13,19 @@ pub mod hparams;
 pub mod names;
 mod weights;
 
+pub mod arcee;
 pub mod bert;
 pub mod bitnet;
+pub mod cohere2;
+pub mod command_r;
 pub mod ernie4_5;
 pub mod exaone4;
+pub mod falcon;
 pub mod gemma;
 pub mod gemma2;
 pub mod gemma3;
 pub mod gemma_embedding;
+pub mod glm4;
 pub mod gpt2;
 pub mod gptneox;
 pub mod granite;
@@ -29,10 +34,14 @@ pub mod hunyuan_dense;
 pub mod lfm2;
 pub mod llama;
 pub mod mamba2;
+pub mod minicpm;
 pub mod modern_bert;
+pub mod nemotron;
 pub mod nomic_bert;
+pub mod olmo;
 pub mod olmo2;
 pub mod olmoe;
+pub mod orion;
 pub mod phi2;
 pub mod phi3;
 pub mod qwen2;
@@ -116,22 +125,33 @@ pub type BuildText = fn(&Metadata, &str, &mut Weights) -> Result<Box<dyn Languag
 /// The language-model architectures, by `general.architecture`.
 #[rustfmt::skip] // one row each
 pub const TEXT: &[(&str, BuildText)] = &[
+    ("arcee", arcee::build),
     ("bitnet", bitnet::build),
+    ("cohere2", cohere2::build),
+    ("command-r", command_r::build),
     ("ernie4_5", ernie4_5::build),
+    ("exaone", qwen2::build),
     ("exaone4", exaone4::build),
+    ("falcon", falcon::build),
     ("gemma", gemma::build),
     ("gemma2", gemma2::build),
     ("gemma3", gemma3::build),
+    ("glm4", glm4::build),
     ("gpt2", gpt2::build),
     ("gptneox", gptneox::build),
     ("granite", granite::build),
     ("granitemoe", granitemoe::build),
     ("hunyuan-dense", hunyuan_dense::build),
+    ("internlm2", llama::build),
     ("lfm2", lfm2::build),
     ("llama", llama::build),
     ("mamba2", mamba2::build),
+    ("minicpm", minicpm::build),
+    ("nemotron", nemotron::build),
+    ("olmo", olmo::build),
     ("olmo2", olmo2::build),
     ("olmoe", olmoe::build),
+    ("orion", orion::build),
     ("phi2", phi2::build),
     ("phi3", phi3::build),
     ("qwen2", qwen2::build),
@@ -141,6 +161,7 @@ pub const TEXT: &[(&str, BuildText)] = &[
     ("rwkv7", rwkv7::build),
     ("smollm3", smollm3::build),
     ("stablelm", stablelm::build),
+    ("starcoder", gpt2::build),
     ("starcoder2", starcoder2::build),
 ];
 

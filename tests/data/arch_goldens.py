@@ -23,7 +23,7 @@ import llama_cpp
 import numpy as np
 
 FOLDER = Path(__file__).parent / "arch"
-N_VOCAB = 96
+N_VOCAB = 64
 N_TOKENS = 24
 N_STORED = 4
 
@@ -31,7 +31,7 @@ N_STORED = 4
 class Model:
     """Metadata and tensors of one model; shapes are outermost first."""
 
-    def __init__(self, arch, n_embd=48, n_ff=64, n_layer=2, n_head=3, n_head_kv=1, head_dim=16, norm="rms", **keys):
+    def __init__(self, arch, n_embd=32, n_ff=48, n_layer=2, n_head=2, n_head_kv=1, head_dim=16, norm="rms", **keys):
         self.arch = arch
         self.n_embd, self.n_ff, self.n_layer = n_embd, n_ff, n_layer
         self.n_q, self.n_kv, self.head_dim = n_head * head_dim, n_head_kv * head_dim, head_dim
@@ -104,6 +104,15 @@ class Model:
                 self.norm(f"blk.{i}.attn_k_norm", k, bias=False)
             self.mlp(i)
         return self.end()
+
+    def blocks(self, norms=("attn_norm", "ffn_norm"), attention=None, mlp=None, **end):
+        """Layers of an attention and a feed-forward part of these kinds."""
+        for i in range(self.n_layer):
+            for part in norms:
+                self.norm(f"blk.{i}.{part}")
+            self.attention(i, **(attention or {}))
+            self.mlp(i, **(mlp or {}))
+        return self.end(**end)
 
     def end(self, output=False, output_bias=False, norm=True):
         if norm:
@@ -181,7 +190,7 @@ def ones(model, part):
 
 
 def gemma3():
-    sizes = dict(n_embd=32, n_ff=48, n_layer=7, n_head=2, head_dim=24)
+    sizes = dict(n_embd=24, n_ff=32, n_layer=7, n_head=2, head_dim=16)
     keys = {
         "attention.sliding_window": 8,
         "rope.freq_base": 1e6,
@@ -241,14 +250,14 @@ def granite():
 
 def stablelm():
     keys = {"rope.dimension_count": 4, "use_parallel_residual": True}
-    model = Model("stablelm", n_head_kv=3, norm="layer", **keys).layers(bias=True)
+    model = Model("stablelm", n_head_kv=2, norm="layer", **keys).layers(bias=True)
     model.matrix("output", N_VOCAB, model.n_embd, 2.0)
     return model, {"rope dims 16": {"rope.dimension_count": 16}}
 
 
 def stablelm_parallel():
     keys = {"rope.dimension_count": 4, "use_parallel_residual": True}
-    model = Model("stablelm", n_head=4, n_head_kv=2, head_dim=12, norm="layer", **keys)
+    model = Model("stablelm", n_head=4, n_head_kv=2, head_dim=8, norm="layer", **keys)
     model.layers(("attn_norm",), "per head")
     model.matrix("output", N_VOCAB, model.n_embd, 2.0)
     return model, {"q norm 1": ones(model, "attn_q_norm"), "k norm 1": ones(model, "attn_k_norm")}
@@ -261,7 +270,7 @@ def exaone4():
 
 
 def exaone4_window():
-    sizes = dict(n_embd=16, n_ff=16, n_layer=64, n_head=2, head_dim=8)
+    sizes = dict(n_embd=8, n_ff=16, n_layer=64, n_head=1, head_dim=8)
     keys = {"attention.sliding_window": 8, "attention.sliding_window_pattern": 4}
     model = Model("exaone4", **sizes, **keys).layers(("post_attention_norm", "post_ffw_norm"), "head")
     return model, {"window 512": {"attention.sliding_window": 512}, "all local": {"attention.sliding_window_pattern": 0}}
@@ -303,13 +312,7 @@ def phi3_long():
         "rope.scaling.attn_factor": 1.19,
         "attention.sliding_window": 8,
     }
-    model = Model("phi3", **keys)
-    for i in range(model.n_layer):
-        model.norm(f"blk.{i}.attn_norm")
-        model.attention(i, fused=True)
-        model.norm(f"blk.{i}.ffn_norm")
-        model.mlp(i, fused=True)
-    model.end(output=True)
+    model = Model("phi3", **keys).blocks(attention=dict(fused=True), mlp=dict(fused=True), output=True)
     model.tensors["rope_factors_long.weight"] = np.linspace(1.1, 6.0, 8, dtype=np.float32)
     model.tensors["rope_factors_short.weight"] = np.linspace(1.0, 1.5, 8, dtype=np.float32)
     return model, {
@@ -320,14 +323,88 @@ def phi3_long():
 
 def gptneox_sequential():
     keys = {"rope.dimension_count": 4, "use_parallel_residual": False}
-    model = Model("gptneox", n_head_kv=3, norm="layer", **keys)
-    for i in range(model.n_layer):
-        model.norm(f"blk.{i}.attn_norm")
-        model.attention(i, fused=True, bias=True, out_bias=True)
-        model.norm(f"blk.{i}.ffn_norm")
-        model.mlp(i, gated=False, bias=True)
-    model.end(output=True)
+    model = Model("gptneox", n_head_kv=2, norm="layer", **keys)
+    attention = dict(fused=True, bias=True, out_bias=True)
+    model.blocks(attention=attention, mlp=dict(gated=False, bias=True), output=True)
     return model, {"parallel residual": {"use_parallel_residual": True}}
+
+
+def internlm2():
+    model = Model("internlm2", **{"rope.freq_base": 1e6}).blocks(output=True)
+    return model, {"rope base 10000": {"rope.freq_base": 10000.0}}
+
+
+def exaone():
+    model = Model("exaone", **{"rope.freq_base": 1e6}).blocks()
+    model.vector("rope_freqs.weight", 8, mean=4.0)
+    return model, {"rope_freqs 1": {"rope_freqs.weight": np.ones(8, np.float32)}}
+
+
+def starcoder():
+    model = Model("starcoder", norm="layer")
+    model.keys["context_length"] = 256
+    model.vector("position_embd.weight", 256, model.n_embd, spread=0.5)
+    attention = dict(fused=True, bias=True, out_bias=True)
+    model.blocks(attention=attention, mlp=dict(gated=False, bias=True))
+    return model, {"position embedding 0": {"position_embd.weight": np.zeros((256, model.n_embd), np.float32)}}
+
+
+def orion():
+    model = Model("orion", norm="layer").blocks(output=True)
+    return model, {"norm bias 0": {f"blk.{i}.attn_norm.bias": np.zeros(model.n_embd, np.float32) for i in range(2)}}
+
+
+def nemotron():
+    model = Model("nemotron", norm="layer", **{"rope.dimension_count": 8})
+    model.blocks(mlp=dict(gated=False), output=True)
+    return model, {"rope dims 16": {"rope.dimension_count": 16}}
+
+
+def arcee():
+    keys = {"rope.scaling.type": "yarn", "rope.scaling.factor": 20.0, "rope.scaling.original_context_length": 32}
+    return Model("arcee", **keys).blocks(mlp=dict(gated=False)), {"no scaling": {"rope.scaling.type": "none"}}
+
+
+def olmo():
+    model = Model("olmo", norm="layer", **{"attention.clamp_kqv": 1.5}).blocks(norms=())
+    model.tensors = {n: t for n, t in model.tensors.items() if not n.startswith("output_norm")}
+    return model, {"clamp 100": {"attention.clamp_kqv": 100.0}}
+
+
+def minicpm():
+    model = Model("minicpm", n_layer=3).blocks()
+    return model, {"residual scale 1": {"residual_scale": 1.0}, "embedding scale 1": {"embedding_scale": 1.0}}
+
+
+def falcon():
+    model = Model("falcon", norm="layer")
+    return model.blocks(("attn_norm",), dict(fused=True), dict(gated=False)), {}
+
+
+def falcon_40b():
+    model = Model("falcon", n_head=4, n_head_kv=2, head_dim=8, norm="layer")
+    model.blocks(("attn_norm", "attn_norm_2"), dict(fused=True), dict(gated=False), output=True)
+    return model, {"attn_norm_2 1": ones(model, "attn_norm_2")}
+
+
+def command_r():
+    model = Model("command-r", norm="layer", **{"logit_scale": 0.25})
+    model.norm_bias = False
+    return model.blocks(("attn_norm",)), {"logit scale 1": {"logit_scale": 1.0}}
+
+
+def cohere2():
+    keys = {"logit_scale": 0.25, "attention.sliding_window": 8, "rope.dimension_count": 8}
+    model = Model("cohere2", n_embd=24, n_ff=32, n_layer=5, n_head=3, head_dim=8, norm="layer", **keys)
+    model.norm_bias = False
+    return model.blocks(("attn_norm",)), {"window 512": {"attention.sliding_window": 512}}
+
+
+def glm4():
+    norms = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+    model = Model("glm4", **{"rope.dimension_count": 8})
+    model.blocks(norms, dict(bias=True), dict(fused=True), output=True)
+    return model, {"rope dims 16": {"rope.dimension_count": 16}, "post_ffw_norm 1": ones(model, "post_ffw_norm")}
 
 
 MODELS = {
@@ -344,6 +421,19 @@ MODELS = {
     "llama-linear": llama_linear,
     "phi3-long": phi3_long,
     "gptneox-sequential": gptneox_sequential,
+    "internlm2": internlm2,
+    "exaone": exaone,
+    "starcoder": starcoder,
+    "orion": orion,
+    "nemotron": nemotron,
+    "arcee": arcee,
+    "olmo": olmo,
+    "minicpm": minicpm,
+    "falcon": falcon,
+    "falcon-40b": falcon_40b,
+    "command-r": command_r,
+    "cohere2": cohere2,
+    "glm4": glm4,
 }
 
 
