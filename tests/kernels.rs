@@ -103,11 +103,15 @@ const SUPER_TYPES: &[DType] =
     &[DType::Q2_K, DType::Q3_K, DType::Q4_K, DType::Q5_K, DType::Q6_K, DType::TQ2_0, DType::TQ1_0];
 const SUPER_SHAPES: &[(usize, usize)] = &[(1, 256), (17, 512), (40, 1280)];
 
+/// Shapes for signs, whose scales reach over 128.
+const BIT_SHAPES: &[(usize, usize)] = &[(1, 128), (16, 384), (33, 640), (50, 1280)];
+
 /// Every integer type with shapes for it.
 fn integer_cases() -> Vec<(DType, usize, usize)> {
     let plain = [DType::Q4_0, DType::Q8_0].iter().flat_map(|&d| SHAPES.iter().map(move |&(n, k)| (d, n, k)));
     let blocks = SUPER_TYPES.iter().flat_map(|&d| SUPER_SHAPES.iter().map(move |&(n, k)| (d, n, k)));
-    plain.chain(blocks).collect()
+    let signs = BIT_SHAPES.iter().map(|&(n, k)| (DType::Q1_0, n, k));
+    plain.chain(blocks).chain(signs).collect()
 }
 
 const SHAPES: &[(usize, usize)] = &[(1, 32), (16, 64), (17, 96), (33, 800), (8, 1600), (105, 128)];
@@ -183,7 +187,7 @@ fn integer_products_are_the_defined_ones_on_every_path() {
 #[test]
 fn one_row_alone_gives_the_bits_it_gives_in_a_batch() {
     let mut random = Random(2);
-    for &dtype in [DType::Q4_0, DType::Q8_0].iter().chain(SUPER_TYPES) {
+    for &dtype in [DType::Q4_0, DType::Q8_0, DType::Q1_0].iter().chain(SUPER_TYPES) {
         let (n, k, m) = (50, 1280, 9);
         let w = pack(&random.normals(n * k), dtype, n, k);
         let x = random.normals(m * k);
@@ -291,7 +295,7 @@ fn float_products_match_the_oracle_for_every_packing() {
 #[test]
 fn packing_keeps_every_weight() {
     let mut random = Random(4);
-    let types = [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0];
+    let types = [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0, DType::Q1_0];
     for &dtype in types.iter().chain(SUPER_TYPES) {
         let (n, k) = (37, 512);
         let values = random.normals(n * k);

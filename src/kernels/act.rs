@@ -6,7 +6,9 @@
 
 mod coded;
 
-use super::path::DotPath;
+use super::isa::Isa;
+use super::lut::Tables;
+use super::path::{DotPath, P16};
 use crate::repack::{SUPER_K, TILE_K};
 
 pub use coded::Coded;
@@ -29,6 +31,9 @@ pub struct Activations {
     /// `coded` and `x` of those rows, as far as they have been made.
     picked: Vec<Coded>,
     picked_x: Vec<f32>,
+    /// Of the one row that products take; [`Self::make_tables`].
+    tables: Tables,
+    has_tables: bool,
 }
 
 /// How far one activation scale reaches.
@@ -94,6 +99,7 @@ impl Activations {
         self.taken = rows.map(<[usize]>::to_vec);
         self.picked.iter_mut().for_each(|c| c.layout = None);
         self.picked_x.clear();
+        self.has_tables = false;
     }
 
     /// Rows that products take.
@@ -139,6 +145,22 @@ impl Activations {
         if let Some(coded) = made.iter_mut().find(|c| c.layout == Some((P::NAME, span))) {
             coded.make_starts::<P>(span, offset, len);
         }
+    }
+
+    /// Makes ready the tables of the one row that products take, and its codes.
+    pub(super) fn make_tables<I: Isa>(&mut self) {
+        self.make_codes::<P16<I>>(Span::Tile);
+        if !self.has_tables {
+            let mut tables = std::mem::take(&mut self.tables);
+            tables.fill::<I>(self.codes::<P16<I>>(Span::Tile));
+            (self.tables, self.has_tables) = (tables, true);
+        }
+    }
+
+    /// What [`Self::make_tables`] made.
+    pub(super) fn tables(&self) -> &Tables {
+        assert!(self.has_tables, "no tables: a bug in the caller");
+        &self.tables
     }
 
     /// The codes that products take, in the layout of `P`.

@@ -69,14 +69,13 @@ pub fn gemm<P: DotPath, T: Tile<P>>(
 }
 
 fn fill_panel<P: DotPath, T: Tile<P>>(panel: &mut Panel, strip: &[u8], half: usize, tiles: Range<usize>) {
-    let tile_bytes = T::PACKING.tile_bytes();
     let panel_tile = TILE_PLANES * P::PANEL_VECS;
     for (slot, t) in tiles.enumerate() {
-        let tile = &strip[t * tile_bytes..][..tile_bytes];
+        let (codes_at, scales_at) = T::place(t);
         let codes = &mut panel.codes[slot * panel_tile..][..panel_tile];
         // SAFETY: a whole tile, and room for 16 units.
-        unsafe { T::unpack(tile.as_ptr(), half, codes.as_mut_ptr()) };
-        let scales = &tile[T::CODE_BYTES + half * PANEL_NR * 4..][..PANEL_NR * 4];
+        unsafe { T::unpack(strip[codes_at..].as_ptr(), half, codes.as_mut_ptr()) };
+        let scales = &strip[scales_at + half * PANEL_NR * 4..][..PANEL_NR * 4];
         micro::copy_floats(scales, &mut panel.scales[slot * PANEL_NR..]);
     }
 }

@@ -34,23 +34,21 @@ unsafe fn strip<P: DotPath, T: Tile<P>>(
 ) {
     let mut total = [P::I::fsplat(0.0); 4];
     let consts = P::consts();
-    let tile_bytes = T::PACKING.tile_bytes();
-    debug_assert!(strip.len() == scales.len() * tile_bytes);
     debug_assert!(codes.len() == scales.len() * TILE_K / 4 * P::ACT_BYTES);
-    let (mut tile, mut act) = (strip.as_ptr(), codes.as_ptr());
-    for (&d, &sum) in scales.iter().zip(sums) {
+    let mut act = codes.as_ptr();
+    for (t, (&d, &sum)) in scales.iter().zip(sums).enumerate() {
+        let (codes_at, scales_at) = T::place(t);
         // The offset of the codes enters as the accumulators' first value.
         let mut acc = [P::start(sum, T::OFFSET); 4];
         // SAFETY: one tile and one block of activations per scale, as the caller vouches.
         unsafe {
-            T::dot(consts, &mut acc, tile, act);
+            T::dot(consts, &mut acc, strip.as_ptr().add(codes_at), act);
             let d = P::I::fsplat(d);
-            let w_scales = tile.add(T::CODE_BYTES).cast::<f32>();
+            let w_scales = strip.as_ptr().add(scales_at).cast::<f32>();
             for (c, (total, acc)) in total.iter_mut().zip(acc).enumerate() {
                 let scale = P::I::fmul(P::I::fload(w_scales.add(4 * c)), d);
                 *total = P::I::fadd(*total, P::I::fmul(P::I::to_float(P::total(consts, acc)), scale));
             }
-            tile = tile.add(tile_bytes);
             act = act.add(8 * P::ACT_BYTES);
         }
     }

@@ -14,6 +14,7 @@ pub mod float;
 pub mod gemm;
 pub mod gemv;
 pub mod isa;
+pub mod lut;
 mod micro;
 pub mod output;
 pub mod parallel;
@@ -30,11 +31,12 @@ pub mod vecmath;
 
 use crate::repack::{NR, PackedWeights, Packing, TILE_K};
 use act::{Activations, Coded, MR, Span};
+use isa::Isa;
 use output::Output;
 use path::{DotPath, P16};
 pub use select::{backend_name, backend_reason, select_paths, take_path};
 use std::ops::Range;
-use tile::{Tile, TileI8, TileU4};
+use tile::{Tile, TileBits, TileI8, TileU4};
 
 /// The path that every build has.
 pub type PlainPath = P16<isa::Native>;
@@ -97,6 +99,8 @@ pub fn matmul_on<P: DotPath>(
 fn prepare_on<P: DotPath>(act: &mut Activations, w: &PackedWeights) {
     match w.packing() {
         Packing::U4 if act.is_integer() => prepare_tiles::<P, TileU4>(act),
+        Packing::Bits if act.is_integer() && by_table::<P::I>(act.n_taken()) => act.make_tables::<P::I>(),
+        Packing::Bits if act.is_integer() => prepare_tiles::<P, TileBits>(act),
         Packing::I8 if act.is_integer() => prepare_tiles::<P::Signed, TileI8>(act),
         Packing::Super(kind) if act.is_integer() => superblock::prepare::<P>(act, kind),
         _ => act.make_floats(),
@@ -116,6 +120,12 @@ fn strips_on<P: DotPath>(act: &Activations, w: &PackedWeights, strips: Range<usi
     assert_eq!(act.k(), w.k(), "activations and weights disagree on k");
     match w.packing() {
         Packing::U4 if act.is_integer() => integer::<P, TileU4>(act.codes::<P>(Span::Tile), w, strips, out),
+        Packing::Bits if act.is_integer() && by_table::<P::I>(out.m()) => {
+            lut::gemv::<P::I>(act.tables(), act.codes::<P16<P::I>>(Span::Tile), w, strips, out);
+        }
+        Packing::Bits if act.is_integer() => {
+            integer::<P, TileBits>(act.codes::<P>(Span::Tile), w, strips, out);
+        }
         Packing::I8 if act.is_integer() => {
             integer::<P::Signed, TileI8>(act.codes::<P::Signed>(Span::Tile), w, strips, out);
         }
@@ -132,6 +142,11 @@ fn integer<P: DotPath, T: Tile<P>>(act: &Coded, w: &PackedWeights, strips: Range
     } else {
         gemm::gemm::<P, T>(act, out.m(), w, strips, out);
     }
+}
+
+/// Whether products of `m` rows with signs look sums up.
+fn by_table<I: Isa>(m: usize) -> bool {
+    m == 1 && I::HAS_LOOKUP
 }
 
 /// Columns of strip `i` that exist: the last strip may be part padding.

@@ -3,7 +3,7 @@
 
 use super::isa::Isa;
 use super::path::{DotPath, SignedPath};
-use crate::repack::{NR, Packing};
+use crate::repack::{NR, Packing, bit_tile};
 
 /// One integer packing, as `P` multiplies it.
 pub trait Tile<P: DotPath>: 'static {
@@ -11,8 +11,13 @@ pub trait Tile<P: DotPath>: 'static {
     const PACKING: Packing;
     /// Subtracted from every code.
     const OFFSET: i32;
-    /// Bytes of codes; the scales follow them.
-    const CODE_BYTES: usize = Self::PACKING.tile_bytes() - NR * 4;
+
+    /// Where the codes and the 16 scales of tile `t` are in a strip.
+    #[inline(always)]
+    fn place(t: usize) -> (usize, usize) {
+        let bytes = Self::PACKING.tile_bytes();
+        (t * bytes, (t + 1) * bytes - NR * 4)
+    }
 
     /// Adds the products of the tile with 32 activations (`act`, the path's layout) to the
     /// sums of 16 columns, four per vector.
@@ -125,5 +130,73 @@ impl<P: SignedPath> Tile<P> for TileI8 {
     #[inline(always)]
     fn dot_panel(acc: P::Acc, panel: <P::I as Isa>::V, act: <P::I as Isa>::V) -> P::Acc {
         P::dot_panel_i8(acc, panel, act)
+    }
+}
+
+/// Signs, as codes 0 and 2 with offset 1.
+pub struct TileBits;
+
+impl TileBits {
+    /// The codes of group `2 v + HALF` of 4 k and column group `c`.
+    ///
+    /// # Safety
+    /// A whole tile at `tile` is readable; v and c below 4.
+    #[inline(always)]
+    unsafe fn unit<I: Isa, const HALF: usize>(tile: *const u8, v: usize, c: usize) -> I::V {
+        // SAFETY: the caller's.
+        let bits = unsafe { I::load(tile.add(16 * v)) };
+        let nibbles = match 2 * c + HALF {
+            0 => bits,
+            1 => I::sar32::<4>(bits),
+            2 => I::sar32::<8>(bits),
+            3 => I::sar32::<12>(bits),
+            4 => I::sar32::<16>(bits),
+            5 => I::sar32::<20>(bits),
+            6 => I::sar32::<24>(bits),
+            _ => I::sar32::<28>(bits),
+        };
+        // Bit b of the nibble goes to bit 1 of byte b.
+        let spread = I::mul32(I::and(nibbles, I::splat32(15)), I::splat32(0x0040_8102));
+        I::and(spread, I::splat16(0x0202))
+    }
+}
+
+impl<P: DotPath> Tile<P> for TileBits {
+    const PACKING: Packing = Packing::Bits;
+    const OFFSET: i32 = 1;
+
+    #[inline(always)]
+    fn place(t: usize) -> (usize, usize) {
+        bit_tile(t)
+    }
+
+    #[inline(always)]
+    unsafe fn dot(_: P::Consts, acc: &mut [P::Acc; 4], tile: *const u8, act: *const u8) {
+        for v in 0..4 {
+            // SAFETY: 8 groups, four column groups.
+            unsafe {
+                let low = P::load_act(act.add(2 * v * P::ACT_BYTES));
+                let high = P::load_act(act.add((2 * v + 1) * P::ACT_BYTES));
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    *acc = P::dot_u7(*acc, Self::unit::<P::I, 0>(tile, v, c), low);
+                    *acc = P::dot_u7(*acc, Self::unit::<P::I, 1>(tile, v, c), high);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack(tile: *const u8, half: usize, panel: *mut u8) {
+        let group = 32 * P::PANEL_VECS;
+        for v in 0..4 {
+            for c in 0..2 {
+                // SAFETY: within the tile and the panel's 8 groups.
+                unsafe {
+                    let to = panel.add(2 * v * group + c * 16);
+                    P::store_panel_u7(to, Self::unit::<P::I, 0>(tile, v, half * 2 + c));
+                    P::store_panel_u7(to.add(group), Self::unit::<P::I, 1>(tile, v, half * 2 + c));
+                }
+            }
+        }
     }
 }

@@ -80,6 +80,8 @@ pub enum KernelForm {
     U4(UnpackCodes),
     /// Signed 8-bit codes, `w = d * q`, one scale per 32.
     I8(UnpackCodes),
+    /// Signs as codes 1 and -1, `w = d * q`, one scale per 128 (given four times).
+    Bits(UnpackCodes),
     /// Codes of 2 to 6 bits with integer sub-scales in blocks of 256.
     Super(SuperForm),
     /// No integer form of its own yet: the decoded values are held as [`KernelForm::I8`] with

@@ -15,7 +15,7 @@ pub const LEN: usize = 128;
 pub const BYTES: usize = 18;
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::I8(unpack) };
+    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Bits(unpack) };
 
 /// Splits one block into its signs, `w[i] = d * (2 * bits[i] - 1)`; returns d.
 pub fn decompose(block: &[u8], bits: &mut [u8; LEN]) -> f32 {

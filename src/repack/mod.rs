@@ -11,6 +11,9 @@
 //!     holds column 4c+j, low nibble k = 4g+b, high nibble k = 16+4g+b; then 16 f32 scales
 //! I8 tile (16 columns x 32 k, 576 bytes): for g in 0..8, c in 0..4: 16 bytes, where byte 4j+b
 //!     holds column 4c+j, k = 4g+b; then 16 f32 scales
+//! Bits block (16 columns x 128 k, 320 bytes): 4 tiles of 32 k, then 16 f32 scales. Tile: for v in
+//!     0..4: 16 bytes, where byte 4i+c holds column 4c+i, bit b k = 8v+b; a set bit is the scale, a
+//!     clear one minus the scale
 //! ```
 //! Four consecutive k per 32-bit lane is the operand shape of every dot instruction, so the
 //! sums of a column stay in one lane and no horizontal sum is ever needed.
@@ -35,6 +38,26 @@ pub const TILE_K: usize = 32;
 /// Bytes of the scales that end an integer tile.
 pub const TILE_SCALE_BYTES: usize = NR * 4;
 
+/// k per scale of [`Packing::Bits`].
+pub const BIT_SCALE_K: usize = 128;
+/// Bytes of 32 k of bits.
+const BIT_TILE_BYTES: usize = NR * TILE_K / 8;
+/// Bytes of 128 k of bits and their scales.
+const BIT_BLOCK_BYTES: usize = BIT_SCALE_K / TILE_K * BIT_TILE_BYTES + TILE_SCALE_BYTES;
+
+/// Where the codes and the scales of tile `t` are in a strip of bits.
+#[inline(always)]
+pub const fn bit_tile(t: usize) -> (usize, usize) {
+    const TILES: usize = BIT_SCALE_K / TILE_K;
+    let block = t / TILES * BIT_BLOCK_BYTES;
+    (block + t % TILES * BIT_TILE_BYTES, block + TILES * BIT_TILE_BYTES)
+}
+
+/// (byte, bit) of a sign in a tile of bits; k < 32.
+const fn bit_place(column: usize, k: usize) -> (usize, usize) {
+    (k / 8 * 16 + column % 4 * 4 + column / 4, k % 8)
+}
+
 /// How the elements of a packed matrix are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
@@ -48,6 +71,8 @@ pub enum Packing {
     U4,
     /// 8-bit signed codes, one f32 scale per 32.
     I8,
+    /// Signs, one f32 scale per 128.
+    Bits,
     /// Codes of 2 to 6 bits with integer sub-scales in blocks of 256.
     Super(SuperKind),
 }
@@ -59,6 +84,7 @@ impl Packing {
             Packing::F32 => k * NR * 4,
             Packing::F16 | Packing::Bf16 => k * NR * 2,
             Packing::U4 | Packing::I8 => k / TILE_K * self.tile_bytes(),
+            Packing::Bits => k / BIT_SCALE_K * BIT_BLOCK_BYTES,
             Packing::Super(kind) => k / SUPER_K * kind.tile_bytes(),
         }
     }
@@ -75,7 +101,7 @@ impl Packing {
 
     /// Whether the kernels multiply integers.
     pub const fn is_integer(self) -> bool {
-        matches!(self, Packing::U4 | Packing::I8 | Packing::Super(_))
+        matches!(self, Packing::U4 | Packing::I8 | Packing::Bits | Packing::Super(_))
     }
 
     /// As shown to users.
@@ -86,6 +112,7 @@ impl Packing {
             Packing::Bf16 => "bf16",
             Packing::U4 => "u4",
             Packing::I8 => "i8",
+            Packing::Bits => "bits",
             Packing::Super(_) => "superblock",
         }
     }
@@ -147,6 +174,11 @@ impl PackedWeights {
             Packing::Bf16 => out.iter_mut().enumerate().for_each(|(i, o)| {
                 *o = bf16::from_le_bytes(element(i, 2).try_into().unwrap()).to_f32();
             }),
+            Packing::Bits => {
+                for (t, out) in out.chunks_exact_mut(TILE_K).enumerate() {
+                    bit_column(strip, t, column, out);
+                }
+            }
             Packing::U4 | Packing::I8 => {
                 let tiles = strip.chunks_exact(self.packing.tile_bytes());
                 for (tile, out) in tiles.zip(out.chunks_exact_mut(TILE_K)) {
@@ -168,6 +200,16 @@ impl PackedWeights {
     pub(crate) fn integer_panel(&self, strip: usize, column: usize, k0: usize, panel: &mut [f32]) {
         if let Packing::Super(kind) = self.packing {
             return self.super_panel(kind, strip, column, k0, panel);
+        }
+        if self.packing == Packing::Bits {
+            let mut values = [0f32; TILE_K];
+            for (t, panel) in panel.chunks_exact_mut(TILE_K * 8).enumerate() {
+                for j in 0..8 {
+                    bit_column(self.strip(strip), k0 / TILE_K + t, column + j, &mut values);
+                    panel.chunks_exact_mut(8).zip(&values).for_each(|(to, v)| to[j] = *v);
+                }
+            }
+            return;
         }
         let tile_bytes = self.packing.tile_bytes();
         for (i, to) in panel.chunks_exact_mut(8).enumerate() {
@@ -200,6 +242,16 @@ impl PackedWeights {
         for (i, o) in out.iter_mut().enumerate() {
             *o = scale * f32::from(code_at(self.packing, codes, column, i));
         }
+    }
+}
+
+/// One column of tile `t` of a strip of bits.
+fn bit_column(strip: &[u8], t: usize, column: usize, out: &mut [f32]) {
+    let (codes, scales) = bit_tile(t);
+    let scale = f32::from_le_bytes(strip[scales + column * 4..][..4].try_into().unwrap());
+    for (k, out) in out.iter_mut().enumerate() {
+        let (byte, bit) = bit_place(column, k);
+        *out = if strip[codes + byte] >> bit & 1 == 1 { scale } else { -scale };
     }
 }
 

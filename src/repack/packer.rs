@@ -1,6 +1,6 @@
 //! Fills a [`PackedWeights`] from a stream of file bytes, one strip of 16 rows at a time.
 
-use super::{AlignedBytes, NR, PackedWeights, Packing, SuperKind, TILE_K};
+use super::{AlignedBytes, NR, PackedWeights, Packing, SuperKind, TILE_K, bit_place, bit_tile};
 use crate::error::{Code, Error, Result};
 use crate::quant::superblock::SuperBlock;
 use crate::quant::{Codec, DType, Format, KernelForm, SuperForm};
@@ -123,7 +123,7 @@ impl Packer {
             match self.target.1.kernel {
                 KernelForm::F32 => scatter::<4>(blocks, column, strip),
                 KernelForm::F16 | KernelForm::Bf16 => scatter::<2>(blocks, column, strip),
-                KernelForm::U4(unpack) | KernelForm::I8(unpack) => {
+                KernelForm::U4(unpack) | KernelForm::I8(unpack) | KernelForm::Bits(unpack) => {
                     self.scratch.reserve(self.out.k);
                     unpack(blocks, &mut self.scratch.codes, &mut self.scratch.scales);
                     self.scratch.write_codes(column, self.out.packing, strip);
@@ -153,6 +153,7 @@ fn packing_of(form: KernelForm) -> Packing {
         KernelForm::Bf16 => Packing::Bf16,
         KernelForm::U4(_) => Packing::U4,
         KernelForm::I8(_) | KernelForm::ViaI8 => Packing::I8,
+        KernelForm::Bits(_) => Packing::Bits,
         KernelForm::Super(form) => Packing::Super(SuperKind {
             low_bits: if form.bits >= 4 { 4 } else { 2 },
             high_bits: form.bits as usize % if form.bits >= 4 { 4 } else { 2 },
@@ -226,6 +227,9 @@ impl Scratch {
 
     /// Writes `codes` and `scales` down one column of an integer strip.
     fn write_codes(&mut self, column: usize, packing: Packing, strip: &mut [u8]) {
+        if packing == Packing::Bits {
+            return self.write_bits(column, strip);
+        }
         let tiles = strip.chunks_exact_mut(packing.tile_bytes());
         for ((tile, codes), scale) in tiles.zip(self.codes.chunks_exact(TILE_K)).zip(&self.scales) {
             let scale_at = tile.len() - super::TILE_SCALE_BYTES + column * 4;
@@ -242,6 +246,18 @@ impl Scratch {
                 for (g, quad) in codes.chunks_exact(4).enumerate() {
                     tile[g * 64 + lane..][..4].copy_from_slice(quad);
                 }
+            }
+        }
+    }
+
+    /// Writes codes 1 and -1 and the first of each four scales down one column of a strip of bits.
+    fn write_bits(&mut self, column: usize, strip: &mut [u8]) {
+        for (t, (codes, scale)) in self.codes.chunks_exact(TILE_K).zip(&self.scales).enumerate() {
+            let (codes_at, scales_at) = bit_tile(t);
+            strip[scales_at + column * 4..][..4].copy_from_slice(&scale.to_le_bytes());
+            for (k, &code) in codes.iter().enumerate() {
+                let (byte, bit) = bit_place(column, k);
+                strip[codes_at + byte] |= u8::from(code == 1) << bit;
             }
         }
     }

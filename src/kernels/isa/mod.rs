@@ -58,6 +58,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     type V: Copy;
     /// Four f32.
     type F: Copy;
+    /// Whether [`Self::lookup`] is an instruction or two.
+    const HAS_LOOKUP: bool = true;
 
     /// # Safety
     /// 16 bytes at `p` are readable.
@@ -107,6 +109,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn add32(a: Self::V, b: Self::V) -> Self::V;
     fn sub32(a: Self::V, b: Self::V) -> Self::V;
     fn add16(a: Self::V, b: Self::V) -> Self::V;
+    fn add8(a: Self::V, b: Self::V) -> Self::V;
+    /// Byte i is `table[idx[i]]`; indices are 0..=15.
+    fn lookup(table: Self::V, idx: Self::V) -> Self::V;
     /// i16 products of the low eight i8.
     fn mul_low8(a: Self::V, b: Self::V) -> Self::V;
     /// i16 products of the high eight i8.

@@ -148,6 +148,16 @@ impl Isa for Scalar {
         from_halves(std::array::from_fn(|i| a[i].wrapping_add(b[i])))
     }
     #[inline(always)]
+    fn add8(a: V, b: V) -> V {
+        let (a, b) = (bytes(a), bytes(b));
+        from_bytes(std::array::from_fn(|i| a[i].wrapping_add(b[i])))
+    }
+    #[inline(always)]
+    fn lookup(table: V, idx: V) -> V {
+        let table = bytes(table);
+        from_bytes(bytes(idx).map(|i| table[usize::from(i)]))
+    }
+    #[inline(always)]
     fn mul_low8(a: V, b: V) -> V {
         mul8(&bytes(a)[..8], &bytes(b)[..8])
     }
@@ -278,6 +288,11 @@ impl Isa for Scalar {
 #[inline(always)]
 fn bytes(a: V) -> [u8; 16] {
     std::array::from_fn(|i| (a[i / 4] >> (8 * (i % 4))) as u8)
+}
+
+#[inline(always)]
+fn from_bytes(b: [u8; 16]) -> V {
+    std::array::from_fn(|l| u32::from_le_bytes([b[4 * l], b[4 * l + 1], b[4 * l + 2], b[4 * l + 3]]))
 }
 
 #[inline(always)]

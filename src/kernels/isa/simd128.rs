@@ -149,6 +149,18 @@ impl Isa for Simd128 {
         i16x8_add(a, b)
     }
     #[inline(always)]
+    fn add8(a: v128, b: v128) -> v128 {
+        i8x16_add(a, b)
+    }
+    #[inline(always)]
+    fn lookup(table: v128, idx: v128) -> v128 {
+        // Within 0..=15 the relaxed operation is the plain one, in one instruction.
+        #[cfg(target_feature = "relaxed-simd")]
+        return i8x16_relaxed_swizzle(table, idx);
+        #[cfg(not(target_feature = "relaxed-simd"))]
+        i8x16_swizzle(table, idx)
+    }
+    #[inline(always)]
     fn mul_low8(a: v128, b: v128) -> v128 {
         i16x8_extmul_low_i8x16(a, b)
     }

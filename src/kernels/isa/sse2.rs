@@ -14,6 +14,7 @@ impl Isa for Sse2 {
     const NAME: &'static str = "sse2";
     type V = __m128i;
     type F = __m128;
+    const HAS_LOOKUP: bool = false;
 
     #[inline(always)]
     unsafe fn load(p: *const u8) -> __m128i {
@@ -137,6 +138,20 @@ impl Isa for Sse2 {
     #[inline(always)]
     fn add16(a: __m128i, b: __m128i) -> __m128i {
         unsafe { _mm_add_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn add8(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_add_epi8(a, b) }
+    }
+    #[inline(always)]
+    fn lookup(table: __m128i, idx: __m128i) -> __m128i {
+        let (mut from, mut to) = ([0u8; 16], [0u8; 16]);
+        unsafe {
+            _mm_storeu_si128(from.as_mut_ptr().cast(), table);
+            _mm_storeu_si128(to.as_mut_ptr().cast(), idx);
+            let to = to.map(|i| from[usize::from(i & 15)]);
+            _mm_loadu_si128(to.as_ptr().cast())
+        }
     }
     #[inline(always)]
     fn mul_low8(a: __m128i, b: __m128i) -> __m128i {
