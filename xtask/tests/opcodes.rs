@@ -19,7 +19,10 @@ struct Build {
 /// Every build, as in xtask/src/build.rs.
 const BUILDS: [Build; 2] = [
     Build { name: "simd128", relaxed: &[] },
-    Build { name: "relaxed", relaxed: &["I16x8RelaxedDotI8x16I7x16S", "I32x4RelaxedDotI8x16I7x16AddS"] },
+    Build {
+        name: "relaxed",
+        relaxed: &["I16x8RelaxedDotI8x16I7x16S", "I32x4RelaxedDotI8x16I7x16AddS", "I8x16RelaxedSwizzle"],
+    },
 ];
 
 /// The product of the plain path, which every build has: finding it shows that the scan sees.
