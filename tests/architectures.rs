@@ -4,7 +4,7 @@
 
 mod common;
 
-use bitpane::models::TEXT;
+use bitpane::models::{ENCODERS, TEXT};
 use bitpane::tasks::{LoadOptions, Loaded, Loader, TextModel};
 use common::{json, numbers, shared};
 use serde_json::Value;
@@ -119,6 +119,15 @@ fn check(folder: &Path) -> usize {
     let wrong: Vec<String> = goldens.iter().flat_map(compare).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     goldens.len()
+}
+
+#[test]
+fn the_readme_names_every_architecture() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let encoders = ENCODERS.iter().map(|(name, _)| name);
+    for name in TEXT.iter().map(|(name, _)| name).chain(encoders) {
+        assert!(readme.contains(&format!("`{name}`")), "{name} is missing");
+    }
 }
 
 /// Unless more is asked for, positions are not stretched.
