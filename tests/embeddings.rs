@@ -94,6 +94,29 @@ fn vectors_are_as_near_as_those_of_llama_cpp() {
     assert!(check(&folder) > 0);
 }
 
+#[test]
+fn our_goldens() {
+    assert!(check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch")) > 0);
+}
+
+#[test]
+fn documents_are_scored_against_a_query() {
+    let mut model = encoder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch/bert-rank.gguf"));
+    assert_eq!((model.info().pooling, model.info().n_output), (Some("rank"), 16));
+    let scores = model.rerank("abc", &["de", "f g", "de"]).unwrap();
+    assert_eq!(scores[0], scores[2]);
+    assert_ne!(scores[0], scores[1]);
+    let (pair, second) = model.tokenizer().encode_pair("abc", "de").unwrap();
+    assert_eq!(pair[..second], model.tokenizer().encode("abc", true, false).unwrap());
+    assert_eq!(pair[second..], model.tokenizer().encode("de", false, false).unwrap());
+    // A document is of the second token type: as one text, the same tokens have another score.
+    let scores_of_one = model.embed_tokens(&pair, &EmbedOptions::default()).unwrap();
+    assert!((scores_of_one[0] - scores[0]).abs() > 1e-3);
+    assert_eq!(model.rerank("abc", &[]).unwrap_err().key.as_deref(), Some("documents"));
+    let long = "a ".repeat(200);
+    assert_eq!(model.rerank("abc", &[&long]).unwrap_err().code, Code::ContextOverflow);
+}
+
 fn length(x: &[f32]) -> f64 {
     x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
 }

@@ -3,7 +3,7 @@
 
 use bitpane::container::gguf_write::GgufWriter;
 use bitpane::container::{Array, Header, Value, gguf};
-use bitpane::tasks::{LoadOptions, Loaded, Loader};
+use bitpane::tasks::{EmbedOptions, LoadOptions, Loaded, Loader};
 use bitpane::{Code, Error};
 use std::path::Path;
 
@@ -19,6 +19,27 @@ impl Model {
         let bytes = std::fs::read(path).unwrap();
         let header = gguf::parse(&bytes, Some(bytes.len() as u64)).unwrap().unwrap();
         Model { bytes, header }
+    }
+
+    /// The file with tensor `name` in another shape, of zeros, or taken out.
+    fn reshaped(&self, name: &str, shape: Option<&[usize]>) -> Vec<u8> {
+        let mut writer = GgufWriter::new();
+        for (key, value) in self.header.metadata.iter() {
+            writer.put(key, value.clone());
+        }
+        let zeros = vec![0u8; 1 << 16];
+        let mut data = Vec::new();
+        for t in &self.header.tensors {
+            if t.name != name {
+                writer.tensor(&t.name, t.dtype, &t.shape).unwrap();
+                data.push(&self.bytes[t.offset as usize..][..t.n_bytes as usize]);
+            } else if let Some(shape) = shape {
+                writer.tensor(&t.name, t.dtype, shape).unwrap();
+                let n_bytes = t.n_bytes as usize / t.shape.iter().product::<usize>();
+                data.push(&zeros[..n_bytes * shape.iter().product::<usize>()]);
+            }
+        }
+        writer.to_bytes(&data).unwrap()
     }
 
     /// The file with `key` (without the architecture's name) set to `value`, or taken out.
@@ -52,8 +73,11 @@ fn run(bytes: &[u8]) -> Result<(), Error> {
     let options = LoadOptions { context_length: Some(8), ..LoadOptions::default() };
     let mut loader = Loader::new(options, None)?;
     loader.push(bytes)?;
-    let Loaded::Text(mut model) = loader.finish()? else { panic!("no language model") };
-    model.logits(&[1, 5, 9], 1).map(|_| ())
+    match loader.finish()? {
+        Loaded::Text(mut model) => model.logits(&[1, 5, 9], 1).map(|_| ()),
+        Loaded::Encoder(mut model) => model.embed_tokens(&[1, 5, 9], &EmbedOptions::default()).map(|_| ()),
+        _ => panic!("no model of texts"),
+    }
 }
 
 #[test]
@@ -92,6 +116,31 @@ fn impossible_values_are_named() {
         ("llama-yarn", "rope.scaling.type", Some(Value::Str(b"magic".to_vec()))),
         ("llama-yarn", "rope.scaling.type", uint(1)),
         ("phi3-long", "expert_count", uint(4)),
+        ("granitemoe", "expert_count", uint(0)),
+        ("granitemoe", "expert_count", None),
+        ("granitemoe", "expert_used_count", uint(0)),
+        ("granitemoe", "expert_used_count", uint(6)),
+        ("granitemoe", "expert_used_count", None),
+        ("qwen3moe", "expert_feed_forward_length", uint(0)),
+        ("mamba2", "ssm.conv_kernel", uint(0)),
+        ("mamba2", "ssm.state_size", uint(0)),
+        ("mamba2", "ssm.time_step_rank", uint(0)),
+        ("mamba2", "ssm.time_step_rank", uint(5)),
+        ("mamba2", "ssm.group_count", uint(0)),
+        ("mamba2", "ssm.group_count", uint(4)),
+        ("mamba2", "ssm.inner_size", uint(1 << 40)),
+        ("rwkv7", "wkv.head_size", uint(0)),
+        ("rwkv7", "wkv.head_size", uint(5)),
+        ("lfm2", "shortconv.l_cache", uint(0)),
+        ("lfm2", "attention.head_count_kv", Some(Value::Array(Array::U64(vec![0, 1, 0])))),
+        ("lfm2", "attention.head_count_kv", Some(Value::Array(Array::I64(vec![0, -1, 0, 3])))),
+        ("lfm2", "attention.head_count_kv", Some(Value::Array(Array::U64(vec![0, 2, 0, 3])))),
+        ("bert-rank", "pooling_type", uint(5)),
+        ("bert-rank", "pooling_type", float(1.5)),
+        ("nomic-bert", "pooling_type", uint(4)),
+        ("modern-bert", "hidden_activation", Some(Value::Str(b"swish2".to_vec()))),
+        ("modern-bert", "attention.sliding_window_pattern", bools(4)),
+        ("modern-bert", "rope.freq_base_swa", float(0.0)),
         ("gptneox-sequential", "use_parallel_residual", None),
         ("gptneox-sequential", "use_parallel_residual", uint(1)),
     ] {
@@ -102,6 +151,44 @@ fn impossible_values_are_named() {
             "{model}, {key} = {value:?}: {error:?}"
         );
     }
+}
+
+#[test]
+fn tensors_of_other_shapes_are_named() {
+    for (model, name, shape) in [
+        ("granitemoe", "blk.0.ffn_gate_exps.weight", Some(&[4, 28, 48][..])),
+        ("granitemoe", "blk.0.ffn_gate_exps.weight", Some(&[5, 48, 28])),
+        ("granitemoe", "blk.0.ffn_gate_exps.weight", Some(&[5 * 28, 48])),
+        ("granitemoe", "blk.0.ffn_gate_exps.weight", Some(&[5, 28, 0])),
+        ("granitemoe", "blk.0.ffn_up_exps.weight", Some(&[0, 28, 48])),
+        ("granitemoe", "blk.0.ffn_up_exps.weight", Some(&[1, 5, 28, 48])),
+        ("granitemoe", "blk.0.ffn_down_exps.weight", Some(&[5 * 28 * 48])),
+        ("granitemoe", "blk.1.ffn_gate_inp.weight", Some(&[4, 48])),
+        ("granitemoe-shared", "blk.0.ffn_up_shexp.weight", Some(&[48, 24])),
+        ("mamba2", "blk.0.ssm_conv1d.weight", Some(&[4, 80])),
+        ("mamba2", "blk.0.ssm_conv1d.weight", Some(&[320])),
+        ("mamba2", "blk.0.ssm_in.weight", Some(&[133, 32])),
+        ("mamba2", "blk.1.ssm_a", Some(&[7, 1])),
+        ("mamba2", "blk.1.ssm_d", None),
+        ("rwkv7", "blk.0.time_mix_lerp_fused.weight", Some(&[5, 1, 1, 32])),
+        ("rwkv7", "blk.1.time_mix_w2.weight", Some(&[8, 32])),
+        ("rwkv7", "blk.1.time_mix_v1.weight", None),
+        ("lfm2", "blk.0.shortconv.conv.weight", Some(&[48, 4])),
+        ("lfm2", "blk.0.shortconv.in_proj.weight", Some(&[48, 48])),
+        ("bert-rank", "position_embd.weight", Some(&[127, 48])),
+        ("bert-rank", "token_types.weight", Some(&[2, 47])),
+        ("bert-rank", "token_types.weight", Some(&[96])),
+        ("bert-rank", "cls.output.weight", Some(&[16, 47])),
+        ("modern-bert", "blk.0.attn_qkv.weight", Some(&[32, 96])),
+        ("modern-bert", "blk.1.attn_norm.weight", None),
+    ] {
+        let error = run(&Model::named(model).reshaped(name, shape)).expect_err(name);
+        let known = matches!(error.code, Code::ShapeMismatch | Code::MissingTensor | Code::BadShape);
+        assert!(known && error.tensor.as_deref() == Some(name), "{model}, {name} {shape:?}: {error:?}");
+    }
+    // A head whose parts do not fit has no key of its own.
+    let narrow = Model::named("bert-rank").reshaped("cls.weight", Some(&[12, 48]));
+    assert!(matches!(run(&narrow).unwrap_err().code, Code::ShapeMismatch | Code::BadConfig));
 }
 
 #[test]
@@ -138,6 +225,12 @@ fn any_value_of_any_key() {
         "hunyuan-dense",
         "llama-yarn",
         "phi3-long",
+        "granitemoe-shared",
+        "mamba2",
+        "rwkv7",
+        "lfm2",
+        "bert-rank",
+        "modern-bert",
     ];
     let (mut ok, mut refused) = (0, 0);
     for name in models {

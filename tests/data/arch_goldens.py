@@ -50,6 +50,8 @@ class Model:
         if n_head * head_dim != n_embd:
             self.keys |= {"attention.key_length": head_dim, "attention.value_length": head_dim}
         self.keys |= keys
+        # Keys without the architecture's name before them.
+        self.extra = {}
         self.norm_bias = norm == "layer"
         self.tensors = {}
         self.random = np.random.default_rng(int.from_bytes(hashlib.sha256(arch.encode()).digest()[:4], "little"))
@@ -125,8 +127,8 @@ class Model:
         """The file, with every tensor as F32 if `expand`, and some keys and tensors altered."""
         writer = gguf.GGUFWriter(str(path), self.arch)
         writer.add_name("tiny-random")
-        for key, value in {**self.keys, **dict(keys)}.items():
-            key = f"{self.arch}.{key}"
+        for key, value in {**self.extra, **self.keys, **dict(keys)}.items():
+            key = key if key in self.extra else f"{self.arch}.{key}"
             if isinstance(value, bool):
                 writer.add_bool(key, value)
             elif isinstance(value, int):
@@ -441,8 +443,7 @@ def digits(rows):
     return [[float(f"{x:.6g}") for x in row] for row in rows]
 
 
-def golden(name):
-    model, alterations = MODELS[name]()
+def golden(name, model, alterations):
     ids = [1] + [int(i) for i in np.random.default_rng(7).integers(4, N_VOCAB, N_TOKENS - 1)]
     path = FOLDER / f"{name}.gguf"
     model.write(path, expand=False)
@@ -490,4 +491,4 @@ if __name__ == "__main__":
     llama_cpp.llama_log_set(show_errors, ctypes.c_void_p())
     FOLDER.mkdir(exist_ok=True)
     for name in sys.argv[1:] or MODELS:
-        golden(name)
+        golden(name, *MODELS[name]())
