@@ -84,6 +84,10 @@ codes! {
     TemplateError,
     /// A chat template used more steps, memory or output than allowed.
     TemplateBudget,
+    /// A grammar is malformed, or a JSON Schema asks for what no grammar is made for.
+    GrammarError,
+    /// A grammar needs more memory or steps than allowed.
+    GrammarBudget,
     /// An argument or option is outside its domain.
     BadArgument,
     /// An image cannot be decoded or is too large.

@@ -21,6 +21,8 @@ pub mod models;
 
 pub mod tokenizer;
 
+pub mod grammar;
+
 pub mod image;
 
 pub mod template;

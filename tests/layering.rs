@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. Modules of one layer may use each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["error"],
     &["quant"],
     &["container"],
@@ -14,6 +14,7 @@ const LAYERS: [&[&str]; 10] = [
     &["layers"],
     &["models"],
     &["tokenizer", "image", "template"],
+    &["grammar"],
     &["tasks"],
     &["web", "cli", "bin"],
 ];

@@ -70,3 +70,26 @@ const EXPECTED: [u64; 6] = [
     0x4d765c21f296378f,
     0xfea84bf8de635131,
 ];
+
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "bench/sampler_bench.rs"]
+mod bench;
+
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_choosing_a_token() {
+    for (setting, name) in ["greedy", "top-k 40, top-p 0.95", "min-p 0.05", "top-p 0.95"].iter().enumerate() {
+        bench::setup(setting as u32);
+        bench::run(20);
+        let mut times: Vec<f64> = (0..15)
+            .map(|_| {
+                let begin = std::time::Instant::now();
+                bench::run(20);
+                begin.elapsed().as_secs_f64() * 1e6 / 20.0
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        println!("{name:<24}{:8.1} us (median of 15)", times[7]);
+    }
+}

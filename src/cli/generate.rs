@@ -24,6 +24,12 @@ pub(super) struct Args {
     /// End before this text (may be given several times)
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// Write only text that follows this grammar (a file in llama.cpp's format, GBNF)
+    #[arg(long, value_name = "FILE", conflicts_with = "json_schema")]
+    grammar: Option<PathBuf>,
+    /// Write only JSON that follows this JSON Schema
+    #[arg(long, value_name = "FILE")]
+    json_schema: Option<PathBuf>,
     /// Give ln p of each token and of the N most probable ones (at most 20) with --json
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
@@ -60,9 +66,17 @@ impl SpeculationArgs {
     }
 }
 
+/// Longer files hold no grammar.
+const MAX_GRAMMAR_BYTES: u64 = 16 << 20;
+
 impl Args {
     fn options(&self) -> Result<GenerateOptions, Failure> {
+        let read = |path: &Option<PathBuf>| {
+            path.as_deref().map(|path| open::read_text(path, MAX_GRAMMAR_BYTES)).transpose()
+        };
         let options = GenerateOptions {
+            grammar: read(&self.grammar)?,
+            json_schema: read(&self.json_schema)?,
             max_tokens: self.max_tokens,
             ignore_eos: self.ignore_eos,
             stop: self.stop.clone(),
@@ -101,6 +115,8 @@ struct Guesses {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     let options = args.options()?;
+    // Before the model, which takes longer to read.
+    options.read_grammar()?;
     let mut model = open::text_model(&args.model, &args.load, args.context_length)?;
     if let Some(path) = &args.speculation.draft {
         let draft = open::text_model(path, &args.load.without_adapters(), Some(model.info().context_length))?;

@@ -5,6 +5,7 @@ use super::sampler::{Logprobs, Sampler, SamplerParams};
 use super::speculate::{Drafts, Speculation};
 use super::stop::StopFilter;
 use crate::error::{Code, Error, Result};
+use crate::grammar::{Constraint, Grammar};
 use crate::tokenizer::StreamDecoder;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,12 @@ pub struct GenerateOptions {
     /// Guesses several tokens at a time and checks them at once: quicker where the text repeats what is
     /// there, or with a draft model; the same text. By default `None`: no guesses.
     pub speculative: Option<Speculation>,
+    /// A grammar in GBNF that the text follows: no token is chosen that it does not allow, the text ends only
+    /// where it may, and does when nothing can follow. Where `max_tokens` or the context ends it before, the
+    /// text is cut off.
+    pub grammar: Option<String>,
+    /// A JSON Schema, as JSON, that the text follows in the same way. Not beside `grammar`.
+    pub json_schema: Option<String>,
     /// How tokens are chosen.
     #[serde(flatten)]
     pub sampler: SamplerParams,
@@ -40,6 +47,8 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             logprobs: None,
             speculative: None,
+            grammar: None,
+            json_schema: None,
             sampler: SamplerParams::default(),
         }
     }
@@ -56,12 +65,29 @@ impl GenerateOptions {
     pub fn validate(&self) -> Result<()> {
         self.sampler.validate()?;
         self.speculative.iter().try_for_each(Speculation::validate)?;
+        if self.grammar.is_some() && self.json_schema.is_some() {
+            return Err(Error::new(Code::BadArgument, "either grammar or jsonSchema").key("jsonSchema"));
+        }
         match self.logprobs {
             Some(n) if n > MAX_LOGPROBS => {
                 let rule = format!("logprobs must be a whole number from 0 to {MAX_LOGPROBS}, not {n}");
                 Err(Error::new(Code::BadArgument, rule).key("logprobs"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The grammar that is asked for.
+    ///
+    /// # Errors
+    /// [`Code::GrammarError`], [`Code::GrammarBudget`].
+    pub fn read_grammar(&self) -> Result<Option<Grammar>> {
+        let named =
+            |key: &'static str| move |error: Error| if error.key.is_some() { error } else { error.key(key) };
+        match (&self.grammar, &self.json_schema) {
+            (Some(text), _) => Grammar::from_gbnf(text).map_err(named("grammar")).map(Some),
+            (None, Some(text)) => Grammar::from_json_schema(text).map_err(named("jsonSchema")).map(Some),
+            (None, None) => Ok(None),
         }
     }
 }
@@ -144,6 +170,7 @@ pub struct Generation {
     n_written: usize,
     sampler: Sampler,
     logprobs: Logprobs,
+    constraint: Option<Constraint>,
     decoder: StreamDecoder,
     stop: StopFilter,
     drafts: Drafts,
@@ -193,6 +220,11 @@ impl TextModel {
         }
         options.validate()?;
         let sampler = Sampler::with_tokenizer(options.sampler.clone(), self.tokenizer())?;
+        let constraint = match options.read_grammar()? {
+            Some(grammar) => Some(Constraint::new(&grammar, self.token_trie())?),
+            None => None,
+        };
+        let ended = constraint.as_ref().is_some_and(Constraint::is_complete).then_some(Reason::Stop);
         let fed = self.keep_prefix(&prompt);
         Ok(Generation {
             fed,
@@ -202,11 +234,12 @@ impl TextModel {
             n_written: 0,
             sampler,
             logprobs: Logprobs::default(),
+            constraint,
             decoder: StreamDecoder::new(),
             stop: StopFilter::new(options.stop.clone()),
             drafts: Drafts::default(),
             options,
-            ended: None,
+            ended,
         })
     }
 
@@ -234,6 +267,9 @@ impl TextModel {
         if g.options.logprobs.is_some() {
             g.logprobs.keep(logits);
         }
+        if let Some(constraint) = &mut g.constraint {
+            constraint.mask(logits, !g.options.ignore_eos)?;
+        }
         let token = g.sampler.sample(logits, &g.history)?;
         if self.tokenizer().is_eog(token) && !g.options.ignore_eos {
             g.ended = Some(Reason::Stop);
@@ -243,7 +279,12 @@ impl TextModel {
         g.n_written += 1;
         let piece = g.decoder.push(self.tokenizer(), token);
         let (text, met) = g.stop.push(&piece);
-        if met {
+        let mut complete = false;
+        if let Some(constraint) = &mut g.constraint {
+            constraint.accept(self.tokenizer().token_bytes(token).unwrap_or_default())?;
+            complete = constraint.is_complete();
+        }
+        if met || complete {
             g.ended = Some(Reason::Stop);
         } else if g.n_written < g.options.max_tokens
             && g.history.len() < self.n_ctx()

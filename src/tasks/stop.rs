@@ -66,4 +66,14 @@ mod tests {
         assert_eq!(run(&["é!"], &["caf", "é", "!"]), ("caf".into(), true));
         assert_eq!(run(&["ab"], &["a"]), ("a".into(), false));
     }
+
+    #[test]
+    fn a05_many_stop_strings_and_empty_ones() {
+        let many: Vec<String> = (0..10_000).map(|i| format!("stop {i:05}!")).chain([String::new()]).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let text = "so st stop 0999 stop 09999! more";
+        let pieces: Vec<&str> = (0..text.len()).map(|i| &text[i..=i]).collect();
+        assert_eq!(run(&many, &pieces), ("so st stop 0999 ".into(), true));
+        assert_eq!(run(&["", ""], &pieces), (text.into(), false));
+    }
 }

@@ -5,10 +5,12 @@ use super::chat::{ChatFormat, LastChat};
 use super::generate::PROMPT_CHUNK;
 use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
+use crate::grammar::TokenTrie;
 use crate::layers::Mode;
 use crate::models::config::Reader;
 use crate::models::{Context, ContextParams, LanguageModel, Pooling};
 use crate::tokenizer::Tokenizer;
+use std::sync::Arc;
 
 /// A loaded language model. One context: calls follow one another.
 pub struct TextModel {
@@ -26,6 +28,8 @@ pub struct TextModel {
     info: ModelInfo,
     /// Makes guesses: [`TextModel::set_draft`].
     pub(super) draft: Option<Box<TextModel>>,
+    /// Made when a grammar first asks for it.
+    token_trie: Option<Arc<TokenTrie>>,
 }
 
 impl TextModel {
@@ -63,6 +67,7 @@ impl TextModel {
             mode,
             info,
             draft: None,
+            token_trie: None,
         })
     }
 
@@ -95,6 +100,12 @@ impl TextModel {
     pub fn set_chat_format(&mut self, format: ChatFormat) {
         self.info.chat_template = Some("given");
         self.chat_format = format;
+    }
+
+    /// The tokens as a tree of bytes.
+    pub(super) fn token_trie(&mut self) -> Arc<TokenTrie> {
+        let tokenizer = &self.tokenizer;
+        Arc::clone(self.token_trie.get_or_insert_with(|| Arc::new(TokenTrie::new(tokenizer))))
     }
 
     /// Its tokenizer.

@@ -32,6 +32,8 @@ export const ERROR_CODES = [
   "UnsupportedPreTokenizer",
   "TemplateError",
   "TemplateBudget",
+  "GrammarError",
+  "GrammarBudget",
   "BadArgument",
   "ImageDecodeError",
   "HttpStatus",

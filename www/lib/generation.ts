@@ -34,6 +34,8 @@ const RULES: rule.Rules<GenerateOptions> = {
   seed: rule.count,
   logprobs: rule.count,
   speculative: speculation,
+  grammar: rule.text,
+  jsonSchema: rule.jsonSchema,
   ignoreEos: rule.flag,
   stop: rule.textOrTexts,
   addSpecial: rule.flag,

@@ -149,6 +149,20 @@ export const logitBias: Rule<[number | string, number | false][]> = (key, value)
   });
 };
 
+/** A JSON Schema, as the JSON that is posted: properties keep their order. */
+export const jsonSchema: Rule<object | boolean> = (key, value) => {
+  if (typeof value !== "boolean" && (typeof value !== "object" || value === null)) {
+    throw badArgument(key, `"${key}" must be a JSON Schema: an object, true or false`);
+  }
+  try {
+    const copy: unknown = JSON.parse(JSON.stringify(value));
+    if (typeof copy === "boolean" || (typeof copy === "object" && copy !== null)) return copy;
+  } catch (cause) {
+    throw new BitpaneError("BadArgument", `"${key}" cannot be written as JSON`, { key, cause });
+  }
+  throw badArgument(key, `"${key}" must be a JSON Schema: an object, true or false`);
+};
+
 /** The entries of an object whose names are token ids. */
 function entriesOf(key: string, value: unknown): [number, unknown][] {
   if (typeof value !== "object" || value === null) throw badArgument(key, `"${key}" must be an object or a list of pairs`);

@@ -30,7 +30,9 @@ function eventLoop(): Promise<void> {
 export async function runGeneration(
   model: WasmText, prompt: string | Uint32Array, options: WireGenerateOptions, context: Context,
 ): Promise<GenerateResult> {
-  const { addSpecial = true, parseSpecial = false, ...rest } = options;
+  const { addSpecial = true, parseSpecial = false, jsonSchema, ...given } = options;
+  // As text: an object would lose the order of its properties on the way.
+  const rest = jsonSchema === undefined ? given : { ...given, jsonSchema: JSON.stringify(jsonSchema) };
   const tokens = typeof prompt === "string" ? model.tokenize(prompt, addSpecial, parseSpecial) : prompt;
   const result: GenerateResult = {
     promptTokens: tokens.length, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0,

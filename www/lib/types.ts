@@ -209,6 +209,16 @@ export interface GenerateOptions {
    * was there, or with a `draft` model; the text is the same. Default false.
    */
   speculative?: boolean | SpeculationOptions;
+  /**
+   * A grammar in llama.cpp's format (GBNF) that the text follows: no token that it forbids is chosen,
+   * and the text ends when nothing can follow. `maxTokens` may cut it off before.
+   */
+  grammar?: string;
+  /**
+   * A JSON Schema (draft 2020-12) that the text follows in the same way. A keyword that is not
+   * supported rejects with `GrammarError` and is named in `key`. Not together with `grammar`.
+   */
+  jsonSchema?: object | boolean;
   /** Goes on after the model's end-of-text token. */
   ignoreEos?: boolean;
   /** Texts that end the answer; they are not part of it. */
