@@ -6,7 +6,7 @@ import { VERSION } from "./version.js";
 /** The functions and classes that a build exports: the same for every build. */
 export type Glue = typeof import("./simd128/bitpane.js");
 export type {
-  Adapter as WasmAdapter, Generation as WasmGeneration, Loaded as WasmLoaded, Loader as WasmLoader,
+  Adapter as WasmAdapter, EncoderModel as WasmEncoder, Generation as WasmGeneration, Loaded as WasmLoaded, Loader as WasmLoader,
   TextModel as WasmText, VisionModel as WasmVision,
 } from "./simd128/bitpane.js";
 

@@ -1,16 +1,17 @@
 /** What the worker does for each call. */
-import { startBuild, type Glue, type WasmText, type WasmVision } from "./builds.js";
+import { startBuild, type Glue, type WasmEncoder, type WasmText, type WasmVision } from "./builds.js";
 import { BitpaneError } from "./errors.js";
 import { threadsReason } from "./features.js";
 import { readPixels } from "./image.js";
 import { loadModel, readHeader } from "./loading.js";
 import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
-import { runGeneration, runPerplexity } from "./stepping.js";
+import { runEmbedding, runGeneration, runPerplexity, runReranking } from "./stepping.js";
 import type { TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
 
 let glue: Glue | undefined;
 let textModel: WasmText | undefined;
+let encoder: WasmEncoder | undefined;
 let visionModel: WasmVision | undefined;
 
 /** Bytes of WebAssembly memory. */
@@ -20,7 +21,18 @@ export function wasmBytes(): number {
 
 function text(): WasmText {
   if (textModel) return textModel;
+  if (encoder) throw new BitpaneError("UnsupportedArch", "the model is an encoder: it makes vectors and writes no text");
   throw new BitpaneError("BadArgument", "no language model is loaded");
+}
+
+/** Whatever reads texts. */
+function reader(): WasmText | WasmEncoder {
+  return encoder ?? text();
+}
+
+function ranker(): WasmEncoder {
+  if (encoder) return encoder;
+  throw new BitpaneError("UnsupportedArch", "the model is no encoder: documents are scored by one with a classification head");
 }
 
 function vision(): WasmVision {
@@ -56,12 +68,14 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
     // Once more: by now the engine has replaced its first, quick code by the optimised one, which
     // may rank the paths otherwise (or, in a faulty engine, compute otherwise).
     glue.selectPaths();
-    if (model.kind() !== kind) throw wrongKind(model.kind(), kind);
+    const loaded = model.kind() === "encoder" ? "text" : model.kind();
+    if (loaded !== kind) throw wrongKind(loaded, kind);
     textModel = model.takeText();
+    encoder = model.takeEncoder();
     visionModel = model.takeVision();
     if (textModel && extras.draft) await loadDraft(glue, textModel, extras.draft, options, context);
     if (options.labels) visionModel?.setLabels([...options.labels]);
-    const info = (textModel ?? vision()).info() as TextModelInfo | VisionModelInfo;
+    const info = (textModel ?? encoder ?? vision()).info() as TextModelInfo | VisionModelInfo;
     Object.assign(info.backend, { build: build.name, buildReason: build.reason, threadsReason: threadsReason() });
     const loadMs = performance.now() - start;
     context.send({ kind: "progress", progress: { status: "ready", loadMs } });
@@ -78,17 +92,25 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
   },
 
   async tokenize({ text: given, addSpecial, parseSpecial }) {
-    return Array.from(text().tokenize(given, addSpecial, parseSpecial));
+    return Array.from(reader().tokenize(given, addSpecial, parseSpecial));
   },
 
   async detokenize({ tokens, removeSpecial, unparseSpecial }) {
-    return new TextDecoder().decode(text().detokenize(tokens, removeSpecial, unparseSpecial));
+    return new TextDecoder().decode(reader().detokenize(tokens, removeSpecial, unparseSpecial));
   },
 
   async logits({ tokens, last }) {
     const flat = text().logits(tokens, last);
     const n_vocab = flat.length / last;
     return Array.from({ length: last }, (_, row) => flat.slice(row * n_vocab, (row + 1) * n_vocab));
+  },
+
+  async embed(args) {
+    return runEmbedding(reader(), args);
+  },
+
+  async rerank(args) {
+    return runReranking(ranker(), args);
   },
 
   async perplexity(args) {

@@ -17,8 +17,8 @@ export { BitpaneError, ERROR_CODES } from "./errors.js";
 export type { ErrorCode } from "./errors.js";
 export { VERSION } from "./version.js";
 export type {
-  Backend, Classification, Divergence, FinishReason, GenerateOptions, ImageSource, Inspection, LoadOptions, LoraOption,
-  ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, Progress, QuantizeType, SamplerName, Source,
+  Backend, Classification, Divergence, EmbedOptions, FinishReason, GenerateOptions, ImageSource, Inspection, LoadOptions, LoraOption,
+  ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, Pooling, Progress, QuantizeType, Ranked, SamplerName, Source,
   SpeculationOptions, TensorSummary, TextLoadOptions, TextModelInfo, TextStats, TokenLogprob, VisionLoadOptions, VisionModelInfo,
   VisionStats,
 } from "./types.js";

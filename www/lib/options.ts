@@ -99,6 +99,12 @@ export function listOf<T>(rule: Rule<T>): Rule<T[]> {
 /** A list of texts. */
 export const texts: Rule<string[]> = listOf(text);
 
+/** A list of texts, or of token ids for each. */
+export const textsOrTokens: Rule<(string | Uint32Array)[]> = (key, value) => {
+  if (!Array.isArray(value)) throw badArgument(key, `"${key}" must be a list of strings`);
+  return Array.from(value, (item) => (typeof item === "string" ? item : tokenIds(key, item)));
+};
+
 /** One text or a list of them. */
 export const textOrTexts: Rule<string[]> = (key, value) =>
   typeof value === "string" ? [value] : texts(key, value);

@@ -2,7 +2,7 @@
 import type { WireError } from "./errors.js";
 import type { BuildChoice, BuildName } from "./features.js";
 import type {
-  Classification, FinishReason, GenerateOptions, Inspection, Perplexity, PerplexityOptions, Piece, Progress, SpeculationOptions,
+  Classification, EmbedOptions, FinishReason, GenerateOptions, Inspection, Perplexity, PerplexityOptions, Piece, Progress, SpeculationOptions,
   TextModelInfo, VisionModelInfo,
 } from "./types.js";
 
@@ -73,6 +73,8 @@ export interface Calls {
   tokenize: { args: { text: string; addSpecial: boolean; parseSpecial: boolean }; result: number[] };
   detokenize: { args: { tokens: Uint32Array; removeSpecial: boolean; unparseSpecial: boolean }; result: string };
   logits: { args: { tokens: Uint32Array; last: number }; result: Float32Array[] };
+  embed: { args: { texts: (string | Uint32Array)[]; options: EmbedOptions }; result: Float32Array[] };
+  rerank: { args: { query: string; documents: string[] }; result: number[] };
   perplexity: { args: { text: string } & PerplexityOptions; result: Perplexity };
   classify: { args: { image: WireImage; topK: number }; result: Timed<Classification[]> };
   features: { args: { image: WireImage }; result: Timed<Float32Array> };

@@ -1,5 +1,5 @@
 /** Long computations, step by step, so that a cancellation can get in between. */
-import type { WasmGeneration, WasmText } from "./builds.js";
+import type { WasmEncoder, WasmGeneration, WasmText } from "./builds.js";
 import type { Calls, GenerateResult, WireGenerateOptions } from "./protocol.js";
 import type { FinishReason, Perplexity, Piece, PieceLogprobs } from "./types.js";
 import type { Context } from "./worker.js";
@@ -103,4 +103,27 @@ export async function runPerplexity(model: WasmText, args: Calls["perplexity"]["
   } finally {
     scoring.free();
   }
+}
+
+/** Makes the vector of each text. */
+export async function runEmbedding(
+  model: WasmText | WasmEncoder, args: Calls["embed"]["args"],
+): Promise<Float32Array[]> {
+  const vectors: Float32Array[] = [];
+  for (const text of args.texts) {
+    const tokens = typeof text === "string" ? model.tokenize(text, true, false) : text;
+    vectors.push(model.embed(tokens, args.options));
+    await eventLoop();
+  }
+  return vectors;
+}
+
+/** Scores each document. */
+export async function runReranking(model: WasmEncoder, args: Calls["rerank"]["args"]): Promise<number[]> {
+  const scores: number[] = [];
+  for (const document of args.documents) {
+    scores.push(model.rerank(args.query, document));
+    await eventLoop();
+  }
+  return scores;
 }

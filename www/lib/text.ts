@@ -4,7 +4,7 @@ import { generation } from "./generation.js";
 import { loadInto, LOAD_RULES } from "./load.js";
 import * as rule from "./options.js";
 import type {
-  GenerateOptions, LoraOption, Perplexity, PerplexityOptions, Piece, Source, TextLoadOptions, TextModelInfo, TextStats,
+  EmbedOptions, GenerateOptions, LoraOption, Perplexity, PerplexityOptions, Piece, Ranked, Source, TextLoadOptions, TextModelInfo, TextStats,
 } from "./types.js";
 
 const TEXT_LOAD_RULES: rule.Rules<TextLoadOptions> = {
@@ -43,6 +43,7 @@ export interface LogitsOptions {
   last?: number;
 }
 
+const EMBED_RULES: rule.Rules<EmbedOptions> = { pooling: rule.oneOf(["none", "mean", "cls", "last", "rank"]), normalize: rule.flag };
 const PERPLEXITY_RULES: rule.Rules<PerplexityOptions> = {
   context: rule.positive, record: rule.flag, against: rule.bytes,
 };
@@ -70,7 +71,7 @@ export class TextModel {
   }
 
   /**
-   * Loads a GGUF language model.
+   * Loads a GGUF language model, or an encoder, which only makes vectors.
    *
    * @throws {BitpaneError} with the code of what is wrong with the source, the file or the options.
    */
@@ -115,6 +116,32 @@ export class TextModel {
     const ids = rule.tokenIds("tokens", tokens);
     const { last = ids.length } = rule.readOptions<LogitsOptions>(options, { last: rule.positive });
     return this.#engine.call("logits", { tokens: ids, last });
+  }
+
+  /**
+   * A text as a vector, or each of several; between texts other messages of the worker get in. Encoders
+   * and language models alike: those give the state after the last token unless `pooling` says otherwise.
+   */
+  embed(text: string | Uint32Array, options?: EmbedOptions): Promise<Float32Array>;
+  embed(texts: readonly (string | Uint32Array)[], options?: EmbedOptions): Promise<Float32Array[]>;
+  async embed(
+    texts: string | Uint32Array | readonly (string | Uint32Array)[], options: EmbedOptions = {},
+  ): Promise<Float32Array | Float32Array[]> {
+    const given = rule.readOptions<EmbedOptions>(options, EMBED_RULES);
+    const one = typeof texts === "string" || texts instanceof Uint32Array;
+    const list = rule.textsOrTokens("texts", one ? [texts] : texts);
+    const vectors = await this.#engine.call("embed", { texts: list, options: given });
+    return one ? vectors[0]! : vectors;
+  }
+
+  /**
+   * Scores documents against a query, best first. For encoders with a classification head
+   * (`info.pooling` is "rank").
+   */
+  async rerank(query: string, documents: readonly string[]): Promise<Ranked[]> {
+    const given = { query: rule.text("query", query), documents: rule.texts("documents", documents) };
+    const scores = await this.#engine.call("rerank", given);
+    return scores.map((score, index) => ({ index, score })).sort((a, b) => b.score - a.score || a.index - b.index);
   }
 
   /**

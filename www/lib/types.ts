@@ -115,10 +115,13 @@ export interface ModelInfo {
 
 /** What a loaded language model is. */
 export interface TextModelInfo extends ModelInfo {
-  kind: "text";
+  /** "encoder" for models that make vectors and write no text. */
+  kind: "text" | "encoder";
+  /** How an encoder makes one vector of a text's, as its file says. */
+  pooling?: Pooling;
   /** Tokens that prompt and answer may have together. */
   contextLength: number;
-  /** Bytes of the cache of keys and values. */
+  /** Bytes of the cache of keys and values; 0 for encoders. */
   kvBytes: number;
 }
 
@@ -313,6 +316,26 @@ export interface Classification {
   logit: number;
 }
 
+/**
+ * How the vectors of a text's tokens become one: their mean, that of the first or of the last
+ * token, or the scores of a classification head. With "none" all follow one another.
+ */
+export type Pooling = "none" | "mean" | "cls" | "last" | "rank";
+
+/** Options of {@link TextModel.embed}. */
+export interface EmbedOptions {
+  /** By default what the file says; else the mean for encoders, the last token for language models. */
+  pooling?: Pooling;
+  /** Scales vectors to length 1. Default true; scores are never scaled. */
+  normalize?: boolean;
+}
+
+/** A document's place in what {@link TextModel.rerank} was given, and its score: higher is better. */
+export interface Ranked {
+  index: number;
+  score: number;
+}
+
 /** Options of {@link TextModel.perplexity}. */
 export interface PerplexityOptions {
   /** Tokens per piece, the start token included; the model's context by default. */
@@ -376,7 +399,7 @@ export interface TensorSummary {
 export interface Inspection {
   container: "gguf" | "safetensors";
   /** What the file can be loaded as; absent where its architecture is not supported. */
-  kind?: "text" | "vision";
+  kind?: "text" | "encoder" | "vision";
   /** The architecture that the file names or that its tensors show. */
   architecture?: string;
   parameters: number;
