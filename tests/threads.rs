@@ -129,7 +129,7 @@ fn chunks_cover_everything_once() {
     let _turn = alone();
     for threads in 1..=4 {
         pool::set_threads(threads);
-        for (units, unit) in [(0, 4), (1, 4), (7, 3), (40_001, 4), (197, 768)] {
+        for (units, unit) in [(0, 4), (1, 4), (7, 3), (40_001, 1), (40_001, 4), (197, 768)] {
             let mut x = vec![0f32; units * unit];
             parallel::chunks(&mut x, unit, 16, &|first, values| {
                 assert!(first % unit == 0 && values.len() % unit == 0);

@@ -25,8 +25,8 @@ pub(super) struct LoadArgs {
     /// Compute with float activations: slow and exact, for comparison
     #[arg(long)]
     reference: bool,
-    /// Threads to compute with, 1 to 16; results are the same [default: as many as this machine
-    /// has cores, by a guess, at most 8]
+    /// Threads to compute with, 1 to 16; results are the same [default: half of this machine's logical
+    /// cores, but all of up to four, and at most 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=pool::MAX_THREADS as i64))]
     threads: Option<u8>,
     /// Change the model by this LoRA adapter, a GGUF file; a scale may follow (may be given several times)
@@ -52,9 +52,14 @@ impl LoadArgs {
 
     /// Starts the threads.
     fn start_threads(&self) {
-        let logical = || std::thread::available_parallelism().map_or(1, usize::from);
-        pool::set_threads(self.threads.map_or_else(|| pool::default_threads(logical()), usize::from));
+        pool::set_threads(self.threads.map_or_else(default_threads, usize::from));
     }
+}
+
+/// A guess of the physical cores: small processors often have one for each logical core.
+fn default_threads() -> usize {
+    let logical = std::thread::available_parallelism().map_or(1, usize::from);
+    logical.div_ceil(2).max(logical.min(4)).min(8)
 }
 
 /// Names the file in an error's message.

@@ -10,6 +10,7 @@
 
 pub mod act;
 pub mod attention;
+pub mod crew;
 pub mod float;
 pub mod gemm;
 pub mod gemv;
@@ -34,7 +35,7 @@ use act::{Activations, Coded, MR, Span};
 use isa::Isa;
 use output::Output;
 use path::{DotPath, P16};
-pub use select::{backend_name, backend_reason, select_paths, take_path};
+pub use select::{backend_name, backend_reason, take_path};
 use std::ops::Range;
 use tile::{Tile, TileBits, TileI8, TileU4};
 
@@ -93,6 +94,13 @@ pub fn matmul_on<P: DotPath>(
     prepare_on::<P>(act, w);
     let act = &*act;
     parallel::products(act.n_taken(), &mut [(w, out)], &|w, strips, out| strips_on::<P>(act, w, strips, out));
+}
+
+/// Chooses how products are formed, where there is a choice: by measuring, on one thread. `now_ms` is
+/// a clock in milliseconds. Calling it again measures anew, for engines that have optimised the code
+/// meanwhile.
+pub fn select_paths(now_ms: &dyn Fn() -> f64) {
+    pool::on_one_thread(|| select::select_paths(now_ms));
 }
 
 /// Makes of the activations what [`strips_on`] multiplies.

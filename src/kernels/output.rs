@@ -2,7 +2,6 @@
 
 use crate::repack::NR;
 use std::marker::PhantomData;
-use std::ops::Range;
 
 /// The output of a product, row-major. Copies share it; each writer keeps to its own strips.
 #[derive(Clone, Copy)]
@@ -51,20 +50,6 @@ impl<'a> Output<'a> {
         assert!(row < self.m && first <= self.n && len <= self.n - first, "outside of the output");
         // SAFETY: within the output (asserted); exclusive, as the caller vouches.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.n + first), len) }
-    }
-
-    /// Whole rows.
-    ///
-    /// # Safety
-    /// Nobody else reads or writes these rows while the slice lives.
-    ///
-    /// # Panics
-    /// Where they are not within the output.
-    #[allow(clippy::mut_from_ref)] // as above
-    pub unsafe fn rows(&self, rows: Range<usize>) -> &'a mut [f32] {
-        assert!(rows.start <= rows.end && rows.end <= self.m, "outside of the output");
-        // SAFETY: within the output (asserted); exclusive, as the caller vouches.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(rows.start * self.n), rows.len() * self.n) }
     }
 
     /// Writes the columns of strip `i` that exist: of one row, by the strip's only writer.

@@ -4,6 +4,7 @@
 use super::output::Output;
 use super::pool;
 use crate::repack::PackedWeights;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Least work of a part, in bytes of weights times rows: what one thread does in about 2 us, twice
@@ -11,6 +12,18 @@ use std::ops::Range;
 const MIN_PART_WORK: usize = 32 * 1024;
 /// Parts per thread, so that a thread on a slower core does fewer of them.
 const PARTS_PER_THREAD: usize = 4;
+
+/// Work per value, as [`ranges`] counts it.
+pub mod work {
+    /// An addition.
+    pub const ADD: usize = 4;
+    /// A normalisation.
+    pub const NORM: usize = 16;
+    /// A function with an exponential in it.
+    pub const EXP: usize = 32;
+    /// Rounding to codes.
+    pub(in crate::kernels) const ROUND: usize = 8;
+}
 
 /// Into how many parts to cut `work` of `n_items` indivisible items.
 fn n_parts(work: usize, n_items: usize) -> usize {
@@ -65,19 +78,57 @@ fn cut(n: usize, n_parts: usize, part: usize) -> Range<usize> {
     at(part)..at(part + 1)
 }
 
-/// Calls `chunk(first, values)` on pieces that cover `x`, each a multiple of `unit` long (as `x` is),
-/// possibly at the same time. `weight` is the work per value, in the bytes of weights that take as long.
-pub fn chunks(x: &mut [f32], unit: usize, weight: usize, chunk: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-    let n_units = x.len() / unit;
-    assert_eq!(n_units * unit, x.len(), "values are not a multiple of {unit}");
-    let n_parts = n_parts(x.len().saturating_mul(weight), n_units);
+/// Calls `part` with ranges that cover `0..n_items`, possibly at the same time. `item_work` is the work
+/// of an item, in the bytes of weights that one row is multiplied with in the same time.
+pub(super) fn ranges(n_items: usize, item_work: usize, part: &(dyn Fn(Range<usize>) + Sync)) {
+    let n_parts = n_parts(n_items.saturating_mul(item_work), n_items);
     if n_parts < 2 {
-        return chunk(0, x);
+        part(0..n_items);
+    } else {
+        pool::run(n_parts, &|i| part(cut(n_items, n_parts, i)));
     }
-    let out = Output::new(x, n_units, unit);
-    pool::run(n_parts, &|part| {
-        let units = cut(n_units, n_parts, part);
-        // SAFETY: parts are disjoint.
-        chunk(units.start * unit, unsafe { out.rows(units) });
+}
+
+/// Values that [`chunks`] hands out together, at least: whole cache lines.
+const UNIT: usize = 64;
+
+/// Calls `chunk(first, values)` on pieces that cover `x`, possibly at the same time; `first` is the place
+/// of the piece in `x`. All but the last are a multiple of `unit` long, or of 64 where that is 1.
+/// `work` is that of a value, as in [`ranges`].
+pub fn chunks(x: &mut [f32], unit: usize, work: usize, chunk: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+    let unit = if unit == 1 { UNIT } else { unit };
+    let len = x.len();
+    let shared = Shared::new(x);
+    ranges(len.div_ceil(unit), work.saturating_mul(unit), &|units| {
+        let (first, end) = (units.start * unit, (units.end * unit).min(len));
+        // SAFETY: ranges are disjoint.
+        chunk(first, unsafe { shared.part(first..end) });
     });
+}
+
+/// A slice of which several threads write each its own part.
+pub(super) struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    lifetime: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: every access goes through `part`, whose callers keep to disjoint parts.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(super) fn new(slice: &'a mut [T]) -> Self {
+        Shared { start: slice.as_mut_ptr(), len: slice.len(), lifetime: PhantomData }
+    }
+
+    /// A part of the slice.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes it while it lives.
+    #[allow(clippy::mut_from_ref)] // that is what the contract is about
+    pub(super) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "outside of the slice");
+        // SAFETY: within the slice (asserted); exclusive, as the caller vouches.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
 }

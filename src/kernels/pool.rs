@@ -51,8 +51,8 @@ struct Pool {
     roster: Event,
     /// Threads that share regions, the owner included.
     threads: AtomicUsize,
-    /// Workers that run.
-    workers: AtomicUsize,
+    /// Workers beyond this one end.
+    last_worker: AtomicUsize,
     spins: AtomicU32,
     /// Not 0: a worker trapped and its part will never be done.
     broken: AtomicU32,
@@ -67,7 +67,7 @@ static POOL: Pool = Pool {
     ended: Event::new(),
     roster: Event::new(),
     threads: AtomicUsize::new(1),
-    workers: AtomicUsize::new(0),
+    last_worker: AtomicUsize::new(MAX_THREADS),
     spins: AtomicU32::new(DEFAULT_SPINS),
     broken: AtomicU32::new(0),
     why_broken: Mutex::new(String::new()),
@@ -81,58 +81,62 @@ pub fn threads() -> usize {
     if CAN_SHARE { POOL.threads.load(Relaxed) } else { 1 }
 }
 
-/// How many threads to try where nobody says: a guess of the physical cores behind so many
-/// logical ones. All of up to four logical ones, since small processors often have a core for each.
-pub fn default_threads(n_logical: usize) -> usize {
-    n_logical.div_ceil(2).max(n_logical.min(4)).clamp(1, 8)
-}
-
-/// Has `n` threads share regions from now on, natively starting those that are missing; gives
-/// how many there are: fewer where they could not be started. WebAssembly cannot start threads:
-/// there it counts the callers of [`work`].
+/// Has `n` threads share regions from now on and gives how many do. Natively it starts those that
+/// are missing, and there are fewer where that fails; in WebAssembly the caller sees to it that
+/// somebody runs [`work`] for each.
 pub fn set_threads(n: usize) -> usize {
     let wanted = n.clamp(1, MAX_THREADS) - 1;
     #[cfg(not(target_arch = "wasm32"))]
-    start_workers(wanted);
-    let n = 1 + wanted.min(POOL.workers.load(Acquire));
-    POOL.threads.store(n, SeqCst);
+    let wanted = start_workers(wanted);
+    POOL.threads.store(1 + wanted, SeqCst);
     POOL.roster.signal();
     POOL.begun.signal(); // for those that wait for a region in which they no longer share
-    n
+    1 + wanted
 }
 
-/// Starts workers until there are `wanted`.
+/// Starts workers until there are `wanted`; gives how many of those run.
 #[cfg(not(target_arch = "wasm32"))]
-fn start_workers(wanted: usize) {
-    static STARTING: Mutex<usize> = Mutex::new(0);
-    let mut started = lock(&STARTING);
+fn start_workers(wanted: usize) -> usize {
+    static STARTED: Mutex<usize> = Mutex::new(0);
+    let mut started = lock(&STARTED);
     while *started < wanted {
         let index = *started + 1;
         let worker = std::thread::Builder::new().name(format!("bitpane-{index}"));
         if worker.spawn(move || work(index)).is_err() {
-            return;
+            break;
         }
         *started = index;
-        POOL.workers.store(index, Release);
     }
+    wanted.min(*started)
 }
 
-/// Notes that a worker is about to call [`work`] (WebAssembly); gives how many have.
-pub fn announce_worker() -> usize {
-    POOL.workers.fetch_add(1, AcqRel) + 1
+/// Sends home all workers that do not share regions: their [`work`] returns.
+pub fn dismiss_idle_workers() {
+    POOL.last_worker.store(threads() - 1, SeqCst);
+    POOL.roster.signal();
 }
 
-/// A worker's life; `index` is 1 for the first. Never returns.
+/// A worker's life; `index` is 1 for the first. Returns when [`dismiss_idle_workers`] says so.
 pub fn work(index: usize) {
-    loop {
+    while index <= POOL.last_worker.load(SeqCst) {
         let (begun, roster) = (POOL.begun.count(), POOL.roster.count());
         if index < threads() {
             POOL.take_parts();
             POOL.begun.wait(begun, POOL.spins.load(Relaxed), None);
-        } else {
+        } else if index <= POOL.last_worker.load(SeqCst) {
             POOL.roster.wait(roster, 0, None);
         }
     }
+}
+
+/// Has the regions that `f` begins run on this thread alone, unless another thread's is under way.
+pub fn on_one_thread<T>(f: impl FnOnce() -> T) -> T {
+    let taken = !POOL.in_use.swap(true, Acquire);
+    let result = f();
+    if taken {
+        POOL.in_use.store(false, Release);
+    }
+    result
 }
 
 /// Calls `task` once with each of `0 .. n_parts`, on all threads, and returns when all calls have.
@@ -154,6 +158,7 @@ pub fn run(n_parts: usize, task: &Task) {
 impl Pool {
     /// Runs a region; gives the panic of a part, if one did.
     fn share(&self, n_parts: usize, task: &Task) -> Option<Box<dyn Any + Send>> {
+        self.check_whole();
         let region = Region { task, done: AtomicU32::new(0), panic: Mutex::new(None) };
         self.region.store((&raw const region).cast_mut().cast(), Relaxed);
         let number = (self.claim.load(Relaxed) >> 32).wrapping_add(1);
@@ -168,11 +173,15 @@ impl Pool {
             }
             // Parts are short: the workers' limit is not the owner's.
             self.ended.wait(ended, 8 * self.spins.load(Relaxed), Some(PATIENCE));
-            if self.broken.load(Relaxed) != 0 {
-                panic!("a thread of the pool failed: {}", lock(&self.why_broken));
-            }
+            self.check_whole();
         }
         lock(&region.panic).take()
+    }
+
+    fn check_whole(&self) {
+        if self.broken.load(Relaxed) != 0 {
+            panic!("a thread of the pool failed: {}", lock(&self.why_broken));
+        }
     }
 
     /// Takes parts of the open region until none is left.

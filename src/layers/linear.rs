@@ -1,6 +1,7 @@
 //! `y = x W^T * scale + b`.
 
 use super::Lora;
+use crate::kernels::parallel::{self, work};
 use crate::kernels::{act::Activations, matmul_many};
 use crate::repack::PackedWeights;
 
@@ -46,9 +47,11 @@ impl Linear {
             out.iter_mut().for_each(|o| *o *= scale);
         }
         if let Some(bias) = &self.bias {
-            for row in out.chunks_exact_mut(bias.len()) {
-                row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
-            }
+            parallel::chunks(out, bias.len(), work::ADD, &|_, out| {
+                for row in out.chunks_exact_mut(bias.len()) {
+                    row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+                }
+            });
         }
     }
 

@@ -1,6 +1,7 @@
 //! Feed-forward layers.
 
 use super::{I, Linear, Norm, Workspace};
+use crate::kernels::parallel::{self, work};
 use crate::kernels::vecmath;
 
 /// What stands between the products of a feed-forward layer.
@@ -21,13 +22,13 @@ pub enum Activation {
 impl Activation {
     /// Applies it to all of `x`.
     pub fn apply(self, x: &mut [f32]) {
-        match self {
+        parallel::chunks(x, 1, work::EXP, &|_, x| match self {
             Activation::Silu => vecmath::silu::<I>(x),
             Activation::Gelu => vecmath::gelu_tanh::<I>(x),
             Activation::GeluErf => vecmath::gelu::<I>(x),
             Activation::Relu => vecmath::relu::<I>(x),
             Activation::ReluSquared => vecmath::relu_squared::<I>(x),
-        }
+        });
     }
 }
 
@@ -92,13 +93,17 @@ impl Mlp {
 
     /// `gate = f(gate) * up`.
     fn activate_gate(&self, w: &mut Workspace) {
-        match self.activation {
-            Activation::Silu => vecmath::silu_mul::<I>(&mut w.gate, &w.up),
-            Activation::Gelu => vecmath::gelu_tanh_mul::<I>(&mut w.gate, &w.up),
-            other => {
-                other.apply(&mut w.gate);
-                vecmath::mul::<I>(&mut w.gate, &w.up);
+        let (activation, up) = (self.activation, &w.up);
+        parallel::chunks(&mut w.gate, 1, work::EXP, &|first, gate| {
+            let up = &up[first..][..gate.len()];
+            match activation {
+                Activation::Silu => vecmath::silu_mul::<I>(gate, up),
+                Activation::Gelu => vecmath::gelu_tanh_mul::<I>(gate, up),
+                other => {
+                    other.apply(gate);
+                    vecmath::mul::<I>(gate, up);
+                }
             }
-        }
+        });
     }
 }

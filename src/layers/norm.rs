@@ -1,6 +1,7 @@
 //! Normalisations over the last dimension.
 
 use super::I;
+use crate::kernels::parallel::{self, work};
 use crate::kernels::vecmath;
 
 /// Root-mean-square norm: `x / sqrt(mean(x^2) + eps) * weight`.
@@ -15,9 +16,11 @@ impl RmsNorm {
     /// Normalises each row of `x` into `out`; both `[m, n_embd]`.
     pub fn forward(&self, x: &[f32], out: &mut [f32]) {
         let n = self.weight.len();
-        for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
-            vecmath::rms_norm::<I>(x, &self.weight, self.eps, out);
-        }
+        parallel::chunks(out, n, work::NORM, &|first, out| {
+            for (x, out) in x[first..].chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+                vecmath::rms_norm::<I>(x, &self.weight, self.eps, out);
+            }
+        });
     }
 }
 
@@ -35,9 +38,11 @@ impl LayerNorm {
     /// Normalises each row of `x` into `out`; both `[m, n_embd]`.
     pub fn forward(&self, x: &[f32], out: &mut [f32]) {
         let n = self.weight.len();
-        for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
-            vecmath::layer_norm::<I>(x, &self.weight, &self.bias, self.eps, out);
-        }
+        parallel::chunks(out, n, work::NORM, &|first, out| {
+            for (x, out) in x[first..].chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+                vecmath::layer_norm::<I>(x, &self.weight, &self.bias, self.eps, out);
+            }
+        });
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::kernels::act::Activations;
 use crate::kernels::attention::{KvCache, Mask, Query, Scratch, attention};
 use crate::kernels::vecmath;
-use crate::layers::{I, LayerNorm, Linear, Mode};
+use crate::layers::{Activation, I, LayerNorm, Linear, Mode};
 
 /// Dimensions of a ViT.
 #[derive(Clone, Debug)]
@@ -238,7 +238,7 @@ impl Layer {
         self.norm2.forward(&b.x, b.act.fill(m, n_embd, mode.is_integer()));
         b.out.resize(m * n_ff, 0.0);
         self.fc1.forward(&mut b.act, &mut b.out);
-        vecmath::gelu::<I>(&mut b.out);
+        Activation::GeluErf.apply(&mut b.out);
         b.act.fill(m, n_ff, mode.is_integer()).copy_from_slice(&b.out);
         b.out.resize(m * n_embd, 0.0);
         self.fc2.forward(&mut b.act, &mut b.out);

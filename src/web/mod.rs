@@ -6,6 +6,7 @@
 
 mod encoder;
 mod inspect;
+mod pool;
 mod text;
 mod vision;
 
@@ -23,10 +24,11 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use wasm_bindgen::prelude::*;
 
-/// Runs once, when the module is instantiated.
+/// Runs once in every thread, when the module is instantiated.
 #[wasm_bindgen(start)]
 pub fn start() {
     std::panic::set_hook(Box::new(|info| {
+        kernels::pool::set_broken(&info.to_string());
         let _ = Reflect::set(&js_sys::global(), &"bitpanePanic".into(), &info.to_string().into());
         console_error_panic_hook::hook(info);
     }));

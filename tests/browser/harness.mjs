@@ -8,6 +8,7 @@
 import { createReadStream, existsSync, readFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
+import { availableParallelism } from "node:os";
 import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -19,7 +20,7 @@ const SITE = join(ROOT, "www/dist");
 export const SHARED = join(ROOT, "../shared");
 
 /** The build of the runtime that the browser gets unless a test says otherwise. */
-export const BUILD = "relaxed";
+export const BUILD = availableParallelism() > 1 ? "relaxed-threads" : "relaxed";
 
 const CSP = [
   "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "worker-src 'self'", "connect-src 'self'",
@@ -51,15 +52,18 @@ export function unlessBuiltIn(...stems) {
 
 /**
  * Serves the page at / and ../shared at /shared/. `answers` maps a path to
- * `(request, response) => void`, which then answers instead of the files.
+ * `(request, response) => void`, which then answers instead of the files. Pages that are not
+ * `isolated` get no shared memory.
  */
-export async function serve(answers = {}) {
+export async function serve(answers = {}, { isolated = true } = {}) {
   const log = [];
   const server = createServer((request, response) => {
     const path = new URL(request.url, "http://localhost").pathname;
     log.push(path);
-    response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
-    response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
+    if (isolated) {
+      response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
+      response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
+    }
     response.setHeader("Cross-Origin-Resource-Policy", "same-origin");
     response.setHeader("Content-Security-Policy", CSP);
     response.setHeader("Cache-Control", "no-store");

@@ -40,7 +40,8 @@ test("detectFeatures chooses a build", async () => {
   assert.equal(features.build, BUILD);
   assert.match(features.buildReason, /all that the best build needs/);
   assert.equal(features.crossOriginIsolated, true);
-  assert.match(features.threadsReason, /one thread/);
+  assert.equal(features.maxThreads > 1, BUILD.endsWith("threads"));
+  assert.match(features.threadsReason, features.maxThreads > 1 ? /guess/ : /one thread/);
 });
 
 test("greedy tokens of stories260K are the reference's", { skip: unlessShared(STORIES, STORIES_GOLDEN) }, async () => {
@@ -65,7 +66,7 @@ test("greedy tokens of stories260K are the reference's", { skip: unlessShared(ST
   assert.equal(result.info.kind, "text");
   assert.equal(result.info.backend.build, BUILD);
   assert.equal(result.info.backend.isa, "relaxed-simd");
-  assert.equal(result.info.backend.threads, 1);
+  assert.ok(result.info.backend.threads >= 1 && result.info.backend.threads <= 8);
   // In kernel order, padding included.
   assert.ok(result.info.bitsPerWeight >= 32 && result.info.bitsPerWeight < 33, `${result.info.bitsPerWeight} bits`);
   assert.equal(result.stats.decodeTokens, wanted.length - 1);

@@ -3,8 +3,12 @@ import { BitpaneError } from "./errors.js";
 import type { BuildName } from "./features.js";
 import { VERSION } from "./version.js";
 
+type Exports = typeof import("./simd128/bitpane.js");
 /** The functions and classes that a build exports: the same for every build. */
-export type Glue = typeof import("./simd128/bitpane.js");
+export type Glue = Omit<Exports, "default" | "initSync"> & {
+  /** Instantiates the module: for every thread with the memory that they share. */
+  initSync: (given: { module: WebAssembly.Module; memory?: WebAssembly.Memory; thread_stack_size?: number }) => object;
+};
 export type {
   Adapter as WasmAdapter, EncoderModel as WasmEncoder, Generation as WasmGeneration, Loaded as WasmLoaded, Loader as WasmLoader,
   TextModel as WasmText, VisionModel as WasmVision,
@@ -16,19 +20,34 @@ const FILES: Record<BuildName, { glue: () => Promise<Glue>; wasm: () => URL }> =
     glue: () => import("./relaxed/bitpane.js"),
     wasm: () => new URL("./relaxed/bitpane_bg.wasm", import.meta.url),
   },
+  "relaxed-threads": {
+    glue: () => import("./relaxed-threads/bitpane.js"),
+    wasm: () => new URL("./relaxed-threads/bitpane_bg.wasm", import.meta.url),
+  },
+  "simd128-threads": {
+    glue: () => import("./simd128-threads/bitpane.js"),
+    wasm: () => new URL("./simd128-threads/bitpane_bg.wasm", import.meta.url),
+  },
   simd128: {
     glue: () => import("./simd128/bitpane.js"),
     wasm: () => new URL("./simd128/bitpane_bg.wasm", import.meta.url),
   },
 };
 
+/** What the thread of a build, the first or a further one, is made of. */
+export interface Parts {
+  name: BuildName;
+  module: WebAssembly.Module;
+  /** The memory of all threads, for builds with several. */
+  memory: WebAssembly.Memory | undefined;
+}
+
 /** Fetches, compiles and starts a build. */
-export async function startBuild(name: BuildName): Promise<Glue> {
-  const files = FILES[name];
-  const url = files.wasm();
-  const [glue, module] = await Promise.all([files.glue(), compile(url)]);
+export async function startBuild(name: BuildName, memory?: WebAssembly.Memory): Promise<{ glue: Glue; parts: Parts }> {
+  const url = FILES[name].wasm();
+  const [glue, module] = await Promise.all([glueOf(name), compile(url)]);
   try {
-    glue.initSync({ module });
+    glue.initSync({ module, ...(memory && { memory }) });
   } catch (cause) {
     if (!(cause instanceof WebAssembly.LinkError)) throw unavailable(url, "does not start", cause);
     const message = "the WebAssembly file belongs to another version of this package";
@@ -38,7 +57,12 @@ export async function startBuild(name: BuildName): Promise<Glue> {
     const message = `the WebAssembly file is of version ${glue.version()}, the JavaScript of ${VERSION}`;
     throw new BitpaneError("VersionMismatch", message, { url: url.href });
   }
-  return glue;
+  return { glue, parts: { name, module, memory } };
+}
+
+/** The JavaScript of a build. */
+export function glueOf(name: BuildName): Promise<Glue> {
+  return FILES[name].glue();
 }
 
 async function compile(url: URL): Promise<WebAssembly.Module> {

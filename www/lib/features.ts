@@ -11,14 +11,21 @@ import { BitpaneError } from "./errors.js";
 export type WasmFeature = "simd128" | "relaxedSimd" | "threads" | "memory64";
 
 /** A build of the runtime: its folder in the package, and `info.backend.build`. */
-export const BUILD_NAMES = ["relaxed", "simd128"] as const;
+export const BUILD_NAMES = ["relaxed-threads", "simd128-threads", "relaxed", "simd128"] as const;
 export type BuildName = (typeof BUILD_NAMES)[number];
 
-/** A build and why it was taken, for people. */
+/** A build and a number of threads, and why they were taken, for people. */
 export interface BuildChoice {
   name: BuildName;
   reason: string;
+  /** Threads to start, at least 1; with `isGuess` fewer may turn out to be better. */
+  threads: number;
+  isGuess: boolean;
+  threadsReason: string;
 }
+
+/** Most threads that a load takes. */
+export const MAX_THREADS = 16;
 
 /** What {@link detectFeatures} found. */
 export interface Features {
@@ -38,7 +45,9 @@ export interface Features {
   build: BuildName | null;
   /** Why that build, for people. */
   buildReason: string;
-  /** Why `threads: "auto"` means what it means here, for people. */
+  /** How many threads `threads: "auto"` tries here; it keeps fewer where more are not faster. */
+  maxThreads: number;
+  /** Why so many, for people. */
   threadsReason: string;
 }
 
@@ -76,9 +85,15 @@ function has(feature: WasmFeature): boolean {
 
 /** Every build in the package and what the browser must offer for it, the best first. */
 const BUILDS: readonly { name: BuildName; needs: readonly WasmFeature[] }[] = [
+  { name: "relaxed-threads", needs: ["simd128", "relaxedSimd", "threads"] },
+  { name: "simd128-threads", needs: ["simd128", "threads"] },
   { name: "relaxed", needs: ["simd128", "relaxedSimd"] },
   { name: "simd128", needs: ["simd128"] },
 ];
+
+function isForThreads({ needs }: { needs: readonly WasmFeature[] }): boolean {
+  return needs.includes("threads");
+}
 
 /** What each feature is called, and which browsers have it. */
 const SAID: Record<WasmFeature, string> = {
@@ -88,16 +103,17 @@ const SAID: Record<WasmFeature, string> = {
   memory64: "64-bit memories",
 };
 
-/** The best build that runs here; without a name where none does. */
-function bestBuild(): { name: BuildName | null; reason: string } {
+/** The best build that runs here, with threads or without; no name where none does. */
+function bestBuild(threads: boolean): { name: BuildName | null; reason: string } {
   if (typeof WebAssembly !== "object") {
     return { name: null, reason: "this browser has no WebAssembly, or it is switched off" };
   }
   let lacking: WasmFeature | undefined;
-  for (const { name, needs } of BUILDS) {
-    const missing = needs.find((feature) => !has(feature));
+  for (const build of BUILDS.filter((build) => isForThreads(build) === threads)) {
+    const missing = build.needs.find((feature) => !has(feature));
     if (missing === undefined) {
-      return { name, reason: lacking ? without(lacking) : "this browser has all that the best build needs" };
+      const best = threads ? "the best build needs" : "the best build for one thread needs";
+      return { name: build.name, reason: lacking ? without(lacking) : `this browser has all that ${best}` };
     }
     lacking = missing;
   }
@@ -108,28 +124,73 @@ function without(feature: WasmFeature): string {
   return `this browser's WebAssembly has no ${SAID[feature]}`;
 }
 
-/** The build asked for, or else the best one; throws where it does not run here. */
-export function chooseBuild(forced?: BuildName): BuildChoice {
+/** The build and the threads for a load; throws where the build asked for does not run here. */
+export function chooseBuild(forced: BuildName | undefined, wanted: "auto" | number): BuildChoice {
+  const obstacle = whyOneThread(wanted);
   if (forced === undefined) {
-    const { name, reason } = bestBuild();
-    if (name) return { name, reason };
+    const { name, reason } = bestBuild(obstacle === undefined);
+    if (name) return { name, reason, ...threadsOf(wanted, obstacle) };
     throw new BitpaneError("RuntimeUnavailable", reason);
   }
-  const missing = BUILDS.find((build) => build.name === forced)?.needs.find((feature) => !has(feature));
-  if (missing === undefined) return { name: forced, reason: "asked for" };
-  throw new BitpaneError("RuntimeUnavailable", `the build "${forced}" does not run here: ${without(missing)}`);
+  const unavailable = (why: string): BitpaneError =>
+    new BitpaneError("RuntimeUnavailable", `the build "${forced}" does not run here: ${why}`);
+  const build = BUILDS.find(({ name }) => name === forced);
+  const missing = build?.needs.find((feature) => !has(feature));
+  if (missing !== undefined) throw unavailable(without(missing));
+  const choice = { name: forced, reason: "asked for" };
+  if (!build || !isForThreads(build)) {
+    return { ...choice, ...threadsOf(wanted, obstacle ?? `one thread: the build "${forced}" has no more`) };
+  }
+  const cannotShare = whyNoSharedMemory();
+  if (cannotShare !== undefined) throw unavailable(cannotShare);
+  return { ...choice, ...threadsOf(wanted, obstacle) };
+}
+
+/** How many threads to start, given what stands against more than one. */
+function threadsOf(wanted: "auto" | number, obstacle: string | undefined): Omit<BuildChoice, "name" | "reason"> {
+  if (obstacle !== undefined) return { threads: 1, isGuess: false, threadsReason: obstacle };
+  if (wanted !== "auto") return { threads: wanted, isGuess: false, threadsReason: "asked for" };
+  const logical = logicalCores();
+  const threads = guessedCores(logical);
+  return { threads, isGuess: true, threadsReason: `a guess of the processor's cores, of which ${logical} are logical` };
+}
+
+/**
+ * Physical cores behind so many logical ones, at most 8: half of them, but all of up to four, since
+ * small processors often have a core for each. Which number is best is then measured.
+ */
+function guessedCores(logical: number): number {
+  return Math.min(Math.max(Math.ceil(logical / 2), Math.min(logical, 4)), 8);
+}
+
+function logicalCores(): number {
+  return globalThis.navigator?.hardwareConcurrency || 1;
 }
 
 function isolated(): boolean {
   return globalThis.crossOriginIsolated === true;
 }
 
-/** Why the runtime uses one thread here. */
-export function threadsReason(): string {
+/** What keeps the runtime at one thread here, for people. */
+function whyOneThread(wanted: "auto" | number): string | undefined {
+  if (wanted === 1) return "one thread: asked for";
+  const cannotShare = whyNoSharedMemory();
+  if (cannotShare !== undefined) return `one thread: ${cannotShare}`;
+  if (wanted === "auto" && logicalCores() === 1) return "one thread: as far as the browser tells, there is one core";
+  return undefined;
+}
+
+function whyNoSharedMemory(): string | undefined {
   if (!isolated()) {
-    return "one thread: the page is not cross-origin isolated (it needs the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp)";
+    return "the page is not cross-origin isolated (it needs the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp)";
   }
-  return "one thread: this version of bitpane has no multi-threaded build";
+  if (typeof SharedArrayBuffer === "undefined" || !has("threads")) return without("threads");
+  return undefined;
+}
+
+/** The build for one thread that computes as the given one does. */
+export function withoutThreads(name: BuildName): BuildName {
+  return name === "relaxed-threads" || name === "relaxed" ? "relaxed" : "simd128";
 }
 
 /**
@@ -137,16 +198,19 @@ export function threadsReason(): string {
  * Never throws; fetches nothing.
  */
 export async function detectFeatures(): Promise<Features> {
-  const { name: build, reason: buildReason } = bestBuild();
+  const obstacle = whyOneThread("auto");
+  const { name: build, reason: buildReason } = bestBuild(obstacle === undefined);
+  const { threads: maxThreads, threadsReason } = threadsOf("auto", obstacle);
   return {
     simd128: has("simd128"),
     relaxedSimd: has("relaxedSimd"),
     threads: has("threads"),
     memory64: has("memory64"),
     crossOriginIsolated: isolated(),
-    hardwareConcurrency: globalThis.navigator?.hardwareConcurrency || 1,
+    hardwareConcurrency: logicalCores(),
     build,
     buildReason,
-    threadsReason: threadsReason(),
+    maxThreads,
+    threadsReason,
   };
 }

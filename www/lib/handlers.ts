@@ -1,11 +1,11 @@
 /** What the worker does for each call. */
 import { startBuild, type Glue, type WasmEncoder, type WasmText, type WasmVision } from "./builds.js";
 import { BitpaneError } from "./errors.js";
-import { threadsReason } from "./features.js";
 import { readPixels } from "./image.js";
 import { loadModel, readHeader } from "./loading.js";
 import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
 import { runEmbedding, runGeneration, runPerplexity, runReranking } from "./stepping.js";
+import { settleThreads, startRuntime } from "./threads.js";
 import type { TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
 
@@ -62,12 +62,14 @@ function bytesOf(pixels: ImageData): Uint8Array {
 export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) => Promise<Calls[K]["result"]> } = {
   async load({ kind, source, build, options, extras }, context) {
     const start = performance.now();
-    glue = await startBuild(build.name);
+    const runtime = await startRuntime(build);
+    glue = runtime.glue;
     glue.selectPaths();
     const model = await loadModel(glue, source, options, extras, context);
     // Once more: by now the engine has replaced its first, quick code by the optimised one, which
     // may rank the paths otherwise (or, in a faulty engine, compute otherwise).
     glue.selectPaths();
+    const threads = await settleThreads(runtime);
     const loaded = model.kind() === "encoder" ? "text" : model.kind();
     if (loaded !== kind) throw wrongKind(loaded, kind);
     textModel = model.takeText();
@@ -76,14 +78,15 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
     if (textModel && extras.draft) await loadDraft(glue, textModel, extras.draft, options, context);
     if (options.labels) visionModel?.setLabels([...options.labels]);
     const info = (textModel ?? encoder ?? vision()).info() as TextModelInfo | VisionModelInfo;
-    Object.assign(info.backend, { build: build.name, buildReason: build.reason, threadsReason: threadsReason() });
+    const { build: name, buildReason } = runtime;
+    Object.assign(info.backend, { build: name, buildReason, threadsReason: threads.reason });
     const loadMs = performance.now() - start;
     context.send({ kind: "progress", progress: { status: "ready", loadMs } });
     return { info, loadMs };
   },
 
   async inspect({ source, build }) {
-    glue = await startBuild(build);
+    ({ glue } = await startBuild(build));
     return readHeader(glue, source);
   },
 

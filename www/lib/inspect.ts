@@ -18,7 +18,7 @@ const RULES: rule.Rules<InspectOptions> = { signal: rule.abortSignal };
  */
 export async function inspect(source: Source, options: InspectOptions = {}): Promise<Inspection> {
   const { signal } = rule.readOptions<InspectOptions>(options, RULES);
-  const build = chooseBuild().name;
+  const build = chooseBuild(undefined, 1).name;
   const { wire, transfer } = sendable(source);
   const engine = await Engine.start(signal);
   try {

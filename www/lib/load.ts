@@ -28,7 +28,7 @@ export async function loadInto(
   kind: "text" | "vision", source: Source, options: Partial<LoadOptions>, wire: WireLoadOptions, beside: Beside = {},
 ): Promise<{ engine: Engine; loaded: Calls["load"]["result"] }> {
   const { signal, onProgress } = options;
-  const build = chooseBuild(options.build);
+  const build = chooseBuild(options.build, options.threads ?? "auto");
   const { wire: from, transfer } = sendable(source);
   const extras: WireExtras = { lora: [] };
   const send = (extra: Source): WireSource => {

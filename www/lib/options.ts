@@ -6,6 +6,7 @@
  * are the runtime's to judge.
  */
 import { badArgument, BitpaneError } from "./errors.js";
+import { MAX_THREADS } from "./features.js";
 
 /** Turns a given value into a clean one, or throws `BadArgument` naming `key`. */
 export type Rule<T> = (key: string, value: unknown) => T;
@@ -131,8 +132,11 @@ export function oneOf<T extends string | number>(words: readonly T[]): Rule<T> {
 }
 
 /** Threads: "auto", or how many. */
-export const threads: Rule<"auto" | number> = (key, value) =>
-  value === "auto" ? value : positive(key, value);
+export const threads: Rule<"auto" | number> = (key, value) => {
+  if (value === "auto") return value;
+  if (positive(key, value) <= MAX_THREADS) return value as number;
+  throw badArgument(key, `"${key}" must be "auto" or 1 to ${MAX_THREADS}`);
+};
 
 /** A SHA-256 in hexadecimal, in lower case. An empty one is refused, never "no check". */
 export const sha256: Rule<string> = (key, value) => {

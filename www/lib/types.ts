@@ -24,7 +24,12 @@ export type Progress =
 
 /** Options of every load. */
 export interface LoadOptions {
-  /** Threads to compute with. This version has one; `info.backend.threads` says what is used. */
+  /**
+   * Threads to compute with, 1 to 16. "auto", the default, starts as many as the processor is guessed
+   * to have cores, at most 8, and keeps fewer where more turn out not to be faster. Several threads
+   * need a page that is cross-origin isolated; elsewhere there is one. `info.backend` says how many
+   * there are and why. Results are the same.
+   */
   threads?: "auto" | number;
   /**
    * The build of the runtime; by default the best that runs here. Rejects with

@@ -18,26 +18,52 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 pub struct Variant {
     /// The folder in `pkg/` that it goes to, and its name in www/lib/features.ts.
     pub name: &'static str,
-    /// Flags for rustc on top of those in .cargo/config.toml.
-    rustflags: &'static [&'static str],
-    /// Further arguments for cargo.
-    cargo_args: &'static [&'static str],
+    /// With relaxed SIMD.
+    relaxed: bool,
+    /// For several threads, which share a memory.
+    threads: bool,
 }
 
 /// Every build in the package.
-const VARIANTS: [Variant; 2] = [Variant { name: "simd128", rustflags: &[], cargo_args: &[] }, RELAXED];
+const VARIANTS: [Variant; 4] = [
+    Variant { name: "simd128", relaxed: false, threads: false },
+    RELAXED,
+    Variant { name: "simd128-threads", relaxed: false, threads: true },
+    Variant { name: "relaxed-threads", relaxed: true, threads: true },
+];
 
 /// The build with relaxed SIMD.
-pub const RELAXED: Variant =
-    Variant { name: "relaxed", rustflags: &["-Ctarget-feature=+relaxed-simd"], cargo_args: &[] };
+pub const RELAXED: Variant = Variant { name: "relaxed", relaxed: true, threads: false };
+
+/// What several threads need. The memory is made by www/lib/threads.ts, at most as large as 32-bit
+/// addresses reach; of the linker's symbols wasm-bindgen makes what starts a thread.
+const THREAD_FLAGS: [&str; 8] = [
+    "-Ctarget-feature=+atomics,+bulk-memory,+mutable-globals",
+    "-Clink-arg=--shared-memory",
+    "-Clink-arg=--import-memory",
+    "-Clink-arg=--max-memory=4294967296",
+    "-Clink-arg=--export=__wasm_init_tls",
+    "-Clink-arg=--export=__tls_size",
+    "-Clink-arg=--export=__tls_align",
+    "-Clink-arg=--export=__tls_base",
+];
 
 impl Variant {
     /// Arguments that make cargo compile for this variant.
     pub fn cargo_args(&self) -> Vec<String> {
-        let mut args: Vec<String> = self.cargo_args.iter().map(|arg| arg.to_string()).collect();
-        if !self.rustflags.is_empty() {
+        let mut args = Vec::new();
+        let mut flags = Vec::new();
+        if self.relaxed {
+            flags.push("-Ctarget-feature=+relaxed-simd");
+        }
+        if self.threads {
+            flags.extend(THREAD_FLAGS);
+            // The standard library that rustup has is compiled for one thread.
+            args.push("-Zbuild-std=std,panic_abort".to_string());
+        }
+        if !flags.is_empty() {
             // Cargo joins such lists, so that the flags of the configuration file stay in force.
-            let flags: Vec<String> = self.rustflags.iter().map(|flag| format!("{flag:?}")).collect();
+            let flags: Vec<String> = flags.iter().map(|flag| format!("{flag:?}")).collect();
             args.extend(["--config".into(), format!("target.{TARGET}.rustflags=[{}]", flags.join(","))]);
         }
         args

@@ -17,6 +17,7 @@ pub struct Options {
     port: Option<u16>,
     open: bool,
     shared: bool,
+    no_isolation: bool,
 }
 
 impl Options {
@@ -28,6 +29,7 @@ impl Options {
             match arg.as_str() {
                 "--open" => options.open = true,
                 "--shared" => options.shared = true,
+                "--no-isolation" => options.no_isolation = true,
                 "--port" => options.port = Some(port(args.next())?),
                 other => match other.strip_prefix("--port=") {
                     Some(value) => options.port = Some(port(Some(&value.to_string()))?),
@@ -56,7 +58,7 @@ pub fn serve(ws: &Workspace, options: &Options) -> Result<(), String> {
     if options.open {
         open(ws, &address);
     }
-    server::serve(&listener, &mounts);
+    server::serve(&listener, &mounts, !options.no_isolation);
     Ok(())
 }
 
@@ -123,8 +125,8 @@ mod tests {
     #[test]
     fn reads_options() {
         assert_eq!(parse(&[]), Ok(Options::default()));
-        let all = Options { port: Some(9000), open: true, shared: true };
-        assert_eq!(parse(&["--port", "9000", "--open", "--shared"]), Ok(all));
+        let all = Options { port: Some(9000), open: true, shared: true, no_isolation: true };
+        assert_eq!(parse(&["--port", "9000", "--open", "--shared", "--no-isolation"]), Ok(all));
         assert_eq!(parse(&["--port=9000"]).map(|options| options.port), Ok(Some(9000)));
         for wrong in [&["--port"][..], &["--port", "x"], &["--port=70000"], &["--prot"]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");

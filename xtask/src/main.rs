@@ -18,10 +18,11 @@ use workspace::Workspace;
 const HELP: &str = "\
 usage: cargo xtask <command>
 
-  demo [--port N] [--open] [--shared]   build everything and serve the page on localhost
+  demo [--port N] [--open] [--shared] [--no-isolation]
+                                        build everything and serve the page on localhost
   test [--only STEP,...] [--list]       run every test and print one summary
   build                                 make pkg/ (the npm package) and the page
-  serve [--port N] [--open] [--shared]  serve what is built already
+  serve [the same options]              serve what is built already
   bench [--help] [OPTION ...]           measure it beside its peers; the options are the runner's
   setup                                 only install what the other commands need
   help                                  print this
@@ -29,6 +30,8 @@ usage: cargo xtask <command>
   --port N     the port to listen on (by default the first free one from 8080 on)
   --open       open the address in a browser
   --shared     also serve ../shared under /shared/ (reference data, where there is any)
+  --no-isolation
+               leave out the headers without which a page has one thread
   --only STEP  run some steps of the tests only; --list names them
 ";
 

@@ -11,11 +11,12 @@ use std::time::{Duration, UNIX_EPOCH};
 const MAX_HEAD_BYTES: u64 = 16 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sent with every answer. The first two isolate the page, which shared memory (threads)
-/// needs; the third lets pages that are isolated themselves load from here.
-const HEADERS: &str = "Cross-Origin-Opener-Policy: same-origin\r\n\
-    Cross-Origin-Embedder-Policy: require-corp\r\n\
-    Cross-Origin-Resource-Policy: same-origin\r\n\
+/// These isolate the page, which shared memory (threads) needs.
+const ISOLATION: &str = "Cross-Origin-Opener-Policy: same-origin\r\n\
+    Cross-Origin-Embedder-Policy: require-corp\r\n";
+
+/// Sent with every answer. The first lets pages that are isolated themselves load from here.
+const HEADERS: &str = "Cross-Origin-Resource-Policy: same-origin\r\n\
     X-Content-Type-Options: nosniff\r\n\
     Cache-Control: no-cache\r\n\
     Accept-Ranges: bytes\r\n\
@@ -42,18 +43,35 @@ pub fn listen(port: u16) -> io::Result<TcpListener> {
 
 /// Answers requests for as long as the program runs. A more special mount stands before a
 /// more general one.
-pub fn serve(listener: &TcpListener, mounts: &[Mount]) {
+pub fn serve(listener: &TcpListener, mounts: &[Mount], isolated: bool) {
     for stream in listener.incoming().flatten() {
         let mounts = mounts.to_vec();
         // Whoever closes the connection midway has no use for an error.
-        thread::spawn(move || answer(stream, &mounts).ok());
+        thread::spawn(move || answer(Connection { stream, isolated }, &mounts).ok());
     }
 }
 
-fn answer(mut stream: TcpStream, mounts: &[Mount]) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let Some(request) = Request::read(&stream)? else { return plain(&mut stream, "400 Bad Request", true) };
+/// A connection, for one answer.
+struct Connection {
+    stream: TcpStream,
+    /// Whether pages are to be cross-origin isolated.
+    isolated: bool,
+}
+
+impl Connection {
+    /// Begins the answer: status, the headers that all have, and some more.
+    fn head(&mut self, status: &str, more: &str) -> io::Result<()> {
+        let isolation = if self.isolated { ISOLATION } else { "" };
+        write!(self.stream, "HTTP/1.1 {status}\r\n{isolation}{HEADERS}{more}\r\n")
+    }
+}
+
+fn answer(mut stream: Connection, mounts: &[Mount]) -> io::Result<()> {
+    stream.stream.set_read_timeout(Some(PATIENCE))?;
+    stream.stream.set_write_timeout(Some(PATIENCE))?;
+    let Some(request) = Request::read(&stream.stream)? else {
+        return plain(&mut stream, "400 Bad Request", true);
+    };
     let with_body = match request.method.as_str() {
         "GET" => true,
         "HEAD" => false,
@@ -144,13 +162,13 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn send(stream: &mut TcpStream, path: &Path, request: &Request, with_body: bool) -> io::Result<()> {
+fn send(to: &mut Connection, path: &Path, request: &Request, with_body: bool) -> io::Result<()> {
     let mut file = File::open(path)?;
     let meta = file.metadata()?;
     let file_bytes = meta.len();
     let tag = entity_tag(&meta);
     if request.if_none_match.as_deref() == Some(tag.as_str()) {
-        return write!(stream, "HTTP/1.1 304 Not Modified\r\n{HEADERS}ETag: {tag}\r\n\r\n");
+        return to.head("304 Not Modified", &format!("ETag: {tag}\r\n"));
     }
     let (status, start, n_bytes, extra) = match part(request.range.as_deref(), file_bytes) {
         Part::Whole => ("200 OK", 0, file_bytes, String::new()),
@@ -159,23 +177,18 @@ fn send(stream: &mut TcpStream, path: &Path, request: &Request, with_body: bool)
             ("206 Partial Content", start, end - start, extra)
         }
         Part::Outside => {
-            return write!(
-                stream,
-                "HTTP/1.1 416 Range Not Satisfiable\r\n{HEADERS}Content-Range: bytes */{file_bytes}\r\n\
-                 Content-Length: 0\r\n\r\n"
-            );
+            let extra = format!("Content-Range: bytes */{file_bytes}\r\nContent-Length: 0\r\n");
+            return to.head("416 Range Not Satisfiable", &extra);
         }
     };
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\n{HEADERS}ETag: {tag}\r\n{extra}Content-Type: {}\r\nContent-Length: {n_bytes}\r\n\r\n",
-        mime_type(path)
-    )?;
+    let mime = mime_type(path);
+    let more = format!("ETag: {tag}\r\n{extra}Content-Type: {mime}\r\nContent-Length: {n_bytes}\r\n");
+    to.head(status, &more)?;
     if with_body {
         file.seek(SeekFrom::Start(start))?;
-        io::copy(&mut file.take(n_bytes), stream)?;
+        io::copy(&mut file.take(n_bytes), &mut to.stream)?;
     }
-    stream.flush()
+    to.stream.flush()
 }
 
 /// Changes whenever the file does, as far as its length and time tell.
@@ -207,13 +220,11 @@ fn part(header: Option<&str>, file_bytes: u64) -> Part {
 }
 
 /// A short answer without a file.
-fn plain(stream: &mut TcpStream, status: &str, with_body: bool) -> io::Result<()> {
+fn plain(to: &mut Connection, status: &str, with_body: bool) -> io::Result<()> {
     let body = if with_body { status } else { "" };
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\n{HEADERS}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}",
-        status.len()
-    )
+    let len = status.len();
+    to.head(status, &format!("Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len}\r\n"))?;
+    to.stream.write_all(body.as_bytes())
 }
 
 fn mime_type(path: &Path) -> &'static str {
@@ -263,10 +274,14 @@ mod tests {
 
         /// Sends a request to the site's server; returns head and body.
         fn ask(&self, request: &str) -> (String, String) {
+            self.ask_isolated(request, true)
+        }
+
+        fn ask_isolated(&self, request: &str, isolated: bool) -> (String, String) {
             let listener = listen(0).unwrap();
             let address = listener.local_addr().unwrap();
             let mounts = self.mounts.clone();
-            thread::spawn(move || serve(&listener, &mounts));
+            thread::spawn(move || serve(&listener, &mounts, isolated));
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(request.as_bytes()).unwrap();
             let mut answer = String::new();
@@ -297,6 +312,10 @@ mod tests {
             assert!(head.contains(header), "{header} is not in {head}");
         }
         assert_eq!(body, "<p>page");
+        let (head, _) = site.ask_isolated("GET / HTTP/1.1\r\nHost: x\r\n\r\n", false);
+        assert!(
+            head.starts_with("HTTP/1.1 200 OK") && !head.contains("Opener") && !head.contains("Embedder")
+        );
         let (head, _) = site.ask("GET /extra/x.wasm?v=1 HTTP/1.1\r\n\r\n");
         assert!(head.contains("Content-Type: application/wasm"));
     }

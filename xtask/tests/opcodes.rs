@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use wasmparser::{Operator, Parser, Payload};
+use wasmparser::{Operator, Parser, Payload, TypeRef};
 
 /// What a build must be made of.
 struct Build {
@@ -14,16 +14,24 @@ struct Build {
     /// The relaxed instructions that it is there for; all others are forbidden. The float ones
     /// (multiply-add, minimum, ...) would give other bits than the plain build.
     relaxed: &'static [&'static str],
+    /// Whether it is for several threads.
+    threads: bool,
 }
 
+/// The relaxed instructions that relaxed builds are there for.
+const RELAXED: &[&str] =
+    &["I16x8RelaxedDotI8x16I7x16S", "I32x4RelaxedDotI8x16I7x16AddS", "I8x16RelaxedSwizzle"];
+
 /// Every build, as in xtask/src/build.rs.
-const BUILDS: [Build; 2] = [
-    Build { name: "simd128", relaxed: &[] },
-    Build {
-        name: "relaxed",
-        relaxed: &["I16x8RelaxedDotI8x16I7x16S", "I32x4RelaxedDotI8x16I7x16AddS", "I8x16RelaxedSwizzle"],
-    },
+const BUILDS: [Build; 4] = [
+    Build { name: "simd128", relaxed: &[], threads: false },
+    Build { name: "relaxed", relaxed: RELAXED, threads: false },
+    Build { name: "simd128-threads", relaxed: &[], threads: true },
+    Build { name: "relaxed-threads", relaxed: RELAXED, threads: true },
 ];
+
+/// What the pool cannot do without: handing out parts, sleeping, waking.
+const POOL_ATOMICS: [&str; 3] = ["I64AtomicRmwCmpxchg", "MemoryAtomicWait32", "MemoryAtomicNotify"];
 
 /// The product of the plain path, which every build has: finding it shows that the scan sees.
 const PLAIN_DOT: &str = "I32x4DotI16x8S";
@@ -42,6 +50,11 @@ fn scan(wasm: &[u8]) -> (BTreeMap<String, usize>, bool) {
             Payload::MemorySection(memories) => {
                 is_shared |= memories.into_iter().any(|memory| memory.expect("a memory").shared);
             }
+            Payload::ImportSection(imports) => {
+                is_shared |= imports.into_imports().any(|import| {
+                    matches!(import.expect("an import").ty, TypeRef::Memory(memory) if memory.shared)
+                });
+            }
             _ => {}
         }
     }
@@ -56,7 +69,7 @@ fn name(op: &Operator) -> String {
 
 #[test]
 fn each_build_holds_what_it_claims_and_nothing_else() {
-    for Build { name, relaxed } in BUILDS {
+    for Build { name, relaxed, threads } in BUILDS {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pkg").join(name).join("bitpane_bg.wasm");
         let wasm = fs::read(&file)
             .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask build` makes it", file.display()));
@@ -65,8 +78,15 @@ fn each_build_holds_what_it_claims_and_nothing_else() {
         let found: Vec<&str> =
             counts.keys().map(String::as_str).filter(|op| op.contains("Relaxed")).collect();
         assert_eq!(found, relaxed, "{name}: the relaxed instructions");
-        let atomics: Vec<&String> = counts.keys().filter(|op| op.contains("Atomic")).collect();
-        assert!(atomics.is_empty() && !is_shared, "{name} is for one thread, but has {atomics:?}");
+        assert_eq!(is_shared, threads, "{name}: whether its memory is shared");
+        let is_atomic = |op: &&str| op.contains("Atomic");
+        let atomics: Vec<&str> = counts.keys().map(String::as_str).filter(is_atomic).collect();
+        if threads {
+            let missing: Vec<_> = POOL_ATOMICS.iter().filter(|op| !atomics.contains(op)).collect();
+            assert!(missing.is_empty(), "{name} lacks {missing:?}");
+        } else {
+            assert!(atomics.is_empty(), "{name} is for one thread, but has {atomics:?}");
+        }
     }
 }
 

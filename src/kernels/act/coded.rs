@@ -2,6 +2,7 @@
 
 use super::{MR, Span};
 use crate::kernels::isa::Isa;
+use crate::kernels::parallel::{self, Shared, work};
 use crate::kernels::path::{DotPath, P16};
 
 /// A path's name and a span.
@@ -105,46 +106,42 @@ impl Coded {
         self.min_codes.clear();
         self.scales.resize(rows * self.n_blocks, 0.0);
         self.sums.resize(rows * self.n_sums, 0);
-        for (row, x) in x.chunks_exact(k).enumerate() {
-            self.quantize_row::<P>(row, x, span);
-        }
+        self.quantize_tiles::<P>(x, k, span);
         if span == Span::Super {
             self.code_sums::<P>(rows);
         }
         self.layout = Some((P::NAME, span));
     }
 
-    fn quantize_row<P: DotPath>(&mut self, row: usize, x: &[f32], span: Span) {
-        let (tile, r, tile_rows) = (row / self.tile_rows, row % self.tile_rows, self.tile_rows);
-        let group = tile_rows * P::ACT_BYTES;
-        let codes = &mut self.codes[tile * x.len() / 4 * group + 4 * r..];
-        let scales = &mut self.scales[tile * self.n_blocks * tile_rows + r..];
-        let sums = &mut self.sums[tile * self.n_sums * tile_rows + r..];
-        for (block, x) in x.chunks_exact(span.len()).enumerate() {
-            let amax = largest::<P::I>(x);
-            // Below the smallest normal f32 the inverse overflows; such a block is zero for any use.
-            let inv = if amax > 1e-35 { 127.0 / amax } else { 0.0 };
-            let mut scale = amax / 127.0;
-            for (i, x) in x.chunks_exact(32).enumerate() {
-                let chunk = block * (span.len() / 32) + i;
-                let codes = &mut codes[chunk * 8 * group..][..8 * group - (tile_rows - 1) * 4];
-                // SAFETY: x has 32 floats; the planes of 8 groups lie `4 * tile_rows` apart in `codes`.
-                let halves = unsafe { round32::<P>(x.as_ptr(), inv, codes.as_mut_ptr(), 4 * tile_rows) };
-                if halves.iter().any(|[low, high]| low.wrapping_add(*high).unsigned_abs() > 16 * 127) {
-                    // Only NaN rounds to such codes; the maximum may have passed over it.
-                    scale = f32::NAN;
-                }
-                let joined = halves.map(|[low, high]| P::join_sums(low, high));
-                match span {
-                    Span::Tile => sums[chunk * tile_rows] = P::add_sums(joined[0], joined[1]),
-                    Span::Super => {
-                        sums[2 * chunk * tile_rows] = joined[0];
-                        sums[(2 * chunk + 1) * tile_rows] = joined[1];
-                    }
+    /// Fills codes, scales and sums; tiles of rows are shared among threads.
+    fn quantize_tiles<P: DotPath>(&mut self, x: &[f32], k: usize, span: Span) {
+        let (tile_rows, n_blocks, n_sums) = (self.tile_rows, self.n_blocks, self.n_sums);
+        let (codes, scales) = (Shared::new(&mut self.codes), Shared::new(&mut self.scales));
+        let sums = Shared::new(&mut self.sums);
+        let n_tiles = (x.len() / k).div_ceil(tile_rows);
+        parallel::ranges(n_tiles, tile_rows * k * work::ROUND, &|tiles| {
+            for tile in tiles {
+                let own = |per_row: usize| tile * tile_rows * per_row..(tile + 1) * tile_rows * per_row;
+                // SAFETY: a tile is in one range only.
+                let (codes, scales, sums) = unsafe {
+                    (
+                        codes.part(own(k / 4 * P::ACT_BYTES)),
+                        scales.part(own(n_blocks)),
+                        sums.part(own(n_sums)),
+                    )
+                };
+                let rows = x[tile * tile_rows * k..].chunks_exact(k).take(tile_rows);
+                for (r, x) in rows.enumerate() {
+                    let at = RowOfTile {
+                        tile_rows,
+                        codes: &mut codes[4 * r..],
+                        scales: &mut scales[r..],
+                        sums: &mut sums[r..],
+                    };
+                    quantize_row::<P>(x, span, at);
                 }
             }
-            scales[block * tile_rows] = scale;
-        }
+        });
     }
 
     /// Fills `min_codes` from `sums`.
@@ -194,6 +191,44 @@ impl Coded {
         pick_rows(&from.scales, tile, padded, rows, &mut self.scales, to_tile);
         self.sums.resize(to_padded * self.n_sums, 0);
         pick_rows(&from.sums, tile, padded, rows, &mut self.sums, to_tile);
+    }
+}
+
+/// A row's place in its tile: from its first code, scale and sum on.
+struct RowOfTile<'a> {
+    tile_rows: usize,
+    codes: &'a mut [u8],
+    scales: &'a mut [f32],
+    sums: &'a mut [i32],
+}
+
+fn quantize_row<P: DotPath>(x: &[f32], span: Span, to: RowOfTile) {
+    let RowOfTile { tile_rows, codes, scales, sums } = to;
+    let group = tile_rows * P::ACT_BYTES;
+    for (block, x) in x.chunks_exact(span.len()).enumerate() {
+        let amax = largest::<P::I>(x);
+        // Below the smallest normal f32 the inverse overflows; such a block is zero for any use.
+        let inv = if amax > 1e-35 { 127.0 / amax } else { 0.0 };
+        let mut scale = amax / 127.0;
+        for (i, x) in x.chunks_exact(32).enumerate() {
+            let chunk = block * (span.len() / 32) + i;
+            let codes = &mut codes[chunk * 8 * group..][..8 * group - (tile_rows - 1) * 4];
+            // SAFETY: x has 32 floats; the planes of 8 groups lie `4 * tile_rows` apart in `codes`.
+            let halves = unsafe { round32::<P>(x.as_ptr(), inv, codes.as_mut_ptr(), 4 * tile_rows) };
+            if halves.iter().any(|[low, high]| low.wrapping_add(*high).unsigned_abs() > 16 * 127) {
+                // Only NaN rounds to such codes; the maximum may have passed over it.
+                scale = f32::NAN;
+            }
+            let joined = halves.map(|[low, high]| P::join_sums(low, high));
+            match span {
+                Span::Tile => sums[chunk * tile_rows] = P::add_sums(joined[0], joined[1]),
+                Span::Super => {
+                    sums[2 * chunk * tile_rows] = joined[0];
+                    sums[(2 * chunk + 1) * tile_rows] = joined[1];
+                }
+            }
+        }
+        scales[block * tile_rows] = scale;
     }
 }
 

@@ -1,0 +1,111 @@
+/**
+ * The runtime with its threads, as the model's worker starts it: a worker for each thread but the
+ * first, all with one memory. They end with the worker that started them.
+ */
+import { startBuild, type Glue, type Parts } from "./builds.js";
+import { withoutThreads, type BuildChoice, type BuildName } from "./features.js";
+import { VERSION } from "./version.js";
+
+/** A thread that has not said so for this long will not start. */
+const START_MS = 10_000;
+/**
+ * Sizes of memory to ask for, in pages of 64 KiB: what the first pages are is a bit more than a build
+ * needs, so that it links; 4 GiB at most, or what a browser grants that refuses to reserve so much.
+ */
+const FIRST_PAGES = 64;
+const MAX_PAGES = [65_536, 32_768, 16_384];
+
+/** A started runtime. Its threads start meanwhile: {@link settleThreads} waits for them. */
+export interface Runtime {
+  glue: Glue;
+  build: BuildName;
+  buildReason: string;
+  threads: Promise<Threads>;
+  isGuess: boolean;
+}
+
+/** How many threads there are, the first included, and why. */
+export interface Threads {
+  n: number;
+  reason: string;
+}
+
+/** What a thread's worker hears: first what to start, then which thread it is. */
+export type ThreadOrder = { parts: Parts } | { index: number };
+/** What it says: that it has started, or why it did not. */
+export type ThreadReport = { version: string } | { failed: string };
+
+/** Starts a build and its threads. Where memory cannot be shared after all, one thread does it. */
+export async function startRuntime(choice: BuildChoice): Promise<Runtime> {
+  const { name, reason: buildReason, threads, isGuess, threadsReason: reason } = choice;
+  const memory = name === withoutThreads(name) ? undefined : sharedMemory();
+  if (memory) {
+    const { glue, parts } = await startBuild(name, memory);
+    return { glue, build: name, buildReason, threads: startThreads(parts, threads, reason), isGuess };
+  }
+  const build = withoutThreads(name);
+  const { glue } = await startBuild(build);
+  const refused = "one thread: this browser grants no shared memory";
+  const alone = { n: 1, reason: build === name ? reason : refused };
+  return { glue, build, buildReason, threads: Promise.resolve(alone), isGuess: false };
+}
+
+function sharedMemory(): WebAssembly.Memory | undefined {
+  for (const maximum of MAX_PAGES) {
+    try {
+      return new WebAssembly.Memory({ initial: FIRST_PAGES, maximum, shared: true });
+    } catch {
+      // A RangeError: not so much.
+    }
+  }
+  return undefined;
+}
+
+/** Waits for the threads and has the runtime use them, or as many of them as are worth while. */
+export async function settleThreads({ glue, threads, isGuess }: Runtime): Promise<Threads> {
+  const { n: started, reason } = await threads;
+  if (started === 1) return { n: 1, reason };
+  const n = isGuess ? glue.chooseThreads(started) : glue.setThreads(started);
+  return n === started ? { n, reason } : { n, reason: `${started} were tried and not faster` };
+}
+
+async function startThreads(parts: Parts, n: number, reason: string): Promise<Threads> {
+  const starts = Array.from({ length: n - 1 }, () => startThread(parts));
+  const outcomes = await Promise.allSettled(starts);
+  const workers = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
+  workers.forEach((worker, i) => give(worker, { index: i + 1 }));
+  const failure = outcomes.find((outcome) => outcome.status === "rejected");
+  const started = 1 + workers.length;
+  return { n: started, reason: failure ? `${n - started} of ${n} threads do not start: ${String(failure.reason)}` : reason };
+}
+
+function give(worker: Worker, order: ThreadOrder): void {
+  worker.postMessage(order);
+}
+
+/** Starts a worker and waits until it can compute. */
+async function startThread(parts: Parts): Promise<Worker> {
+  const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: "bitpane thread" });
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      timer = setTimeout(() => reject(new Error("no answer")), START_MS);
+      worker.onmessage = ({ data }: MessageEvent<ThreadReport>) => {
+        if ("failed" in data) reject(new Error(data.failed));
+        else if (data.version !== VERSION) reject(new Error(`the script is of version ${data.version}`));
+        else resolve();
+      };
+      worker.onerror = (event) => {
+        event.preventDefault();
+        reject(new Error(event.message || "the script cannot be loaded"));
+      };
+      give(worker, { parts });
+    });
+    return worker;
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
