@@ -5,7 +5,7 @@ import { threadsReason } from "./features.js";
 import { readPixels } from "./image.js";
 import { loadModel, readHeader } from "./loading.js";
 import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
-import { runGeneration, runPerplexity } from "./stepping.js";
+import { runGeneration, runPerplexity, wallClock } from "./stepping.js";
 import type { TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
 
@@ -75,6 +75,10 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
 
   async generate({ prompt, options }, context) {
     return runGeneration(text(), prompt, options, context);
+  },
+
+  async chatPrompt({ request }) {
+    return text().chatText(request, wallClock());
   },
 
   async tokenize({ text: given, addSpecial, parseSpecial }) {

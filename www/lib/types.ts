@@ -120,6 +120,8 @@ export interface TextModelInfo extends ModelInfo {
   contextLength: number;
   /** Bytes of the cache of keys and values. */
   kvBytes: number;
+  /** Where the template of conversations comes from: "model", or "chatml (the file has none)". */
+  chatTemplate: string;
 }
 
 /** What a loaded classifier is. */
