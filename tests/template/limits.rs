@@ -125,6 +125,16 @@ fn t09_a_template_of_ten_megabytes_is_refused() {
     assert_eq!(run(text).unwrap().len(), MAX_TEXT_BYTES);
 }
 
+/// Numbers that do not fit a size where these have 32 bits.
+#[test]
+fn large_numbers_are_no_small_ones() {
+    let text = "{{ [1, 2, 3][::4294967296] }}{{ [1, 2, 3][::-4294967296] }}{{ [1, 2, 3][-4294967297:4294967297] }}\
+                {{ 'a' * -4294967295 }}{{ 'aa'.replace('a', 'b', 4294967296) }}{{ 'a b'.split(' ', 4294967296) }}\
+                {{ [1, 2] | batch(4294967297) | list }}{{ range(4294967297, 4294967299) | list }}";
+    let wanted = "[1][3][1, 2, 3]bb['a', 'b'][[1, 2]][4294967297, 4294967298]";
+    assert_eq!(run(text).unwrap(), wanted);
+}
+
 /// A long conversation is no attack: 500 turns of 1,000 characters.
 #[test]
 fn a_long_conversation_fits_the_budget() {

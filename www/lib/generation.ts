@@ -88,12 +88,13 @@ function delay(ms: number): Promise<void> {
 
 /** Runs one generation; `onEnd` hears its figures, also when it was aborted. */
 export async function* generation(
-  engine: Engine, prompt: string | readonly number[] | Uint32Array, options: GenerateOptions,
+  engine: Engine, prompt: string | readonly number[] | Uint32Array | { chat: string }, options: GenerateOptions,
   onEnd: (result: GenerateResult) => void,
 ): AsyncGenerator<Piece, void, void> {
   const { signal, ...given } = rule.readOptions<GenerateOptions>(options, RULES);
   if (signal?.aborted) throw abortError(signal);
-  const wirePrompt = typeof prompt === "string" ? prompt : rule.tokenIds("prompt", prompt);
+  const isWire = typeof prompt === "string" || (typeof prompt === "object" && prompt !== null && "chat" in prompt);
+  const wirePrompt = isWire ? prompt : rule.tokenIds("prompt", prompt);
 
   const inbox = new Inbox();
   let outcome: { error?: unknown } | undefined;

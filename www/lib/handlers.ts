@@ -4,7 +4,7 @@ import { BitpaneError } from "./errors.js";
 import { readPixels } from "./image.js";
 import { loadModel, readHeader } from "./loading.js";
 import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
-import { runEmbedding, runGeneration, runPerplexity, runReranking } from "./stepping.js";
+import { runEmbedding, runGeneration, runPerplexity, runReranking, wallClock } from "./stepping.js";
 import { settleThreads, startRuntime } from "./threads.js";
 import type { TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
@@ -92,6 +92,10 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
 
   async generate({ prompt, options }, context) {
     return runGeneration(text(), prompt, options, context);
+  },
+
+  async chatPrompt({ request }) {
+    return text().chatText(request, wallClock());
   },
 
   async tokenize({ text: given, addSpecial, parseSpecial }) {

@@ -7,6 +7,11 @@
  */
 export { TextModel } from "./text.js";
 export type { DetokenizeOptions, LogitsOptions, TokenizeOptions } from "./text.js";
+export { Chat, ChatCompletions } from "./chat.js";
+export type {
+  ChatCompletion, ChatCompletionChunk, ChatCompletionParams, ChatDelta, ChatFinishReason, ChatLogprobs,
+  ChatMessage, ChatPromptRequest, ChatTextPart, ChatTokenLogprob, ChatTool, ChatToolCall, ChatUsage,
+} from "./chat-types.js";
 export { VisionModel } from "./vision.js";
 export type { ClassifyOptions, ImageLogitsOptions } from "./vision.js";
 export { inspect } from "./inspect.js";

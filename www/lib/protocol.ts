@@ -36,6 +36,9 @@ export interface WireExtras {
   draft?: WireSource | undefined;
 }
 
+/** A text, token ids, or a conversation: the JSON that the runtime reads as `ChatRequest`. */
+export type WirePrompt = string | Uint32Array | { chat: string };
+
 /** Generation options without what stays in the page. */
 export type WireGenerateOptions = Omit<GenerateOptions, "signal" | "stop" | "speculative"> & {
   stop?: string[];
@@ -69,7 +72,8 @@ export interface Calls {
         };
         result: { info: TextModelInfo | VisionModelInfo; loadMs: number } };
   inspect: { args: { source: WireSource; build: BuildName }; result: Inspection };
-  generate: { args: { prompt: string | Uint32Array; options: WireGenerateOptions }; result: GenerateResult };
+  generate: { args: { prompt: WirePrompt; options: WireGenerateOptions }; result: GenerateResult };
+  chatPrompt: { args: { request: string }; result: string };
   tokenize: { args: { text: string; addSpecial: boolean; parseSpecial: boolean }; result: number[] };
   detokenize: { args: { tokens: Uint32Array; removeSpecial: boolean; unparseSpecial: boolean }; result: string };
   logits: { args: { tokens: Uint32Array; last: number }; result: Float32Array[] };

@@ -1,6 +1,6 @@
 /** Long computations, step by step, so that a cancellation can get in between. */
 import type { WasmEncoder, WasmGeneration, WasmText } from "./builds.js";
-import type { Calls, GenerateResult, WireGenerateOptions } from "./protocol.js";
+import type { Calls, GenerateResult, WireGenerateOptions, WirePrompt } from "./protocol.js";
 import type { FinishReason, Perplexity, Piece, PieceLogprobs } from "./types.js";
 import type { Context } from "./worker.js";
 
@@ -28,12 +28,12 @@ function eventLoop(): Promise<void> {
 
 /** Generates until the model, a limit or a cancellation ends it. */
 export async function runGeneration(
-  model: WasmText, prompt: string | Uint32Array, options: WireGenerateOptions, context: Context,
+  model: WasmText, prompt: WirePrompt, options: WireGenerateOptions, context: Context,
 ): Promise<GenerateResult> {
   const { addSpecial = true, parseSpecial = false, jsonSchema, ...given } = options;
   // As text: an object would lose the order of its properties on the way.
   const rest = jsonSchema === undefined ? given : { ...given, jsonSchema: JSON.stringify(jsonSchema) };
-  const tokens = typeof prompt === "string" ? model.tokenize(prompt, addSpecial, parseSpecial) : prompt;
+  const tokens = promptTokens(model, prompt, addSpecial, parseSpecial);
   const result: GenerateResult = {
     promptTokens: tokens.length, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0,
     seed: options.seed ?? null, guessedTokens: 0, acceptedTokens: 0, finishReason: "abort",
@@ -50,6 +50,17 @@ export async function runGeneration(
     generation.free();
   }
   return result;
+}
+
+function promptTokens(model: WasmText, prompt: WirePrompt, addSpecial: boolean, parseSpecial: boolean): Uint32Array {
+  if (typeof prompt === "string") return model.tokenize(prompt, addSpecial, parseSpecial);
+  return prompt instanceof Uint32Array ? prompt : model.chatTokens(prompt.chat, wallClock());
+}
+
+/** Seconds since 1970-01-01 00:00 as the clock on the wall counts them: templates may ask for the date. */
+export function wallClock(): number {
+  const now = new Date();
+  return Math.floor(now.getTime() / 1000) - now.getTimezoneOffset() * 60;
 }
 
 async function steps(

@@ -1,3 +1,5 @@
+import { Chat, toJson } from "./chat.js";
+import type { ChatPromptRequest } from "./chat-types.js";
 import { badArgument } from "./errors.js";
 import { forgotten, type Engine } from "./engine.js";
 import { generation } from "./generation.js";
@@ -60,6 +62,8 @@ export class TextModel {
   readonly #engine: Engine;
   /** What was loaded. */
   readonly info: TextModelInfo;
+  /** Conversations, in OpenAI's shape. */
+  readonly chat: Chat;
   #stats: Omit<TextStats, "wasmBytes"> = {
     promptTokens: 0, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0, seed: null, guessedTokens: 0, acceptedTokens: 0, finishReason: null,
   };
@@ -67,6 +71,14 @@ export class TextModel {
   private constructor(engine: Engine, info: TextModelInfo) {
     this.#engine = engine;
     this.info = info;
+    this.chat = new Chat({
+      name: info.name ?? info.architecture,
+      contextLength: info.contextLength,
+      generate: (request, options) => generation(engine, request, options, (result) => {
+        this.#stats = result;
+      }),
+      stats: () => this.#stats,
+    });
     forgotten.register(this, engine, this);
   }
 
@@ -96,6 +108,14 @@ export class TextModel {
     return generation(this.#engine, prompt, options, (result) => {
       this.#stats = result;
     });
+  }
+
+  /**
+   * A conversation as the prompt that the model's chat template makes of it: for a look at what the model
+   * reads. `chat.completions.create` takes the same messages.
+   */
+  async chatPrompt(request: ChatPromptRequest): Promise<string> {
+    return this.#engine.call("chatPrompt", { request: toJson(request) });
   }
 
   /** The token ids of a text. */

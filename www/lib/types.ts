@@ -128,6 +128,8 @@ export interface TextModelInfo extends ModelInfo {
   contextLength: number;
   /** Bytes of the cache of keys and values; 0 for encoders. */
   kvBytes: number;
+  /** Where the template of conversations comes from: "model", or "chatml (the file has none)". */
+  chatTemplate: string;
 }
 
 /** What a loaded classifier is. */

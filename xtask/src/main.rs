@@ -5,6 +5,7 @@ mod build;
 mod counts;
 mod demo;
 mod exact;
+mod fuzz;
 mod process;
 mod server;
 mod setup;
@@ -21,12 +22,14 @@ usage: cargo xtask <command>
   demo [--port N] [--open] [--shared] [--no-isolation]
                                         build everything and serve the page on localhost
   test [--only STEP,...] [--list]       run every test and print one summary
+  fuzz [--seconds N]                    random templates and tokenizers, for longer than the tests do
   build                                 make pkg/ (the npm package) and the page
   serve [the same options]              serve what is built already
   bench [--help] [OPTION ...]           measure it beside its peers; the options are the runner's
   setup                                 only install what the other commands need
   help                                  print this
 
+  --seconds N  for each target of fuzz (by default 60)
   --port N     the port to listen on (by default the first free one from 8080 on)
   --open       open the address in a browser
   --shared     also serve ../shared under /shared/ (reference data, where there is any)
@@ -86,6 +89,7 @@ fn dispatch(args: &[String]) -> Result<bool, String> {
             let options = suite::Options::parse(options)?;
             Ok(suite::run(&mut workspace, &options))
         }
+        "fuzz" => fuzz::run(&mut workspace, &fuzz::Options::parse(options)?),
         other => Err(format!("unknown command {other:?}; `cargo xtask help` lists them")),
     }
 }

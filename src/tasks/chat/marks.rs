@@ -7,7 +7,7 @@
 
 use super::ChatPrompt;
 use crate::error::{Code, Error, Result};
-use crate::template::Value;
+use crate::template::{Value, failed};
 use crate::tokenizer::Tokenizer;
 
 /// Two characters that occur nowhere else.
@@ -38,14 +38,14 @@ impl Marks {
             Value::List(list) => {
                 let items =
                     list.items.iter().map(|item| self.guard(tokenizer, item)).collect::<Result<_>>()?;
-                Value::list(items)
+                Value::list(items).map_err(failed)
             }
             Value::Dict(dict) => {
                 let entries = dict.entries.iter().map(|(key, value)| match key.as_str() {
                     Some("role") => Ok((key.clone(), value.clone())),
                     _ => Ok((self.guard(tokenizer, key)?, self.guard(tokenizer, value)?)),
                 });
-                Value::dict(entries.collect::<Result<_>>()?)
+                Value::dict(entries.collect::<Result<_>>()?).map_err(failed)
             }
             other => Ok(other.clone()),
         }

@@ -1,7 +1,7 @@
 //! What a caller asks for: messages, tools and switches, checked before a template sees them.
 
 use crate::error::{Code, Error, Result};
-use crate::template::Value;
+use crate::template::{Value, failed};
 
 /// Most messages of a conversation.
 const MAX_MESSAGES: usize = 4096;
@@ -27,7 +27,7 @@ impl ChatRequest {
     /// # Errors
     /// [`Code::BadArgument`] naming what is missing, unknown or of a wrong kind.
     pub fn from_json(json: &str) -> Result<ChatRequest> {
-        let value: Value = serde_json::from_str(json)
+        let value: Value = Value::from_json(json)
             .map_err(|error| bad("messages", format!("cannot be read: {error}")).source(error))?;
         let mut entries = match value {
             Value::List(_) => vec![("messages".to_string(), value)],
@@ -91,7 +91,7 @@ impl ChatRequest {
     ) -> Result<Vec<(String, Value)>> {
         let prepared = |message: &Value| prepared(message, arguments_as_objects, knows_developer);
         let messages = self.messages.iter().map(prepared).collect::<Result<_>>()?;
-        let mut vars = vec![("messages".to_string(), Value::list(messages)?)];
+        let mut vars = vec![("messages".to_string(), Value::list(messages).map_err(failed)?)];
         vars.extend(self.tools.clone().map(|tools| ("tools".into(), tools)));
         if self.others.iter().all(|(name, _)| name != "add_generation_prompt") {
             vars.push(("add_generation_prompt".into(), Value::Bool(true)));
@@ -183,13 +183,13 @@ fn prepared(message: &Value, arguments_as_objects: bool, knows_developer: bool) 
             }
             (Some("tool_calls"), Value::List(calls)) => {
                 let call = |call: &Value| with_arguments(call, arguments_as_objects);
-                Value::list(calls.items.iter().map(call).collect::<Result<_>>()?)?
+                Value::list(calls.items.iter().map(call).collect::<Result<_>>()?).map_err(failed)?
             }
             _ => value.clone(),
         };
         Ok((key.clone(), value))
     });
-    Value::dict(entries.collect::<Result<_>>()?)
+    Value::dict(entries.collect::<Result<_>>()?).map_err(failed)
 }
 
 /// A call, or the function in it, with its arguments as an object or as text.
@@ -198,14 +198,16 @@ fn with_arguments(call: &Value, as_object: bool) -> Result<Value> {
     let entries = dict.entries.iter().map(|(key, value)| {
         let value = match (key.as_str(), value) {
             (Some("function"), function) => with_arguments(function, as_object)?,
-            (Some("arguments"), Value::Str(text)) if as_object => match serde_json::from_str::<Value>(text) {
+            (Some("arguments"), Value::Str(text)) if as_object => match Value::from_json(text) {
                 Ok(object @ Value::Dict(_)) => object,
                 _ => value.clone(),
             },
-            (Some("arguments"), Value::Dict(_)) if !as_object => Value::from(value.to_json()?),
+            (Some("arguments"), Value::Dict(_)) if !as_object => {
+                Value::from(value.to_json().map_err(failed)?)
+            }
             _ => value.clone(),
         };
         Ok((key.clone(), value))
     });
-    Value::dict(entries.collect::<Result<_>>()?)
+    Value::dict(entries.collect::<Result<_>>()?).map_err(failed)
 }

@@ -75,7 +75,7 @@ impl Value {
     /// A list.
     ///
     /// # Errors
-    /// [`Code::TemplateBudget`](crate::Code::TemplateBudget) where containers nest too deep.
+    /// [`Error::is_budget`](crate::Error::is_budget) where containers nest too deep.
     pub fn list(items: Vec<Value>) -> Result<Value> {
         Self::sequence(items, false)
     }
@@ -118,10 +118,18 @@ impl Value {
         dict.entries.iter().rev().find(|(k, _)| k.as_str() == Some(key)).map(|(_, v)| v)
     }
 
+    /// Reads JSON.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that lists and dictionaries nest too deep in it.
+    pub fn from_json(json: &str) -> std::result::Result<Value, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
     /// JSON on one line, as Python's `json.dumps` writes it.
     ///
     /// # Errors
-    /// [`Code::TemplateBudget`](crate::Code::TemplateBudget) beyond [`MAX_TEXT_BYTES`].
+    /// [`Error::is_budget`](crate::Error::is_budget) beyond [`MAX_TEXT_BYTES`].
     pub fn to_json(&self) -> Result<String> {
         super::show::json_line(self)
     }
@@ -181,6 +189,11 @@ impl Value {
             Value::Run(_) => "function",
         }
     }
+}
+
+/// A number as a size: nothing below 0, and where it does not fit as much as there can be, on 32 bits too.
+pub(super) fn size(number: i64) -> usize {
+    usize::try_from(number.max(0)).unwrap_or(usize::MAX)
 }
 
 fn deeper(inner: Option<u16>) -> Result<u16> {

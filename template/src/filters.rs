@@ -5,7 +5,7 @@ use super::fault;
 use super::methods::{capitalized, joined, replaced, trimmed};
 use super::show::{JsonStyle, escape, float};
 use super::state::State;
-use super::value::Value;
+use super::value::{Value, size};
 use crate::error::Result;
 use std::cmp::Ordering;
 
@@ -112,7 +112,7 @@ impl State<'_> {
             Some(Value::Str(text) | Value::Safe(text)) => Some(text.to_string()),
             Some(value) => {
                 let n = value.as_int().ok_or_else(|| fault("the indent of tojson is no number"))?;
-                let n = usize::try_from(n).unwrap_or(0);
+                let n = size(n);
                 self.room_for(n)?;
                 Some(" ".repeat(n))
             }
@@ -174,7 +174,7 @@ impl State<'_> {
             "format" => self.percent(&text, &given.plain),
             "wordcount" => Ok(Value::Int(text.split_whitespace().count() as i64)),
             _ => {
-                let width = usize::try_from(given.int(0, "width", 80)?).unwrap_or(0);
+                let width = size(given.int(0, "width", 80)?);
                 let n = width.saturating_sub(text.chars().count());
                 self.room_for(text.len().saturating_add(n))?;
                 // Python puts the odd blank on the left where the width is odd.
@@ -188,7 +188,7 @@ impl State<'_> {
         let indent = match given.get(0, "width") {
             Some(Value::Str(text) | Value::Safe(text)) => text.to_string(),
             _ => {
-                let n = usize::try_from(given.int(0, "width", 4)?).unwrap_or(0);
+                let n = size(given.int(0, "width", 4)?);
                 self.room_for(n)?;
                 " ".repeat(n)
             }
@@ -301,7 +301,7 @@ impl State<'_> {
                 return Ok(sorted.into_iter().next().unwrap_or_else(|| Value::Undefined(name.into())));
             }
             _ => {
-                let n = usize::try_from(given.int(0, "linecount", 1)?).unwrap_or(0).max(1);
+                let n = size(given.int(0, "linecount", 1)?).max(1);
                 items = items.chunks(n).map(|chunk| Value::list(chunk.to_vec())).collect::<Result<_>>()?;
             }
         }

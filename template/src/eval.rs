@@ -5,7 +5,7 @@ use super::call::Given;
 use super::fault;
 use super::methods;
 use super::state::State;
-use super::value::{Run, Value};
+use super::value::{Run, Value, size};
 use crate::error::Result;
 use std::rc::Rc;
 
@@ -271,12 +271,12 @@ fn places(limits: [Option<i64>; 3], len: usize) -> Result<Box<dyn Iterator<Item 
         0 => Err(fault("a slice cannot go in steps of 0")),
         1.. => {
             let (start, stop) = (clamp(start.unwrap_or(0), 0, len), clamp(stop.unwrap_or(len), 0, len));
-            Ok(Box::new((start..stop.max(start)).step_by(step as usize).map(|i| i as usize)))
+            Ok(Box::new((start..stop.max(start)).step_by(size(step)).map(|i| i as usize)))
         }
         _ => {
             let start = start.map_or(len - 1, |at| clamp(at, -1, len - 1));
             let stop = stop.map_or(-1, |at| clamp(at, -1, len - 1));
-            let back = step.unsigned_abs() as usize;
+            let back = size(step.saturating_neg());
             Ok(Box::new((stop + 1..=start).rev().step_by(back).map(|i| i as usize)))
         }
     }

@@ -3,7 +3,7 @@
 use super::call::Given;
 use super::fault;
 use super::state::State;
-use super::value::{Dict, List, Run, Value};
+use super::value::{Dict, List, Run, Value, size};
 use crate::error::Result;
 
 const TEXT: [&str; 35] = [
@@ -340,7 +340,7 @@ pub(super) fn joined(state: &mut State, items: &[Value], between: &str, texts_on
 }
 
 fn padded(state: &mut State, text: &str, how: &str, given: &Given) -> Result<Value> {
-    let width = usize::try_from(given.int(0, "width", 0)?).unwrap_or(0);
+    let width = size(given.int(0, "width", 0)?);
     let fill = match how {
         "zfill" => "0".into(),
         _ => match given.get(1, "fillchar") {

@@ -4,7 +4,7 @@ use super::ast::{Cmp, Op};
 use super::fault;
 use super::show::escape;
 use super::state::State;
-use super::value::{Run, Value};
+use super::value::{Run, Value, size};
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
 
@@ -49,7 +49,7 @@ impl State<'_> {
         let Some(times) = times.as_int() else {
             return Err(refused("*", what, times));
         };
-        let times = usize::try_from(times).unwrap_or(0);
+        let times = size(times);
         match what {
             Value::List(list) => {
                 let n = list.items.len().saturating_mul(times);

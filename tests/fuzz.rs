@@ -1,0 +1,52 @@
+//! Random changes to seeds, without a look at coverage: `cargo xtask fuzz --seconds N` runs it for longer.
+//!
+//! A coverage-guided fuzzer would need a C++ compiler, which a machine for these tests need not have. Each
+//! input is made from a number alone, so that a failure names the number and `FUZZ_SEED` brings it back.
+#![cfg(not(target_arch = "wasm32"))]
+
+#[path = "fuzz/mutate.rs"]
+mod mutate;
+#[path = "fuzz/template.rs"]
+mod template;
+#[path = "fuzz/tokenizer.rs"]
+mod tokenizer;
+
+use std::panic::catch_unwind;
+use std::time::{Duration, Instant};
+
+/// Seconds for each target where nothing else is said.
+const SECONDS: u64 = 10;
+/// No input may take longer than this, by far.
+const SLOWEST: Duration = Duration::from_secs(10);
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}
+
+/// Runs a target on one input after another, from `FUZZ_SEED` or 0 on, for `FUZZ_SECONDS`.
+fn run(name: &str, target: fn(u64)) {
+    let begin = Instant::now();
+    let limit = Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(SECONDS));
+    let first = number("FUZZ_SEED").unwrap_or(0);
+    let mut seed = first;
+    while seed < first + 100 || begin.elapsed() < limit {
+        let start = Instant::now();
+        let outcome = catch_unwind(|| target(seed));
+        let again = format!("FUZZ_SEED={seed} cargo test --test fuzz {name}");
+        assert!(outcome.is_ok(), "input {seed} panics; again with: {again}");
+        assert!(start.elapsed() < SLOWEST, "input {seed} takes {:?}; again with: {again}", start.elapsed());
+        seed += 1;
+    }
+    println!("{name}: {} inputs in {:.0} s", seed - first, begin.elapsed().as_secs_f64());
+}
+
+#[test]
+fn template() {
+    run("template", template::one);
+}
+
+#[test]
+fn tokenizer() {
+    run("tokenizer", tokenizer::one);
+}
