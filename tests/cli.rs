@@ -10,7 +10,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 7] = ["info", "generate", "chat", "classify", "tokenize", "logits", "perplexity"];
+const COMMANDS: [&str; 9] =
+    ["info", "generate", "chat", "classify", "tokenize", "logits", "embed", "rerank", "perplexity"];
 
 struct Ran {
     code: i32,
@@ -76,7 +77,8 @@ fn with_model<'a>(command: &'a str, model: &'a str, other: &'a str) -> Vec<&'a s
         "generate" => &["--prompt", "a"],
         "chat" => &["--message", "a"],
         "tokenize" => &["--text", "a"],
-        "logits" => &["--tokens", "1"],
+        "logits" | "embed" => &["--tokens", "1"],
+        "rerank" => &["--query", "a", "--document", "b"],
         _ => &[other],
     };
     [&[command, model], rest].concat()
@@ -268,6 +270,46 @@ fn generate_obeys_its_options() {
     let full = with(&["--context-length", "10"]);
     assert_eq!((&full["decodeTokens"], &full["reason"]), (&json!(5), &json!("context")));
     assert_eq!(with(&["--max-tokens", "0"])["text"], "");
+}
+
+/// A model of our own goldens, with what llama.cpp makes of its tokens.
+fn own(name: &str) -> (String, Value, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/arch/{name}"));
+    let golden = json(&path.with_extension("json"));
+    let ids: Vec<String> =
+        golden["token_ids"].as_array().unwrap().iter().map(std::string::ToString::to_string).collect();
+    (path.with_extension("gguf").display().to_string(), golden, ids.join(","))
+}
+
+#[test]
+fn vectors_and_scores() {
+    let (model, golden, ids) = own("modern-bert");
+    let document = run(["embed", &model, "--tokens", &ids, "--no-normalize", "--json"]).document();
+    let vector = document["embedding"].as_array().unwrap();
+    assert_eq!(vector.len(), 32);
+    for (got, want) in vector.iter().zip(golden["pooled_f32"].as_array().unwrap()) {
+        assert!((got.as_f64().unwrap() - want.as_f64().unwrap()).abs() < 5e-3, "{got} is not {want}");
+    }
+    let unit = run(["embed", &model, "--text", "abc", "--json"]).document();
+    let length: f64 = unit["embedding"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap().powi(2)).sum();
+    assert!((length - 1.0).abs() < 1e-5);
+    let each = run(["embed", &model, "--tokens", "1,5,9", "--pooling", "none", "--json"]).document();
+    assert_eq!(each["embedding"].as_array().unwrap().len(), 3);
+    assert_eq!(run(["embed", &model, "--text", "abc"]).stdout.lines().count(), 32);
+    assert_eq!(run(["embed", &model, "--text", "abc", "--pooling", "median"]).code, 2);
+    assert_eq!(run(["embed", &model]).code, 2);
+    for refused in [
+        vec!["logits", &model, "--tokens", "1"],
+        vec!["generate", &model, "--prompt", "a"],
+        vec!["rerank", &own("qwen3moe").0, "--query", "a", "--document", "b"],
+    ] {
+        let ran = run(&refused);
+        assert_eq!((ran.code, ran.error_code()), (1, "UnsupportedArch"), "{refused:?}");
+    }
+    let ranks = ["rerank", &own("bert-rank").0, "--query", "abc", "--document", "de", "--document", "f g"];
+    let scores = run(ranks.iter().chain(&["--json"])).document();
+    assert_eq!(scores["scores"].as_array().unwrap().len(), 2);
+    assert_eq!(run(ranks).stdout.lines().count(), 2);
 }
 
 #[test]
