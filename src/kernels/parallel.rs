@@ -13,7 +13,7 @@ const MIN_PART_WORK: usize = 32 * 1024;
 /// Parts per thread, so that a thread on a slower core does fewer of them.
 const PARTS_PER_THREAD: usize = 4;
 
-/// Work per value, as [`ranges`] counts it.
+/// Work per value, as the cutting into ranges counts it.
 pub mod work {
     /// An addition.
     pub const ADD: usize = 4;
@@ -94,7 +94,7 @@ const UNIT: usize = 64;
 
 /// Calls `chunk(first, values)` on pieces that cover `x`, possibly at the same time; `first` is the place
 /// of the piece in `x`. All but the last are a multiple of `unit` long, or of 64 where that is 1.
-/// `work` is that of a value, as in [`ranges`].
+/// `work` is that of a value, as [`work`] has it.
 pub fn chunks(x: &mut [f32], unit: usize, work: usize, chunk: &(dyn Fn(usize, &mut [f32]) + Sync)) {
     let unit = if unit == 1 { UNIT } else { unit };
     let len = x.len();
