@@ -1,6 +1,7 @@
 //! `bitpane chat`: a conversation with a language model.
 
 use super::sampling::SamplerArgs;
+use super::session::SessionArgs;
 use super::{Failure, Outcome, open, output, output::Output};
 use crate::error::{Code, Error};
 use crate::tasks::{ChatFormat, ChatRequest, GenerateOptions, Reason, Step, TextModel};
@@ -39,9 +40,8 @@ pub(super) struct Args {
     /// End an answer before this text (may be given several times)
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Most tokens that the conversation may have [default: the model's, at most 2048]
-    #[arg(long, value_name = "N")]
-    context_length: Option<usize>,
+    #[command(flatten)]
+    session: SessionArgs,
     #[command(flatten)]
     sampler: SamplerArgs,
     #[command(flatten)]
@@ -67,6 +67,7 @@ struct Turn {
     reason: &'static str,
     prompt_tokens: usize,
     cached_tokens: usize,
+    forgotten_tokens: usize,
     prompt_ms: f64,
     decode_tokens: usize,
     decode_ms: f64,
@@ -86,15 +87,17 @@ static ANSWERING: AtomicBool = AtomicBool::new(false);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
-    let options = GenerateOptions {
+    let mut options = GenerateOptions {
         max_tokens: args.max_tokens,
         stop: args.stop.clone(),
         sampler: args.sampler.params(),
         ..GenerateOptions::default()
     };
+    args.session.apply(&mut options);
     options.validate().map_err(Failure::Usage)?;
     let given = args.template.as_deref().map(format).transpose()?;
-    let mut model = open::text_model(&args.model, &args.load, args.context_length)?;
+    let mut model = open::text_model(&args.model, &args.load, args.session.context_length)?;
+    args.session.restore(&mut model)?;
     if let Some(format) = given {
         model.set_chat_format(format);
     }
@@ -107,6 +110,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
             session.turn(message, out)?;
         }
     }
+    args.session.save(&mut session.model)?;
     if out.json {
         out.document(&json!({
             "text": session.turns.last().map(|turn| &turn.text),
@@ -218,6 +222,7 @@ impl Session<'_> {
             reason,
             prompt_tokens: generation.n_prompt(),
             cached_tokens: generation.n_cached(),
+            forgotten_tokens: generation.n_forgotten(),
             prompt_ms: (prompt_end - begin).as_secs_f64() * 1e3,
             decode_tokens: generation.tokens().len(),
             decode_ms: prompt_end.elapsed().as_secs_f64() * 1e3,

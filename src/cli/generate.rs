@@ -1,6 +1,7 @@
 //! `bitpane generate`: continues a text.
 
 use super::sampling::SamplerArgs;
+use super::session::SessionArgs;
 use super::{Failure, Outcome, open, output, output::Output};
 use crate::tasks::{GenerateOptions, Reason, Speculation, Step, StepLogprobs, TextModel};
 use serde::Serialize;
@@ -33,9 +34,8 @@ pub(super) struct Args {
     /// Give ln p of each token and of the N most probable ones (at most 20) with --json
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
-    /// Most tokens that prompt and answer may have together [default: the model's, at most 2048]
-    #[arg(long, value_name = "N")]
-    context_length: Option<usize>,
+    #[command(flatten)]
+    session: SessionArgs,
     #[command(flatten)]
     speculation: SpeculationArgs,
     #[command(flatten)]
@@ -74,7 +74,7 @@ impl Args {
         let read = |path: &Option<PathBuf>| {
             path.as_deref().map(|path| open::read_text(path, MAX_GRAMMAR_BYTES)).transpose()
         };
-        let options = GenerateOptions {
+        let mut options = GenerateOptions {
             grammar: read(&self.grammar)?,
             json_schema: read(&self.json_schema)?,
             max_tokens: self.max_tokens,
@@ -83,7 +83,9 @@ impl Args {
             logprobs: self.logprobs,
             speculative: self.speculation.options(),
             sampler: self.sampler.params(),
+            ..GenerateOptions::default()
         };
+        self.session.apply(&mut options);
         options.validate().map_err(Failure::Usage)?;
         Ok(options)
     }
@@ -99,6 +101,10 @@ struct Document {
     reason: Reason,
     seed: u64,
     prompt_tokens: usize,
+    /// Of them, those that a session held.
+    cached_tokens: usize,
+    /// Tokens that a full context had to forget.
+    forgotten_tokens: usize,
     prompt_ms: f64,
     decode_tokens: usize,
     decode_ms: f64,
@@ -117,13 +123,15 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     let options = args.options()?;
     // Before the model, which takes longer to read.
     options.read_grammar()?;
-    let mut model = open::text_model(&args.model, &args.load, args.context_length)?;
+    let mut model = open::text_model(&args.model, &args.load, args.session.context_length)?;
+    args.session.restore(&mut model)?;
     if let Some(path) = &args.speculation.draft {
         let draft = open::text_model(path, &args.load.without_adapters(), Some(model.info().context_length))?;
         model.set_draft(*draft).map_err(|e| open::in_file(path, e))?;
     }
     let tokens = model.tokenize(&args.prompt, true, false)?;
     let document = write(&mut model, args, options, tokens, out)?;
+    args.session.save(&mut model)?;
     if out.json {
         out.document(&document)?;
         return Ok(());
@@ -186,6 +194,8 @@ fn write(
         reason,
         seed: generation.seed(),
         prompt_tokens: generation.n_prompt(),
+        cached_tokens: generation.n_cached(),
+        forgotten_tokens: generation.n_forgotten(),
         prompt_ms: (prompt_end - begin).as_secs_f64() * 1e3,
         decode_tokens: generation.tokens().len(),
         decode_ms: prompt_end.elapsed().as_secs_f64() * 1e3,

@@ -15,6 +15,7 @@ mod perplexity;
 mod photo;
 mod rerank;
 mod sampling;
+mod session;
 mod template;
 mod tokenize;
 

@@ -70,6 +70,48 @@ impl KvCache {
         }
     }
 
+    /// What [`Self::store`] took for that position, up to the cache's rounding.
+    pub fn load(&self, pos: usize, k: &mut [f32], v: &mut [f32]) {
+        let d = self.head_dim;
+        assert!(pos < self.n_ctx && k.len() == self.n_head_kv * d && v.len() == k.len());
+        for h in 0..self.n_head_kv {
+            let block = &self.k[(h * self.n_ctx + pos / 8 * 8) * d..][..8 * d];
+            for (i, x) in k[h * d..][..d].iter_mut().enumerate() {
+                *x = block[i * 8 + pos % 8];
+            }
+            v[h * d..][..d].copy_from_slice(&self.v[(h * self.n_ctx + pos) * self.v_dim..][..d]);
+        }
+    }
+
+    /// Key heads times head size: numbers that one token's keys have, and its values.
+    pub fn n_embd(&self) -> usize {
+        self.n_head_kv * self.head_dim
+    }
+
+    /// Bytes that [`Self::save`] writes for a token.
+    pub fn saved_len(&self) -> usize {
+        2 * self.n_embd() * size_of::<f32>()
+    }
+
+    /// Appends what is stored for the first `n` tokens, token after token, to `out`.
+    pub fn save(&self, n: usize, out: &mut Vec<u8>) {
+        let (mut k, mut v) = (vec![0.0; self.n_embd()], vec![0.0; self.n_embd()]);
+        for pos in 0..n {
+            self.load(pos, &mut k, &mut v);
+            out.extend(k.iter().chain(&v).flat_map(|x| x.to_le_bytes()));
+        }
+    }
+
+    /// Takes back what [`Self::save`] wrote for the first `n` tokens: `bytes` are that long.
+    pub fn restore(&mut self, bytes: &[u8]) {
+        let n_embd = self.n_embd();
+        for (pos, token) in bytes.chunks_exact(self.saved_len()).enumerate() {
+            let numbers: Vec<f32> =
+                token.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+            self.store(pos, &numbers[..n_embd], &numbers[n_embd..]);
+        }
+    }
+
     fn keys(&self, head: usize, block: usize) -> &[f32] {
         &self.k[(head * self.n_ctx + block * 8) * self.head_dim..][..8 * self.head_dim]
     }

@@ -1,7 +1,8 @@
 //! Multi-head attention with grouped keys (Vaswani et al. 2017; Ainslie et al. 2023).
 
-use super::{I, Linear, Norm, Workspace};
+use super::{I, Linear, Norm, Rope, Workspace};
 use crate::kernels::attention::{KvCache, Mask, Query, attention};
+use std::ops::Range;
 
 /// The products that make queries, keys and values.
 pub enum Qkv {
@@ -82,6 +83,24 @@ impl Attention {
         }
         w.out.resize(w.m * self.output.n(), 0.0);
         self.output.forward(&mut w.act, &mut w.out);
+    }
+
+    /// Whether rotated keys can be rotated further: not where a norm has weighed their pairs since.
+    pub fn can_shift(&self) -> bool {
+        self.rope.is_none() || self.qk_norm.as_ref().is_none_or(|norm| !norm.after_rope)
+    }
+
+    /// Moves the tokens at `positions` up by `n`; the rotations are prepared to turn back by as many.
+    pub fn shift(&self, ropes: &[Rope], kv: &mut KvCache, positions: Range<usize>, n: usize) {
+        let Heads { n_head_kv, head_dim, .. } = self.heads;
+        let (mut k, mut v) = (vec![0.0; kv.n_embd()], vec![0.0; kv.n_embd()]);
+        for pos in positions {
+            kv.load(pos, &mut k, &mut v);
+            if let Some(rope) = self.rope {
+                ropes[rope].rotate(&mut k, n_head_kv, head_dim);
+            }
+            kv.store(pos - n, &k, &v);
+        }
     }
 
     /// Fills `w.q`, `w.k` and `w.v`.

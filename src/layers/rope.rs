@@ -91,15 +91,25 @@ impl Rope {
     /// Computes the angles of positions `first_pos .. first_pos + n_tokens` in a context with room
     /// for `n_ctx`.
     pub fn prepare(&mut self, first_pos: usize, n_tokens: usize, n_ctx: usize) {
+        let positions = first_pos..first_pos + n_tokens;
+        self.set_angles(positions.map(|pos| pos as f64), self.magnitude, n_ctx);
+    }
+
+    /// Has [`Self::rotate`] turn one token, rotated already, back by `n` positions, in a context with room for `n_ctx`.
+    pub fn prepare_back(&mut self, n: usize, n_ctx: usize) {
+        self.set_angles([-(n as f64)].into_iter(), 1.0, n_ctx);
+    }
+
+    fn set_angles(&mut self, positions: impl Iterator<Item = f64>, magnitude: f64, n_ctx: usize) {
         let frequencies = match &self.long {
             Some((above, long)) if n_ctx > *above => long,
             _ => &self.frequencies,
         };
         self.angles.clear();
-        for pos in first_pos..first_pos + n_tokens {
+        for pos in positions {
             self.angles.extend(frequencies.iter().map(|f| {
-                let angle = pos as f64 * f;
-                let part = |x: f64| (x * self.magnitude) as f32;
+                let angle = pos * f;
+                let part = |x: f64| (x * magnitude) as f32;
                 (part(libm::cos(angle)), part(libm::sin(angle)))
             }));
         }

@@ -1,7 +1,7 @@
 //! BERT (Devlin et al. 2019, arXiv 1810.04805): learned positions, token types, norms after each residual sum,
 //! GELU; with a classification head where the file has one (cross-encoders).
 
-use super::block::{attend, kv_shape};
+use super::block::attend;
 use super::encoder::{Encoder, Head};
 use super::{Block, Builder, FeedForward, Memory, NormKind, Weights};
 use crate::container::Metadata;
@@ -33,8 +33,8 @@ impl BertLayer {
 }
 
 impl Block for BertLayer {
-    fn kv_shape(&self) -> Option<(usize, usize)> {
-        kv_shape(&self.attention)
+    fn attention(&self) -> Option<&Attention> {
+        Some(&self.attention)
     }
 
     fn forward(&self, w: &mut Workspace, memory: Memory) {

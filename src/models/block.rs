@@ -5,7 +5,7 @@ use crate::layers::{Attention, Mlp, Moe, Norm, Workspace};
 
 /// What a layer remembers of earlier tokens.
 pub struct Memory<'a> {
-    /// Keys and values, for layers whose [`Block::kv_shape`] asks for them.
+    /// Keys and values, for layers with [`Block::attention`].
     pub kv: Option<&'a mut KvCache>,
     /// [`Block::state_len`] numbers, zero at first.
     pub state: &'a mut [f32],
@@ -13,9 +13,14 @@ pub struct Memory<'a> {
 
 /// One layer of a decoder: updates the residual stream `w.x` of a batch.
 pub trait Block {
+    /// Its attention, if it has one: that remembers keys and values.
+    fn attention(&self) -> Option<&Attention> {
+        None
+    }
+
     /// (n_head_kv, head_dim) of the keys and values that it remembers, if any.
     fn kv_shape(&self) -> Option<(usize, usize)> {
-        None
+        self.attention().map(|attention| (attention.heads.n_head_kv, attention.heads.head_dim))
     }
 
     /// Length of the state that it carries from token to token; 0 for none.
@@ -53,10 +58,6 @@ pub(super) fn attend(attention: &Attention, w: &mut Workspace, memory: Memory) {
     attention.forward(w, kv);
 }
 
-pub(super) fn kv_shape(attention: &Attention) -> Option<(usize, usize)> {
-    Some((attention.heads.n_head_kv, attention.heads.head_dim))
-}
-
 /// `x += s A(norm(x))`, then `x += s F(norm(x))`: LLaMA and most others.
 pub struct PreNorm {
     /// Before the attention.
@@ -72,8 +73,8 @@ pub struct PreNorm {
 }
 
 impl Block for PreNorm {
-    fn kv_shape(&self) -> Option<(usize, usize)> {
-        kv_shape(&self.attention)
+    fn attention(&self) -> Option<&Attention> {
+        Some(&self.attention)
     }
 
     fn forward(&self, w: &mut Workspace, memory: Memory) {
@@ -105,8 +106,8 @@ pub struct Sandwich {
 }
 
 impl Block for Sandwich {
-    fn kv_shape(&self) -> Option<(usize, usize)> {
-        kv_shape(&self.attention)
+    fn attention(&self) -> Option<&Attention> {
+        Some(&self.attention)
     }
 
     fn forward(&self, w: &mut Workspace, memory: Memory) {
@@ -134,8 +135,8 @@ pub struct PostNorm {
 }
 
 impl Block for PostNorm {
-    fn kv_shape(&self) -> Option<(usize, usize)> {
-        kv_shape(&self.attention)
+    fn attention(&self) -> Option<&Attention> {
+        Some(&self.attention)
     }
 
     fn forward(&self, w: &mut Workspace, memory: Memory) {
@@ -163,8 +164,8 @@ pub struct Parallel {
 }
 
 impl Block for Parallel {
-    fn kv_shape(&self) -> Option<(usize, usize)> {
-        kv_shape(&self.attention)
+    fn attention(&self) -> Option<&Attention> {
+        Some(&self.attention)
     }
 
     fn forward(&self, w: &mut Workspace, memory: Memory) {

@@ -4,7 +4,7 @@ use super::{Block, Context, ContextParams, KvContext, LanguageModel, Memory, Tex
 use crate::error::Result;
 use crate::kernels::matmul;
 use crate::kernels::vecmath;
-use crate::layers::{Batch, I, Linear, Mode, Norm, Rope, Workspace};
+use crate::layers::{Attention, Batch, I, Linear, Mode, Norm, Rope, Workspace};
 use crate::repack::PackedWeights;
 
 /// A decoder: `logits = W_out norm(layers(embedding(tokens)))`.
@@ -55,7 +55,7 @@ impl Decoder {
 
     /// Passes `tokens` through all layers.
     fn run(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) {
-        let KvContext { kv, states, n_tokens, n_ctx } = KvContext::of(context);
+        let KvContext { kv, states, n_tokens, n_ctx, .. } = KvContext::of(context);
         let batch = Batch { m: tokens.len(), first_pos: *n_tokens, n_ctx: *n_ctx, mode };
         self.work.begin(batch, self.config.n_embd);
         self.embed(tokens);
@@ -108,6 +108,23 @@ impl LanguageModel for Decoder {
         let shapes = self.layers.iter().filter_map(|layer| layer.kv_shape());
         let states = self.layers.iter().map(|layer| layer.state_len()).filter(|&len| len > 0);
         Ok(Box::new(KvContext::new(params, shapes)?.with_states(states)?))
+    }
+
+    fn shift(&mut self, context: &mut dyn Context, from: usize, n: usize) -> bool {
+        let attentions = || self.layers.iter().filter_map(|layer| layer.attention());
+        // Learned positions are part of what the keys were made from.
+        if self.position_embd.is_some() || !attentions().all(Attention::can_shift) {
+            return false;
+        }
+        let context = KvContext::of(context);
+        context.forget_mark();
+        let KvContext { kv, n_tokens, n_ctx, .. } = context;
+        self.work.ropes.iter_mut().for_each(|rope| rope.prepare_back(n, *n_ctx));
+        for (attention, kv) in attentions().zip(kv) {
+            attention.shift(&self.work.ropes, kv, from + n..*n_tokens, n);
+        }
+        *n_tokens -= n;
+        true
     }
 
     fn hidden(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) -> &[f32] {

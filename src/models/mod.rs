@@ -83,6 +83,13 @@ pub trait LanguageModel {
     /// [`Code::OutOfMemory`].
     fn new_context(&self, params: &ContextParams) -> Result<Box<dyn Context>>;
 
+    /// Forgets the `n` tokens from position `from` on; those after them move up, their keys turned back to their
+    /// new positions (what they remember of the forgotten ones stays). Whether that can be done with this
+    /// model; if not, nothing changes.
+    fn shift(&mut self, _context: &mut dyn Context, _from: usize, _n: usize) -> bool {
+        false
+    }
+
     /// Appends `tokens` to the context and gives their vectors before the output product, `[n_tokens, n_embd]`.
     fn hidden(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) -> &[f32];
 

@@ -1,7 +1,7 @@
 //! ModernBERT (Warner et al. 2024, arXiv 2412.13663, section 2.1): pre-norm, GeGLU, no biases, and of every
 //! three layers two that see a window only, with a rotation of their own.
 
-use super::block::{attend, kv_shape};
+use super::block::attend;
 use super::encoder::{Encoder, Head};
 use super::{Block, Builder, FeedForward, Memory, NormKind, Weights};
 use crate::container::Metadata;
@@ -17,8 +17,8 @@ struct Layer {
 }
 
 impl Block for Layer {
-    fn kv_shape(&self) -> Option<(usize, usize)> {
-        kv_shape(&self.attention)
+    fn attention(&self) -> Option<&Attention> {
+        Some(&self.attention)
     }
 
     fn forward(&self, w: &mut Workspace, memory: Memory) {

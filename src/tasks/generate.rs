@@ -22,6 +22,12 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// Texts that end the generation; they are not given out.
     pub stop: Vec<String>,
+    /// Where the context is full, forgets half of it and goes on instead of ending. A prompt that is too long
+    /// loses tokens in the same place.
+    pub context_shift: bool,
+    /// With `context_shift`: so many tokens at the start are never forgotten, BOS not counted, which never is;
+    /// -1 for the whole prompt. By default 0.
+    pub n_keep: i64,
     /// Gives ln p of each token, and of this many of the most probable ones beside it; at most
     /// [`MAX_LOGPROBS`]. By default `None`: neither. See [`TokenLogprob`](super::sampler::TokenLogprob).
     pub logprobs: Option<usize>,
@@ -45,6 +51,8 @@ impl Default for GenerateOptions {
             max_tokens: 256,
             ignore_eos: false,
             stop: Vec::new(),
+            context_shift: false,
+            n_keep: 0,
             logprobs: None,
             speculative: None,
             grammar: None,
@@ -67,6 +75,10 @@ impl GenerateOptions {
         self.speculative.iter().try_for_each(Speculation::validate)?;
         if self.grammar.is_some() && self.json_schema.is_some() {
             return Err(Error::new(Code::BadArgument, "either grammar or jsonSchema").key("jsonSchema"));
+        }
+        if self.n_keep < -1 {
+            let rule = format!("nKeep must be at least -1, not {}", self.n_keep);
+            return Err(Error::new(Code::BadArgument, rule).key("nKeep"));
         }
         match self.logprobs {
             Some(n) if n > MAX_LOGPROBS => {
@@ -161,12 +173,20 @@ pub enum Step {
 /// A generation under way. Belongs to the model that started it.
 pub struct Generation {
     prompt: Vec<u32>,
+    /// As much of it as the context takes.
+    n_prompt: usize,
     /// Prompt tokens in the context.
     fed: usize,
     /// Prompt tokens that were in the context from the start.
     n_cached: usize,
     /// Prompt and what was written.
     history: Vec<u32>,
+    /// What of that the context holds or is to hold: all, unless it was full.
+    window: Vec<u32>,
+    /// How many of the first tokens are never forgotten.
+    n_keep: usize,
+    /// Tokens that were forgotten.
+    n_forgotten: usize,
     n_written: usize,
     sampler: Sampler,
     logprobs: Logprobs,
@@ -194,6 +214,11 @@ impl Generation {
         self.n_cached
     }
 
+    /// Tokens that the context had to forget.
+    pub fn n_forgotten(&self) -> usize {
+        self.n_forgotten
+    }
+
     /// Tokens that were guessed, and those of them that were right.
     pub fn n_drafted(&self) -> (usize, usize) {
         (self.drafts.n_drafted, self.drafts.n_accepted)
@@ -213,23 +238,32 @@ impl TextModel {
     /// [`Code::ContextOverflow`] where the prompt does not leave room for one token.
     pub fn start(&mut self, prompt: Vec<u32>, options: GenerateOptions) -> Result<Generation> {
         self.check_tokens(&prompt)?;
-        let n_ctx = self.n_ctx();
-        if prompt.len() >= n_ctx {
-            let what = format!("a prompt of {} tokens leaves no room in a context of {n_ctx}", prompt.len());
-            return Err(Error::new(Code::ContextOverflow, what).key("prompt"));
-        }
         options.validate()?;
+        let n_keep = self.n_keep(&prompt, &options);
+        let (n_ctx, mut window) = (self.n_ctx(), prompt.clone());
+        if prompt.len() >= n_ctx {
+            if !options.context_shift {
+                let what =
+                    format!("a prompt of {} tokens leaves no room in a context of {n_ctx}", prompt.len());
+                return Err(Error::new(Code::ContextOverflow, what).key("prompt"));
+            }
+            window.drain(n_keep..prompt.len() - (n_ctx - n_keep).div_ceil(2).min(n_ctx - 1));
+        }
         let sampler = Sampler::with_tokenizer(options.sampler.clone(), self.tokenizer())?;
         let constraint = match options.read_grammar()? {
             Some(grammar) => Some(Constraint::new(&grammar, self.token_trie())?),
             None => None,
         };
         let ended = constraint.as_ref().is_some_and(Constraint::is_complete).then_some(Reason::Stop);
-        let fed = self.keep_prefix(&prompt);
+        let fed = self.keep_prefix(&window);
         Ok(Generation {
             fed,
             n_cached: fed,
+            n_forgotten: prompt.len() - window.len(),
+            n_prompt: window.len(),
             history: prompt.clone(),
+            window,
+            n_keep,
             prompt,
             n_written: 0,
             sampler,
@@ -248,15 +282,12 @@ impl TextModel {
     /// # Errors
     /// [`Code::NumericFault`] where the model computes NaN or infinity.
     pub fn step(&mut self, g: &mut Generation) -> Result<Step> {
-        let total = g.prompt.len();
+        let total = g.n_prompt;
         if g.fed < total {
-            let end = (g.fed + PROMPT_CHUNK).min(total);
-            let n_out = usize::from(end == total);
-            self.append(&g.prompt[g.fed..end], n_out);
-            g.fed = end;
-            return Ok(Step::Prefill { done: end, total });
+            g.fed = self.append_prompt(&g.window[..total], g.fed);
+            return Ok(Step::Prefill { done: g.fed, total });
         }
-        let full = g.history.len() >= self.n_ctx();
+        let full = g.window.len() >= self.n_ctx();
         let reason = g.ended.or((g.n_written >= g.options.max_tokens).then_some(Reason::Length));
         if let Some(reason) = reason.or(full.then_some(Reason::Context)) {
             g.ended = Some(reason);
@@ -276,6 +307,7 @@ impl TextModel {
             return self.step(g);
         }
         g.history.push(token);
+        g.window.push(token);
         g.n_written += 1;
         let piece = g.decoder.push(self.tokenizer(), token);
         let (text, met) = g.stop.push(&piece);
@@ -286,14 +318,39 @@ impl TextModel {
         }
         if met || complete {
             g.ended = Some(Reason::Stop);
-        } else if g.n_written < g.options.max_tokens
-            && g.history.len() < self.n_ctx()
-            && !g.drafts.is_guessed(token)
-        {
-            let room = (g.options.max_tokens - g.n_written).min(self.n_ctx() - g.history.len());
-            self.append_with_guesses(&g.history, &mut g.drafts, g.options.speculative.as_ref(), room - 1);
+        } else if g.n_written < g.options.max_tokens {
+            self.prepare_next(g, token);
         }
         Ok(Step::Piece { text, token, logprobs: self.step_logprobs(g, token) })
+    }
+
+    /// Processes the token that was just written, so that there are logits for the next one.
+    fn prepare_next(&mut self, g: &mut Generation, token: u32) {
+        if g.options.context_shift && g.window.len() >= self.n_ctx() {
+            self.make_room(g);
+        }
+        if g.window.len() < self.n_ctx() && !g.drafts.is_guessed(token) {
+            let room = (g.options.max_tokens - g.n_written).min(self.n_ctx() - g.window.len());
+            self.append_with_guesses(&g.window, &mut g.drafts, g.options.speculative.as_ref(), room - 1);
+        }
+    }
+
+    /// How many of the first tokens the context is not to forget, as llama.cpp counts them.
+    fn n_keep(&self, prompt: &[u32], options: &GenerateOptions) -> usize {
+        let bos = usize::from(self.tokenizer().bos() == prompt.first().copied());
+        let keep = usize::try_from(options.n_keep).map_or(prompt.len(), |n| n.saturating_add(bos));
+        keep.min(prompt.len()).min(self.n_ctx().saturating_sub(4))
+    }
+
+    /// Forgets half of what the context holds beyond the tokens to keep.
+    fn make_room(&mut self, g: &mut Generation) {
+        // The last token is not in the context yet, and guesses after it are void.
+        let n_held = g.window.len() - 1;
+        let n_forget = (n_held - g.n_keep).div_ceil(2);
+        self.go_back(n_held);
+        self.forget_range(g.n_keep, n_forget);
+        g.window.drain(g.n_keep..g.n_keep + n_forget);
+        g.n_forgotten += n_forget;
     }
 
     fn step_logprobs(&self, g: &mut Generation, token: u32) -> Option<StepLogprobs> {

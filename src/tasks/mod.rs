@@ -7,6 +7,7 @@ mod generate;
 mod loader;
 pub mod sampler;
 mod score;
+mod session;
 mod speculate;
 mod stop;
 mod text;

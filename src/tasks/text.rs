@@ -208,6 +208,62 @@ impl TextModel {
         }
     }
 
+    /// Appends the next part of a prompt of which the context holds `fed` tokens; how many it holds then.
+    pub(super) fn append_prompt(&mut self, prompt: &[u32], fed: usize) -> usize {
+        // The last token by itself where the state before it is worth keeping: another text may begin so.
+        let stop =
+            if self.can_go_back() || prompt.len() - fed == 1 { prompt.len() } else { prompt.len() - 1 };
+        let end = (fed + PROMPT_CHUNK).min(stop);
+        self.append(&prompt[fed..end], usize::from(end == prompt.len()));
+        if end + 1 == prompt.len() {
+            self.context.mark();
+        }
+        end
+    }
+
+    /// Forgets the `n` tokens from `from` on and keeps what follows.
+    pub(super) fn forget_range(&mut self, from: usize, n: usize) {
+        if self.model.shift(self.context.as_mut(), from, n) {
+            self.held.drain(from..from + n);
+            return;
+        }
+        // What follows is computed anew, at its new place.
+        let rest = self.held.split_off(from + n);
+        self.held.truncate(self.context.truncate(from));
+        for chunk in rest.chunks(PROMPT_CHUNK) {
+            self.append(chunk, 0);
+        }
+    }
+
+    pub(super) fn context(&self) -> &dyn Context {
+        self.context.as_ref()
+    }
+
+    pub(super) fn context_params(&self) -> ContextParams {
+        ContextParams { n_ctx: self.n_ctx() }
+    }
+
+    pub(super) fn n_ctx_unstretched(&self) -> usize {
+        self.model.n_ctx_unstretched()
+    }
+
+    /// What token 0 leaves in a new context, and its logits.
+    pub(super) fn probe(&mut self, params: &ContextParams) -> Result<(Vec<u8>, Vec<f32>)> {
+        let mut context = self.model.new_context(params)?;
+        let mut logits = Vec::new();
+        self.model.forward(context.as_mut(), &[0], 1, self.mode, &mut logits);
+        Ok((context.save(), logits))
+    }
+
+    /// Has the context hold these tokens, of which it once wrote `bytes`; whether they fit.
+    pub(super) fn set_context(&mut self, tokens: Vec<u32>, bytes: &[u8]) -> bool {
+        let fits = self.context.restore(tokens.len(), bytes);
+        if fits {
+            self.held = tokens;
+        }
+        fits
+    }
+
     /// Appends tokens, which fit and are valid, and gives their vectors.
     pub(super) fn hidden(&mut self, tokens: &[u32]) -> &[f32] {
         self.held.extend_from_slice(tokens);
