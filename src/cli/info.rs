@@ -71,11 +71,11 @@ impl Summary {
 /// As the file names it, supported or not; else as its tensors show.
 fn architecture(header: &Header) -> Option<String> {
     let named = header.metadata.str("general.architecture").ok().flatten();
-    named.map(String::from).or_else(|| models::identify(header).ok().map(|(_, name)| name))
+    named.map(String::from).or_else(|| models::identify(header, None).ok().map(|(_, name)| name))
 }
 
 fn print_summary(summary: &Summary, header: &Header, out: &mut Output) -> std::io::Result<()> {
-    let supported = match models::identify(header) {
+    let supported = match models::identify(header, None) {
         Ok(_) => "",
         Err(_) => " (not supported)",
     };

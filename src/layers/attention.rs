@@ -1,5 +1,6 @@
 //! Multi-head attention with grouped keys (Vaswani et al. 2017; Ainslie et al. 2023).
 
+use super::dense::{RelativeBias, ScoreBias, dense_attention};
 use super::{I, Linear, Norm, Rope, Workspace};
 use crate::kernels::attention::{KvCache, Mask, Query, attention};
 use std::ops::Range;
@@ -53,6 +54,8 @@ pub struct Attention {
     pub qk_norm: Option<QkNorm>,
     /// Which of the workspace's rotations; `None` for none.
     pub rope: Option<usize>,
+    /// Added to the scores by relative place; only where the whole sequence comes at once.
+    pub bias: Option<RelativeBias>,
     /// Norm of the attended values, before the output product.
     pub sub_norm: Option<Norm>,
     /// `[n_embd, n_head * head_dim]`.
@@ -72,12 +75,17 @@ impl Attention {
             }
         }
         self.position(w);
-        for (i, (k, v)) in w.k.chunks_exact(n_kv).zip(w.v.chunks_exact(n_kv)).enumerate() {
-            kv.store(w.first_pos + i, k, v);
-        }
-        let query = self.query(w);
         let act = w.act.fill(w.m, n_q, w.mode.is_integer());
-        attention::<I>(&w.q, &query, kv, &mut w.attention, act);
+        if self.bias.is_some() || w.map.is_some() {
+            let bias = ScoreBias { relative: self.bias.as_ref(), mask: None };
+            dense_attention([&w.q, &w.k, &w.v], &self.heads, bias, w.map.as_mut(), act);
+        } else {
+            for (i, (k, v)) in w.k.chunks_exact(n_kv).zip(w.v.chunks_exact(n_kv)).enumerate() {
+                kv.store(w.first_pos + i, k, v);
+            }
+            let query = self.query(w.first_pos, w.m);
+            attention::<I>(&w.q, &query, kv, &mut w.attention, act);
+        }
         if let Some(norm) = &self.sub_norm {
             norm.in_place(act, &mut w.scratch);
         }
@@ -146,11 +154,11 @@ impl Attention {
         }
     }
 
-    fn query(&self, w: &Workspace) -> Query {
+    fn query(&self, first_pos: usize, m: usize) -> Query {
         let Heads { n_head, scale, softcap, window, bidirectional, .. } = self.heads;
         let mask = match bidirectional {
-            true => Mask::Full { n: w.first_pos + w.m },
-            false => Mask::Causal { first_pos: w.first_pos },
+            true => Mask::Full { n: first_pos + m },
+            false => Mask::Causal { first_pos },
         };
         Query { n_head, scale, softcap, mask, window }
     }

@@ -13,6 +13,8 @@ pub enum Activation {
     Gelu,
     /// GELU by the error function.
     GeluErf,
+    /// `x / (1 + e^(-1.702 x))` (Hendrycks and Gimpel 2016, section 2), as CLIP has it.
+    QuickGelu,
     /// `max(x, 0)`.
     Relu,
     /// `max(x, 0)^2` (So et al. 2021).
@@ -26,6 +28,7 @@ impl Activation {
             Activation::Silu => vecmath::silu::<I>(x),
             Activation::Gelu => vecmath::gelu_tanh::<I>(x),
             Activation::GeluErf => vecmath::gelu::<I>(x),
+            Activation::QuickGelu => vecmath::quick_gelu::<I>(x),
             Activation::Relu => vecmath::relu::<I>(x),
             Activation::ReluSquared => vecmath::relu_squared::<I>(x),
         });

@@ -2,6 +2,7 @@
 
 mod attention;
 mod conv;
+mod dense;
 mod linear;
 mod lora;
 mod mlp;
@@ -13,6 +14,7 @@ mod workspace;
 
 pub use attention::{Attention, Heads, QkNorm, Qkv};
 pub use conv::CausalConv;
+pub use dense::{RelativeBias, ScoreBias, dense_attention};
 pub use linear::Linear;
 pub use lora::Lora;
 pub use mlp::{Activation, Mlp, Up};

@@ -62,6 +62,8 @@ pub struct Rope {
     long: Option<(usize, Vec<f64>)>,
     /// (cos, sin) per token and pair.
     angles: Vec<(f32, f32)>,
+    /// Whether the angles are given and not those of positions in a line.
+    fixed: bool,
 }
 
 impl Rope {
@@ -74,6 +76,20 @@ impl Rope {
             frequencies: frequencies(params, factors),
             long: None,
             angles: Vec::new(),
+            fixed: false,
+        }
+    }
+
+    /// A rotation by given angles in radians, `[n_tokens, n_pair]`, for sequences of exactly so many tokens:
+    /// positions in a picture, for example.
+    pub fn fixed(pairing: RopePairing, angles: &[f64], n_pair: usize) -> Self {
+        Rope {
+            pairing,
+            magnitude: 1.0,
+            frequencies: vec![0.0; n_pair],
+            long: None,
+            angles: angles.iter().map(|&a| (libm::cos(a) as f32, libm::sin(a) as f32)).collect(),
+            fixed: true,
         }
     }
 
@@ -101,6 +117,9 @@ impl Rope {
     }
 
     fn set_angles(&mut self, positions: impl Iterator<Item = f64>, magnitude: f64, n_ctx: usize) {
+        if self.fixed {
+            return;
+        }
         let frequencies = match &self.long {
             Some((above, long)) if n_ctx > *above => long,
             _ => &self.frequencies,

@@ -52,6 +52,8 @@ pub struct Workspace {
     pub up: Vec<f32>,
     /// As `qkv`; norms use it too.
     pub scratch: Vec<f32>,
+    /// Where attention layers append their weights, `[n_head, m, m]`, where somebody wants to see them.
+    pub map: Option<Vec<f32>>,
     pub(super) attention: Scratch,
     pub(super) moe: super::moe::Scratch,
 }

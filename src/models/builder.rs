@@ -174,7 +174,7 @@ impl<'a> Builder<'a> {
             ]))
         };
         let output = self.weights.linear(&name("attn_output"), n_embd, n_q)?;
-        Ok(Attention { heads, qkv, clamp: None, qk_norm: None, rope, sub_norm: None, output })
+        Ok(Attention { heads, qkv, clamp: None, qk_norm: None, rope, bias: None, sub_norm: None, output })
     }
 
     /// Norms `attn_q_norm` and `attn_k_norm` of layer `i`, each head by itself.

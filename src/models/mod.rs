@@ -1,6 +1,6 @@
 //! Architectures: one file each, reading as the published forward pass.
 //!
-//! To add one: its file, its row in [`TEXT`] or [`VISION`], a golden.
+//! To add one: its file, its row in [`TEXT`], [`ENCODERS`] or [`vision::FAMILIES`], a golden.
 
 mod adapter;
 mod block;
@@ -52,7 +52,7 @@ pub mod rwkv7;
 pub mod smollm3;
 pub mod stablelm;
 pub mod starcoder2;
-pub mod vit;
+pub mod vision;
 
 pub use adapter::{Adapter, is_adapter};
 pub use block::{Block, FeedForward, Memory, Parallel, PostNorm, PreNorm, Sandwich};
@@ -183,9 +183,6 @@ pub const ENCODERS: &[(&str, BuildEncoder)] = &[
     ("nomic-bert", nomic_bert::build),
 ];
 
-/// The vision architectures, by `general.architecture` (safetensors: by their tensors).
-pub const VISION: &[&str] = &["vit"];
-
 /// What a file holds.
 #[derive(Clone, Copy, Debug)]
 pub enum Family {
@@ -193,37 +190,47 @@ pub enum Family {
     Text(BuildText),
     /// An encoder of texts and its builder.
     Encoder(BuildEncoder),
-    /// A ViT classifier.
-    Vit,
+    /// A vision model.
+    Vision(&'static vision::VisionFamily),
 }
 
-/// Decides from the header what a file holds, and gives the architecture's name.
+/// Decides from the header, and from a `config.json` where one is given, what a file holds, and gives the
+/// architecture's name.
 ///
 /// # Errors
 /// [`Code::UnsupportedArch`] listing the known architectures.
-pub fn identify(header: &Header) -> Result<(Family, String)> {
+pub fn identify(header: &Header, config: Option<&vision::Config>) -> Result<(Family, String)> {
     let unknown = |found: String| {
         let texts = TEXT.iter().map(|(name, _)| *name).chain(ENCODERS.iter().map(|(name, _)| *name));
-        let known: Vec<_> = texts.chain(VISION.iter().copied()).collect();
+        let known: Vec<_> = texts.chain(vision::FAMILIES.iter().map(|f| f.name)).collect();
         Error::new(Code::UnsupportedArch, format!("{found}; supported: {}", known.join(", ")))
     };
+    let tensors = || header.tensors.iter().map(|t| t.name.as_str()).collect::<Vec<_>>();
     if header.kind == ContainerKind::Safetensors {
-        let is_vit = header.tensors.iter().any(|t| names::to_timm(&t.name) == "patch_embed.proj.weight");
-        let found = || unknown("the tensor names are of no known model".into());
-        return if is_vit { Ok((Family::Vit, "vit".into())) } else { Err(found()) };
+        return match vision::find(config, &tensors()) {
+            Some(family) => Ok((Family::Vision(family), family.name.into())),
+            None => Err(unknown(match config.and_then(vision::Config::model_type) {
+                Some(name) => format!("model type {:?} is not supported", short(name)),
+                None => "the tensor names are of no known model".into(),
+            })),
+        };
     }
     let key = "general.architecture";
     let name = header.metadata.str(key).map_err(|e| unknown(e.message).key(key))?;
     let name = name.ok_or_else(|| unknown("the file names no architecture".into()).key(key))?;
-    if VISION.contains(&name) {
-        return Ok((Family::Vit, name.into()));
+    if let Some(family) = vision::by_name(name, &tensors()) {
+        return Ok((Family::Vision(family), family.name.into()));
     }
-    let shown: String = name.chars().take(64).collect();
     if let Some((_, build)) = ENCODERS.iter().find(|(known, _)| *known == name) {
         return Ok((Family::Encoder(*build), name.into()));
     }
     match TEXT.iter().find(|(known, _)| *known == name) {
         Some((_, build)) => Ok((Family::Text(*build), name.into())),
-        None => Err(unknown(format!("architecture {shown:?} is not supported")).key(key)),
+        None => Err(unknown(format!("architecture {:?} is not supported", short(name))).key(key)),
     }
+}
+
+/// The beginning of a name from a file.
+fn short(name: &str) -> String {
+    name.chars().take(64).collect()
 }

@@ -6,7 +6,8 @@ use crate::container::stream::{Sink, Stream};
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
 use crate::layers::Mode;
-use crate::models::{Adapter, Family, Tensor, Weights, identify, is_adapter, names, vit::Vit};
+use crate::models::vision::{Config, Role, Source};
+use crate::models::{Adapter, Family, Tensor, Weights, identify, is_adapter, names};
 use crate::quant::{DType, Format, KernelForm, ROUNDED};
 use crate::repack::Packer;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,13 @@ pub struct LoadOptions {
     pub kv_type: Option<String>,
     /// Compute with float activations: slow, for reference.
     pub reference: bool,
+    /// The `config.json` that came with a safetensors file, where there is one: of vision models it says what the
+    /// tensors do not show.
+    pub config: Option<String>,
+    /// Other types for some float tensors than `quantize` or the file's own: `"PATTERN=TYPE"`, where `*` in the
+    /// pattern stands for any text. The first that fits a tensor's name holds, also for the first and last layers
+    /// of vision models, which otherwise keep at least 8 bits.
+    pub overrides: Vec<String>,
 }
 
 /// Context length unless the caller or the model says otherwise.
@@ -73,9 +81,18 @@ impl Loader {
         if let Some(other) = options.kv_type.as_deref().filter(|t| !t.eq_ignore_ascii_case("F32")) {
             return bad("kvType", format!("{other:?} is not supported; supported: F32"));
         }
+        let config = options.config.as_deref().map(Config::from_json).transpose()?;
+        let overrides =
+            options.overrides.iter().map(|given| Override::parse(given)).collect::<Result<_>>()?;
         Ok(Loader {
             stream: Stream::new(file_len),
-            collect: Collect { target, reference: options.reference, ..Collect::default() },
+            collect: Collect {
+                target,
+                overrides,
+                config,
+                reference: options.reference,
+                ..Collect::default()
+            },
             options,
             adapters: Vec::new(),
         })
@@ -113,7 +130,7 @@ impl Loader {
     /// What is missing or wrong in the file or the options.
     pub fn finish(mut self) -> Result<Loaded> {
         self.stream.finish(&mut self.collect)?;
-        let Collect { header, family, mut weights, info, .. } = self.collect;
+        let Collect { header, family, mut weights, info, config, .. } = self.collect;
         let (Some(header), Some(family)) = (header, family) else {
             return Err(Error::new(Code::Truncated, "the file ends before its header"));
         };
@@ -144,8 +161,13 @@ impl Loader {
                 let n_ctx = context_length(&self.options, model.config().n_ctx_train, usize::MAX)?;
                 Loaded::Encoder(Box::new(EncoderModel::new(model, &header.metadata, n_ctx, mode, info)?))
             }
-            Family::Vit => {
-                let model = Vit::build(&header.metadata, &mut weights)?;
+            Family::Vision(family) => {
+                let config = match config {
+                    Some(config) => config,
+                    None => Config::from_metadata(&header.metadata, declared(&header, family.name))?,
+                };
+                weights.rename(family.canonical);
+                let model = (family.build)(Source { config: &config, weights: &mut weights })?;
                 weights.check_adapters()?;
                 note_unused(&weights, &mut info);
                 Loaded::Vision(Box::new(VisionModel::new(model, &header.metadata, mode, info)?))
@@ -168,6 +190,44 @@ impl Loader {
 
 fn note_unused(weights: &Weights, info: &mut ModelInfo) {
     info.notes.extend(weights.names().map(|name| format!("tensor {name:?} is not used")));
+}
+
+/// The architecture that a GGUF file names, and after which its keys are called.
+fn declared<'a>(header: &'a Header, default: &'a str) -> &'a str {
+    header.metadata.str("general.architecture").ok().flatten().unwrap_or(default)
+}
+
+/// A tensor type for the tensors whose names fit a pattern.
+struct Override {
+    pattern: String,
+    dtype: DType,
+}
+
+impl Override {
+    fn parse(given: &str) -> Result<Self> {
+        let bad = |rule: String| Error::new(Code::BadArgument, rule).key("overrides");
+        let (pattern, name) =
+            given.rsplit_once('=').ok_or_else(|| bad(format!("{given:?} is not PATTERN=TYPE")))?;
+        if pattern.is_empty() {
+            return Err(bad(format!("{given:?} names no tensors")));
+        }
+        let dtype = quantize_target(name).map_err(|e| bad(e.message))?;
+        Ok(Override { pattern: pattern.into(), dtype })
+    }
+
+    fn fits(&self, name: &str) -> bool {
+        let mut parts = self.pattern.split('*');
+        let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+        let parts: Vec<&str> = parts.collect();
+        let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+        for part in middle {
+            match rest.find(part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
 }
 
 fn quantize_target(name: &str) -> Result<DType> {
@@ -199,6 +259,8 @@ fn context_length(options: &LoadOptions, trained: usize, unstretched: usize) -> 
 #[derive(Default)]
 struct Collect {
     target: Option<DType>,
+    overrides: Vec<Override>,
+    config: Option<Config>,
     reference: bool,
     header: Option<Header>,
     family: Option<Family>,
@@ -228,13 +290,16 @@ impl Collect {
             return Ok(Current::Skipped);
         }
         let (format, codec) = tensor.dtype.codec().map_err(|e| e.tensor(&tensor.name))?;
-        let Some((n_expert, n, k)) = matrix_shape(tensor) else {
+        let role = self.role(tensor);
+        let Some((n_expert, n, k)) = matrix_shape(tensor).filter(|_| role != Role::Table) else {
             return Ok(Current::Values(Vec::new()));
         };
         let is_float = matches!(codec.kernel, KernelForm::F32 | KernelForm::F16 | KernelForm::Bf16);
+        let asked = self.overrides.iter().find(|o| is_float && o.fits(&tensor.name));
         let target = match self.target {
+            _ if asked.is_some() => asked.map_or(tensor.dtype, |o| fitting(o.dtype, format, k)),
             Some(target) if is_float && !is_kept(&tensor.name) => {
-                let wanted = if is_first_or_last(&tensor.name) { at_least_8_bits(target) } else { target };
+                let wanted = if role == Role::Outer { at_least_8_bits(target) } else { target };
                 fitting(wanted, format, k)
             }
             // The reference mode computes with the values of the file, whatever they take.
@@ -244,7 +309,8 @@ impl Collect {
         let rounded = (target == tensor.dtype && ROUNDED.contains(&target))
             .then(|| format!("tensors of type {} are held as 8-bit codes, rounded", target.name()))
             .filter(|note| !self.info.notes.contains(note));
-        let note = (is_float && !is_kept(&tensor.name) && self.target.is_some_and(|t| t != target))
+        let wanted = asked.map(|o| o.dtype).or(self.target);
+        let note = (is_float && !is_kept(&tensor.name) && wanted.is_some_and(|t| t != target))
             .then(|| format!("tensor {:?} is kept as {}", tensor.name, target.name()));
         let named = |e: Error| e.tensor(&tensor.name);
         let current = match n_expert {
@@ -256,6 +322,16 @@ impl Collect {
         };
         self.info.notes.extend(note.into_iter().chain(rounded));
         Ok(current)
+    }
+}
+
+impl Collect {
+    fn role(&self, tensor: &TensorInfo) -> Role {
+        match &self.family {
+            Some(Family::Vision(family)) => (family.role)(&(family.canonical)(&tensor.name), &tensor.shape),
+            _ if names::is_table(&tensor.name) => Role::Table,
+            _ => Role::Matrix,
+        }
     }
 }
 
@@ -289,9 +365,6 @@ fn unusable(tensor: &TensorInfo, header: Option<&Header>) -> Tensor {
 /// matrices: rank 2, a convolution kernel of rank 4, or experts of rank 3. What is added or
 /// taken element by element is no matrix, whatever its rank.
 fn matrix_shape(tensor: &TensorInfo) -> Option<(Option<usize>, usize, usize)> {
-    if names::to_timm(&tensor.name) == "pos_embed" || names::is_table(&tensor.name) {
-        return None;
-    }
     match tensor.shape.as_slice() {
         [n_expert, n, k] if tensor.name.contains("_exps.") => Some((Some(*n_expert), *n, *k)),
         [n, rest @ ..] if matches!(rest.len(), 1 | 3) => Some((None, *n, rest.iter().product())),
@@ -305,11 +378,6 @@ fn is_kept(name: &str) -> bool {
     name == "position_embd.weight"
         || name.contains(".ffn_gate_inp")
         || name.contains(".time_mix_") && !names::is_rwkv_projection(name)
-}
-
-/// A vision model's first and last layer lose most by few bits and weigh little.
-fn is_first_or_last(name: &str) -> bool {
-    matches!(names::to_timm(name).as_str(), "patch_embed.proj.weight" | "head.weight" | "head_dist.weight")
 }
 
 fn at_least_8_bits(target: DType) -> DType {
@@ -327,7 +395,7 @@ fn fitting(wanted: DType, source: &Format, k: usize) -> DType {
 impl Sink for Collect {
     fn header(&mut self, header: &Header) -> Result<()> {
         check_whole(header)?;
-        let (family, architecture) = identify(header)?;
+        let (family, architecture) = identify(header, self.config.as_ref())?;
         self.info.architecture = architecture;
         let n_elements = |t: &TensorInfo| t.shape.iter().map(|&d| d as u64).product::<u64>();
         self.info.parameters = header.tensors.iter().map(n_elements).fold(0, u64::saturating_add);

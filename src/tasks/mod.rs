@@ -20,7 +20,7 @@ pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
 pub use score::{Divergence, Score, ScoreOptions, Scoring};
 pub use speculate::Speculation;
 pub use text::TextModel;
-pub use vision::{Class, VisionModel};
+pub use vision::{AttentionOptions, Class, VisionModel};
 
 use crate::kernels::{backend_name, backend_reason, pool};
 use crate::layers::Mode;

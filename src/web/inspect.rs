@@ -81,7 +81,7 @@ struct TensorSummary {
 
 impl Summary {
     fn of(header: &Header) -> Self {
-        let known = identify(header).ok();
+        let known = identify(header, None).ok();
         let parameters: u64 = header.tensors.iter().map(n_elements).sum();
         let weight_bytes: u64 = header.tensors.iter().map(|tensor| tensor.n_bytes).sum();
         Summary {
@@ -92,7 +92,7 @@ impl Summary {
             kind: known.as_ref().map(|(family, _)| match family {
                 Family::Text(_) => "text",
                 Family::Encoder(_) => "encoder",
-                Family::Vit => "vision",
+                Family::Vision(_) => "vision",
             }),
             architecture: known.map(|(_, name)| name).or_else(|| declared(&header.metadata)),
             parameters,

@@ -1,0 +1,183 @@
+//! A vision model with its preprocessing and labels.
+
+mod preprocessing;
+
+use super::ModelInfo;
+use crate::container::Metadata;
+use crate::error::{Code, Error, Result};
+use crate::image::{PixelView, Preprocess, preprocess};
+use crate::layers::Mode;
+use crate::models::vision::{AttentionMap, Output, Picture, Values, VisionArch};
+use serde::{Deserialize, Serialize};
+
+/// One class of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Class {
+    /// The class.
+    pub index: usize,
+    /// Its name, or its number where no names are known.
+    pub label: String,
+    /// Probability.
+    pub score: f32,
+    /// Before the softmax.
+    pub logit: f32,
+}
+
+/// Which attention of a picture to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AttentionOptions {
+    /// The layer; by default that of all layers together (attention rollout).
+    pub layer: Option<usize>,
+    /// The head of that layer; by default the mean of all.
+    pub head: Option<usize>,
+}
+
+impl AttentionOptions {
+    fn map(self) -> Result<AttentionMap> {
+        match (self.layer, self.head) {
+            (Some(layer), head) => Ok(AttentionMap::Layer { layer, head }),
+            (None, None) => Ok(AttentionMap::Rollout),
+            (None, Some(_)) => Err(Error::new(Code::BadArgument, "a head needs its layer").key("head")),
+        }
+    }
+}
+
+/// A loaded vision model.
+pub struct VisionModel {
+    model: Box<dyn VisionArch>,
+    preprocess: Preprocess,
+    labels: Vec<String>,
+    mode: Mode,
+    info: ModelInfo,
+}
+
+impl VisionModel {
+    pub(super) fn new(
+        model: Box<dyn VisionArch>,
+        metadata: &Metadata,
+        mode: Mode,
+        mut info: ModelInfo,
+    ) -> Result<Self> {
+        let facts = model.info();
+        info.kind = "vision";
+        info.image_size = facts.image_size;
+        info.n_output = facts.n_class;
+        let preprocess = preprocessing::read_preprocess(metadata, facts.image_size)?;
+        let labels = facts.labels.clone();
+        Ok(VisionModel { model, preprocess, labels, mode, info })
+    }
+
+    /// Facts about the model; [`ModelInfo::backend`] is what computes at this moment.
+    pub fn info(&self) -> ModelInfo {
+        self.info.with_backend(self.mode)
+    }
+
+    /// Names of the classes; empty where none are known.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Sets the names of the classes.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] where their number is not the model's.
+    pub fn set_labels(&mut self, labels: Vec<String>) -> Result<()> {
+        if labels.len() != self.info.n_output {
+            let rule = format!("{} labels for {} classes", labels.len(), self.info.n_output);
+            return Err(Error::new(Code::BadArgument, rule).key("labels"));
+        }
+        self.labels = labels;
+        Ok(())
+    }
+
+    /// The `top_k` most probable classes of a picture, best first.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for `top_k` of 0; [`Code::NumericFault`].
+    pub fn classify(&mut self, image: &PixelView, top_k: usize) -> Result<Vec<Class>> {
+        if top_k == 0 {
+            return Err(Error::new(Code::BadArgument, "must be at least 1").key("topK"));
+        }
+        let logits = self.show(image, Output::Logits)?.values;
+        let max = logits.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
+        let weight = |l: f32| libm::expf(l - max);
+        let sum: f32 = logits.iter().map(|&l| weight(l)).sum();
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        let class = |&index: &usize| Class {
+            index,
+            label: self.labels.get(index).cloned().unwrap_or_else(|| format!("class {index}")),
+            score: weight(logits[index]) / sum,
+            logit: logits[index],
+        };
+        Ok(order.iter().take(top_k).map(class).collect())
+    }
+
+    /// Logits of normalised pixels; `shape` is `[1, 3, height, width]` or `[3, height, width]`.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for another shape or a value that is not finite; [`Code::NumericFault`].
+    pub fn logits(&mut self, pixels: &[f32], shape: &[usize]) -> Result<Vec<f32>> {
+        self.run(pixels, shape, Output::Logits).map(|out| out.values)
+    }
+
+    /// One output for normalised pixels; `shape` is `[1, 3, height, width]` or `[3, height, width]`.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for another shape, a value that is not finite, or an output that the model has not;
+    /// [`Code::NumericFault`], [`Code::OutOfMemory`].
+    pub fn run(&mut self, pixels: &[f32], shape: &[usize], output: Output) -> Result<Values> {
+        let bad = |key: &str, rule: String| Err(Error::new(Code::BadArgument, rule).key(key));
+        let inner = if let [1, inner @ ..] = shape { inner } else { shape };
+        let &[3, height, width] = inner else {
+            let size = self.info.image_size;
+            return bad("shape", format!("{shape:?}, expected [1, 3, {size}, {size}]"));
+        };
+        self.model.info().accepts(height, width)?;
+        if pixels.len() != 3 * height * width {
+            return bad("pixels", format!("{} values for shape {shape:?}", pixels.len()));
+        }
+        if let Some(i) = pixels.iter().position(|p| !p.is_finite()) {
+            return bad("pixels", format!("value {i} is {}", pixels[i]));
+        }
+        let out = self.model.run(Picture { pixels, height, width }, output, self.mode)?;
+        if out.values.iter().any(|v| !v.is_finite()) {
+            return Err(Error::new(Code::NumericFault, "the model computed NaN or infinity"));
+        }
+        Ok(out)
+    }
+
+    /// One output for a picture.
+    fn show(&mut self, image: &PixelView, output: Output) -> Result<Values> {
+        let size = self.info.image_size;
+        let pixels = preprocess(image, &self.preprocess)?;
+        self.run(&pixels, &[3, size, size], output)
+    }
+
+    /// The pooled feature vector of a picture.
+    ///
+    /// # Errors
+    /// What preprocessing refuses; [`Code::NumericFault`].
+    pub fn features(&mut self, image: &PixelView) -> Result<Vec<f32>> {
+        self.show(image, Output::Pooled).map(|out| out.values)
+    }
+
+    /// The feature vectors of a picture's patches, `[n_row, n_col, n_embd]`.
+    ///
+    /// # Errors
+    /// As [`Self::features`].
+    pub fn patches(&mut self, image: &PixelView) -> Result<Values> {
+        self.show(image, Output::Patches)
+    }
+
+    /// How much the model attends to each patch of a picture, `[n_row, n_col]`: as its class token sees it, or for
+    /// models without one the mean over all patches.
+    ///
+    /// # Errors
+    /// As [`Self::features`], and [`Code::BadArgument`] for a layer or head that is not there, or a model in which
+    /// no patch attends to all others.
+    pub fn attention(&mut self, image: &PixelView, options: AttentionOptions) -> Result<Values> {
+        self.show(image, Output::Attention(options.map()?))
+    }
+}
