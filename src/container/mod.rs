@@ -8,6 +8,7 @@ pub mod reader;
 pub mod safetensors;
 mod sniff;
 pub mod stream;
+pub mod tflite;
 
 pub use metadata::{Array, Metadata, StrArray, Value};
 pub use sniff::sniff;

@@ -23,12 +23,14 @@ pub mod path;
 pub mod path16;
 pub mod path32;
 pub mod pool;
+pub mod qconv;
 pub mod reference;
 pub mod scan;
 mod select;
 pub mod superblock;
 pub mod tile;
 pub mod vecmath;
+pub mod window;
 
 use crate::repack::{NR, PackedWeights, Packing, TILE_K};
 use act::{Activations, Coded, MR, Span};

@@ -44,6 +44,7 @@ pub mod olmoe;
 pub mod orion;
 pub mod phi2;
 pub mod phi3;
+pub mod qcnn;
 pub mod qwen2;
 pub mod qwen2moe;
 pub mod qwen3;

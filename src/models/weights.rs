@@ -13,6 +13,8 @@ pub enum Tensor {
     Experts(Vec<PackedWeights>),
     /// Everything else, as f32.
     Values(Vec<f32>),
+    /// Bytes of integers, for architectures that compute with them.
+    Raw(Vec<u8>),
     /// Of a type that holds no weights: an error for the architecture that asks for it.
     Unusable {
         /// What the error says the rule is.
@@ -124,6 +126,20 @@ impl Weights {
         match self.take(name)? {
             (_, Tensor::Values(v)) if v.len() == len => Ok(v),
             (shape, _) => Err(mismatch(name, &shape, &[len])),
+        }
+    }
+
+    /// Integers of tensor `name`, `n_bytes` of them in any shape.
+    ///
+    /// # Errors
+    /// As [`Self::matrix`].
+    pub fn raw(&mut self, name: &str, n_bytes: usize) -> Result<Vec<u8>> {
+        match self.take(name)? {
+            (_, Tensor::Raw(bytes)) if bytes.len() == n_bytes => Ok(bytes),
+            (shape, _) => {
+                let rule = format!("shape {shape:?}, expected integers of {n_bytes} bytes");
+                Err(Error::new(Code::ShapeMismatch, rule).tensor(name))
+            }
         }
     }
 

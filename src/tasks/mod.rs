@@ -1,6 +1,7 @@
 //! What callers do: load a model, generate text, classify images.
 
 mod chat;
+pub mod convert;
 mod embed;
 mod experts;
 mod generate;

@@ -76,4 +76,5 @@ def main():
     out.write_text(f'{{\n "pillow": "{PIL.__version__}",\n "small": {rows(small)},\n "photos": {rows(photos)}\n}}\n')
 
 
-main()
+if __name__ == "__main__":
+    main()

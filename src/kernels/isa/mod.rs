@@ -104,6 +104,10 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn pair_low16(a: Self::V) -> Self::V;
     /// i16 lanes 4, 4, 5, 5, 6, 6, 7, 7.
     fn pair_high16(a: Self::V) -> Self::V;
+    /// i16 lanes `a0, b0, a1, b1, a2, b2, a3, b3`.
+    fn zip_low16(a: Self::V, b: Self::V) -> Self::V;
+    /// i16 lanes `a4, b4, a5, b5, a6, b6, a7, b7`.
+    fn zip_high16(a: Self::V, b: Self::V) -> Self::V;
     /// i32 lanes, low half of the product.
     fn mul32(a: Self::V, b: Self::V) -> Self::V;
     fn add32(a: Self::V, b: Self::V) -> Self::V;

@@ -131,6 +131,16 @@ impl Isa for Scalar {
         from_halves(std::array::from_fn(|i| h[4 + i / 2]))
     }
     #[inline(always)]
+    fn zip_low16(a: V, b: V) -> V {
+        let (a, b) = (halves(a), halves(b));
+        from_halves(std::array::from_fn(|i| if i % 2 == 0 { a[i / 2] } else { b[i / 2] }))
+    }
+    #[inline(always)]
+    fn zip_high16(a: V, b: V) -> V {
+        let (a, b) = (halves(a), halves(b));
+        from_halves(std::array::from_fn(|i| if i % 2 == 0 { a[4 + i / 2] } else { b[4 + i / 2] }))
+    }
+    #[inline(always)]
     fn mul32(a: V, b: V) -> V {
         zip(a, b, u32::wrapping_mul)
     }

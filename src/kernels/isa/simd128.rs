@@ -133,6 +133,14 @@ impl Isa for Simd128 {
         i16x8_shuffle::<4, 4, 5, 5, 6, 6, 7, 7>(a, a)
     }
     #[inline(always)]
+    fn zip_low16(a: v128, b: v128) -> v128 {
+        i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b)
+    }
+    #[inline(always)]
+    fn zip_high16(a: v128, b: v128) -> v128 {
+        i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b)
+    }
+    #[inline(always)]
     fn mul32(a: v128, b: v128) -> v128 {
         i32x4_mul(a, b)
     }

@@ -118,6 +118,14 @@ impl Isa for Sse2 {
         unsafe { _mm_unpackhi_epi16(a, a) }
     }
     #[inline(always)]
+    fn zip_low16(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_unpacklo_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn zip_high16(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_unpackhi_epi16(a, b) }
+    }
+    #[inline(always)]
     fn mul32(a: __m128i, b: __m128i) -> __m128i {
         unsafe {
             // The low halves of products do not depend on the sign.

@@ -1,0 +1,221 @@
+//! Convolutional networks that were quantized with their activations: every tensor has a scale and a zero
+//! point fixed in the file, and the forward pass is integers from the picture to the logits.
+//!
+//! Source: Jacob et al. 2017 (arXiv 1712.05877); rounding as XNNPACK has it.
+
+mod elementwise;
+pub mod spec;
+
+use crate::container::Metadata;
+use crate::error::{Code, Error, Result};
+use crate::kernels::qconv::{Dense, Depthwise, Map, Requantize, STRIP};
+use crate::layers::I;
+use crate::models::Weights;
+use elementwise::{Sum, average, max, pad, rescale};
+use spec::{GraphSpec, Kind, OpSpec, ValueSpec, is_scale};
+
+/// A quantized CNN.
+pub struct QuantizedCnn {
+    graph: GraphSpec,
+    steps: Vec<Step>,
+    /// After which step a value's buffer is free.
+    last_use: Vec<usize>,
+    values: Vec<Vec<i16>>,
+    /// Buffers that are in no use, the last used at the end: it may still be in the cache.
+    free: Vec<Vec<i16>>,
+}
+
+/// An operator's weights and constants.
+enum Step {
+    Dense(Dense),
+    Depthwise(Depthwise),
+    Add(Sum),
+    /// Multiplies the sum of all taps.
+    Average(f32),
+    Max,
+    Pad,
+    Rescale(f32),
+}
+
+impl QuantizedCnn {
+    /// Reads the graph and takes the tensors.
+    ///
+    /// # Errors
+    /// `BadConfig`, `MissingTensor`, `ShapeMismatch`, `NonFiniteWeight`.
+    pub fn build(metadata: &Metadata, weights: &mut Weights) -> Result<Self> {
+        let graph = GraphSpec::read(metadata)?;
+        let steps = graph.ops.iter().enumerate().map(|(i, op)| step(&graph, i, op, weights));
+        let steps = steps.collect::<Result<_>>()?;
+        let mut last_use = vec![0; graph.values.len()];
+        for (i, op) in graph.ops.iter().enumerate() {
+            op.inputs.iter().flatten().for_each(|&v| last_use[v] = i);
+        }
+        let values = graph.values.iter().map(|_| Vec::new()).collect();
+        Ok(QuantizedCnn { graph, steps, last_use, values, free: Vec::new() })
+    }
+
+    /// Side of the input, pixels.
+    pub fn image_size(&self) -> usize {
+        self.graph.values[0].shape[0]
+    }
+
+    /// Classes.
+    pub fn n_class(&self) -> usize {
+        let [height, width, channels] = self.output().shape;
+        height * width * channels
+    }
+
+    /// The scale and the zero point of the input, for codes 0 ..= 255: what preprocessing has to reach.
+    pub fn input(&self) -> (f32, i32) {
+        (self.graph.values[0].scale, self.graph.values[0].zero + 128)
+    }
+
+    fn output(&self) -> ValueSpec {
+        // A graph has operators: its lists are not empty.
+        self.graph.ops.last().map_or(self.graph.values[0], |op| self.graph.values[op.output])
+    }
+
+    /// Logits of pixels `[3, image_size, image_size]`, which are real values in the scale of the input.
+    ///
+    /// # Panics
+    /// Where there is another number of pixels: a bug in the caller.
+    pub fn logits(&mut self, pixels: &[f32]) -> Vec<f32> {
+        self.run(pixels, self.steps.len());
+        let ValueSpec { shape: [height, width, channels], scale, .. } = self.output();
+        let Some(op) = self.graph.ops.last() else { return Vec::new() };
+        let rows = self.values[op.output].chunks_exact(channels.next_multiple_of(STRIP));
+        let codes = rows.take(height * width).flat_map(|row| &row[..channels]);
+        codes.map(|&code| f32::from(code) * scale).collect()
+    }
+
+    /// What enters the last operator with weights, the classifier: a feature vector of the picture.
+    pub fn features(&mut self, pixels: &[f32]) -> Vec<f32> {
+        let is_dense = |step: &Step| matches!(step, Step::Dense(_));
+        let classifier = self.steps.iter().rposition(is_dense).unwrap_or(0);
+        self.run(pixels, classifier);
+        let value = self.graph.ops[classifier].inputs[0].unwrap_or(0);
+        let ValueSpec { shape: [.., channels], scale, .. } = self.graph.values[value];
+        let rows = self.values[value].chunks_exact(channels.next_multiple_of(STRIP));
+        rows.flat_map(|row| &row[..channels]).map(|&code| f32::from(code) * scale).collect()
+    }
+
+    /// Runs the first `n_steps` operators.
+    fn run(&mut self, pixels: &[f32], n_steps: usize) {
+        self.free.extend(self.values.iter_mut().map(std::mem::take).filter(|v| v.capacity() > 0));
+        self.values[0] = quantize(&self.graph.values[0], pixels, self.free.pop().unwrap_or_default());
+        for i in 0..n_steps {
+            let op = self.graph.ops[i];
+            let spec = &self.graph.values[op.output];
+            let mut out = self.free.pop().unwrap_or_default();
+            let n = spec.shape[0] * spec.shape[1] * spec.shape[2].next_multiple_of(STRIP);
+            // What is left of another value is overwritten; only what the buffer gains is cleared.
+            out.resize(n, 0);
+            self.compute(i, &op, &mut out);
+            self.values[op.output] = out;
+            for input in op.inputs.into_iter().flatten() {
+                if self.last_use[input] == i && i + 1 < n_steps {
+                    self.free.push(std::mem::take(&mut self.values[input]));
+                }
+            }
+        }
+    }
+
+    fn compute(&self, i: usize, op: &OpSpec, out: &mut [i16]) {
+        let map = |input: Option<usize>| {
+            let value = input.unwrap_or(0);
+            let [height, width, channels] = self.graph.values[value].shape;
+            let stride = channels.next_multiple_of(STRIP);
+            Map { data: &self.values[value], height, width, channels, stride }
+        };
+        let input = map(op.inputs[0]);
+        let spec = &self.graph.values[op.output];
+        let clamp = centred(op, spec);
+        let width = spec.shape[1];
+        match &self.steps[i] {
+            Step::Dense(dense) => dense.forward::<I>(input, &op.window, width, out),
+            Step::Depthwise(depthwise) => depthwise.forward::<I>(input, &op.window, width, out),
+            Step::Add(sum) => sum.forward(input.data, map(op.inputs[1]).data, clamp, out),
+            Step::Average(scale) => average(input, &op.window, *scale, clamp, width, out),
+            Step::Max => max(input, &op.window, clamp, width, out),
+            Step::Pad => pad(input, op.window.pad, width, out),
+            Step::Rescale(scale) => rescale(input.data, *scale, clamp, out),
+        }
+    }
+}
+
+/// The clamp of an operator less the zero point of its output.
+fn centred(op: &OpSpec, output: &ValueSpec) -> [i32; 2] {
+    op.clamp.map(|c| c - output.zero)
+}
+
+/// Pixels `[3, side, side]` to a map.
+fn quantize(spec: &ValueSpec, pixels: &[f32], mut out: Vec<i16>) -> Vec<i16> {
+    let n = spec.shape[0] * spec.shape[1];
+    assert_eq!(pixels.len(), 3 * n, "pixels are not [3, image_size, image_size]");
+    out.clear();
+    out.resize(n * STRIP, 0);
+    let (low, high) = ((-128 - spec.zero) as f32, (127 - spec.zero) as f32);
+    let inverse = 1.0 / spec.scale;
+    for (c, plane) in pixels.chunks_exact(n).enumerate() {
+        for (to, x) in out.chunks_exact_mut(STRIP).zip(plane) {
+            to[c] = (x * inverse).round_ties_even().clamp(low, high) as i16;
+        }
+    }
+    out
+}
+
+/// Takes an operator's tensors.
+fn step(graph: &GraphSpec, i: usize, op: &OpSpec, weights: &mut Weights) -> Result<Step> {
+    let input = graph.values[op.inputs[0].unwrap_or(0)];
+    let output = graph.values[op.output];
+    Ok(match op.kind {
+        Kind::Conv => {
+            let (n, k) = (output.shape[2], op.window.n_taps() * input.shape[2]);
+            let (codes, requantize) = parts(weights, i, op, n, k, input, output)?;
+            Step::Dense(Dense::new(&codes, k, op.weight_zero as i8, requantize))
+        }
+        Kind::Depthwise => {
+            let n = output.shape[2];
+            let (codes, requantize) = parts(weights, i, op, n, op.window.n_taps(), input, output)?;
+            Step::Depthwise(Depthwise::new(&codes, n, op.weight_zero as i8, requantize))
+        }
+        Kind::Add => {
+            let second = graph.values[op.inputs[1].unwrap_or(0)];
+            Step::Add(Sum::new(input.scale, second.scale, output.scale))
+        }
+        Kind::Average => Step::Average(input.scale / output.scale),
+        Kind::Max => Step::Max,
+        Kind::Pad => Step::Pad,
+        Kind::Rescale => Step::Rescale(input.scale / output.scale),
+    })
+}
+
+/// The codes of `n` outputs of `k` inputs each, and what follows their sums.
+fn parts(
+    weights: &mut Weights,
+    i: usize,
+    op: &OpSpec,
+    n: usize,
+    k: usize,
+    input: ValueSpec,
+    output: ValueSpec,
+) -> Result<(Vec<i8>, Requantize)> {
+    let name = |part: &str| format!("op.{i}.{part}");
+    let codes = weights.raw(&name("weight"), n * k)?.into_iter().map(|b| b as i8).collect();
+    let bias = match weights.has(&name("bias")) {
+        true => {
+            weights.raw(&name("bias"), 4 * n)?.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect()
+        }
+        false => vec![0; n],
+    };
+    let scale_name = name("scale");
+    let n_scales = weights.shape(&scale_name).map_or(n, |s| s.iter().product());
+    let mut scale = weights.values(&scale_name, if n_scales == 1 { 1 } else { n })?;
+    if !scale.iter().all(|s| is_scale(*s)) {
+        return Err(Error::new(Code::NonFiniteWeight, "a scale that is not positive").tensor(scale_name));
+    }
+    scale.resize(n, scale[0]);
+    // In XNNPACK's order, which decides how the last bit of the factor falls.
+    scale.iter_mut().for_each(|s| *s = input.scale * *s / output.scale);
+    Ok((codes, Requantize::new(&bias, &scale, centred(op, &output))))
+}
