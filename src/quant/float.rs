@@ -17,6 +17,7 @@ macro_rules! float_codec {
                     o.copy_from_slice(&$to(*v));
                 }
             }),
+            search: None,
             kernel: KernelForm::$form,
         };
     };

@@ -15,6 +15,7 @@
 //! OCP Microscaling Formats (MX) 1.0, section 5.
 
 use super::blocks::{GROUP, encode_blocks, extreme, merge_scales, scaled_codes, unpack_blocks};
+use super::search::{self, Fp4, best_of};
 use super::{Codec, KernelForm};
 
 /// Bytes per MXFP4 block.
@@ -29,10 +30,15 @@ pub const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8
 pub(super) const MXFP4: Codec = Codec {
     dequantize: dequantize_mxfp4,
     quantize: Some(quantize_mxfp4),
+    search: Some(search_mxfp4),
     kernel: KernelForm::I8(unpack_mxfp4),
 };
-pub(super) const NVFP4: Codec =
-    Codec { dequantize: dequantize_nvfp4, quantize: None, kernel: KernelForm::I8(unpack_nvfp4) };
+pub(super) const NVFP4: Codec = Codec {
+    dequantize: dequantize_nvfp4,
+    quantize: None,
+    search: None,
+    kernel: KernelForm::I8(unpack_nvfp4),
+};
 
 /// 2^(e - 128). The lowest two are subnormal; there is no NaN.
 fn power_scale(e: u8) -> f32 {
@@ -106,14 +112,32 @@ fn dequantize_nvfp4(bytes: &[u8], out: &mut [f32]) {
 /// the MX specification recommends; what lies beyond 12 saturates.
 fn quantize_mxfp4(values: &[f32], out: &mut [u8]) {
     encode_blocks(values, out, |x: &[f32; GROUP], block: &mut [u8; MXFP4_BYTES]| {
-        let exponent = extreme(x).abs().to_bits() >> 23;
-        block[0] = exponent.saturating_sub(2) as u8;
-        // A power of two: the quotient is exact. It may be infinite only where the value is
-        // beyond every level.
-        let d = power_scale(block[0]);
-        for i in 0..16 {
-            block[1 + i] = nearest_level(x[i] / d) | nearest_level(x[i + 16] / d) << 4;
-        }
+        compose_mxfp4(x, recommended_exponent(x), block);
+    });
+}
+
+fn recommended_exponent(x: &[f32]) -> u8 {
+    (extreme(x).abs().to_bits() >> 23).saturating_sub(2) as u8
+}
+
+fn compose_mxfp4(x: &[f32; GROUP], exponent: u8, block: &mut [u8; MXFP4_BYTES]) {
+    block[0] = exponent;
+    // A power of two: the quotient is exact. It may be infinite only where the value is
+    // beyond every level.
+    let d = power_scale(exponent);
+    for i in 0..16 {
+        block[1 + i] = nearest_level(x[i] / d) | nearest_level(x[i + 16] / d) << 4;
+    }
+}
+
+/// One of the powers of two about the recommended one.
+fn search_mxfp4(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    search::search_blocks(values, weights, out, (quantize_mxfp4, dequantize_mxfp4), |x, w, block| {
+        let near = recommended_exponent(x);
+        let exponents = [near, near.saturating_sub(1), near.saturating_add(1).min(254)];
+        let d = best_of(x, w, Fp4, &exponents.map(power_scale));
+        let found = exponents.into_iter().find(|&e| power_scale(e) == d);
+        compose_mxfp4(x, found.unwrap_or(near), block);
     });
 }
 

@@ -34,9 +34,9 @@ pub const OFFSET: u8 = 9;
 pub const BITS: u32 = 5;
 
 pub(super) const IQ1_S: Codec =
-    Codec { dequantize: dequantize_s, quantize: None, kernel: KernelForm::I8(unpack_s) };
+    Codec { dequantize: dequantize_s, quantize: None, search: None, kernel: KernelForm::I8(unpack_s) };
 pub(super) const IQ1_M: Codec =
-    Codec { dequantize: dequantize_m, quantize: None, kernel: KernelForm::I8(unpack_m) };
+    Codec { dequantize: dequantize_m, quantize: None, search: None, kernel: KernelForm::I8(unpack_m) };
 
 /// Eight times entry `index`, shifted, plus `offset`.
 fn entry(index: u16, shift_down: bool, offset: i8) -> [u8; 8] {

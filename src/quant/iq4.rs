@@ -14,6 +14,7 @@
 use super::blocks::{
     GROUP, encode_blocks, extreme, f16_at, inverse, nearest_f16, put_f16, scaled_codes, u16_at, unpack_blocks,
 };
+use super::search::{self, Nonlinear, SignedForm, super_signed, symmetric};
 use super::superblock::LEN;
 use super::{Codec, KernelForm};
 
@@ -24,10 +25,18 @@ pub const IQ4_XS_BYTES: usize = 136;
 /// What each code stands for.
 pub const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-pub(super) const IQ4_NL: Codec =
-    Codec { dequantize: dequantize_nl, quantize: Some(quantize_nl), kernel: KernelForm::I8(unpack_nl) };
-pub(super) const IQ4_XS: Codec =
-    Codec { dequantize: dequantize_xs, quantize: None, kernel: KernelForm::I8(unpack_xs) };
+pub(super) const IQ4_NL: Codec = Codec {
+    dequantize: dequantize_nl,
+    quantize: Some(quantize_nl),
+    search: Some(search_nl),
+    kernel: KernelForm::I8(unpack_nl),
+};
+pub(super) const IQ4_XS: Codec = Codec {
+    dequantize: dequantize_xs,
+    quantize: Some(quantize_xs),
+    search: Some(search_xs),
+    kernel: KernelForm::I8(unpack_xs),
+};
 
 /// 32 elements from 16 bytes.
 fn split_levels(qs: &[u8], codes: &mut [u8]) {
@@ -71,12 +80,65 @@ fn dequantize_xs(bytes: &[u8], out: &mut [f32]) {
 /// The value of largest magnitude maps to the outermost level, -127.
 fn quantize_nl(values: &[f32], out: &mut [u8]) {
     encode_blocks(values, out, |x: &[f32; GROUP], block: &mut [u8; IQ4_NL_BYTES]| {
-        let d = nearest_f16(extreme(x) / f32::from(LEVELS[0]));
-        let inv = inverse(d);
-        put_f16(block, 0, d);
-        for i in 0..16 {
-            block[2 + i] = nearest_level(x[i] * inv) | nearest_level(x[i + 16] * inv) << 4;
+        compose_nl(x, nearest_f16(extreme(x) / f32::from(LEVELS[0])), block);
+    });
+}
+
+fn compose_nl(x: &[f32; GROUP], d: f32, block: &mut [u8; IQ4_NL_BYTES]) {
+    put_f16(block, 0, d);
+    join_levels(x, inverse(d), &mut block[2..]);
+}
+
+fn join_levels(x: &[f32], inv: f32, qs: &mut [u8]) {
+    for (i, q) in qs.iter_mut().enumerate() {
+        *q = nearest_level(x[i] * inv) | nearest_level(x[i + 16] * inv) << 4;
+    }
+}
+
+/// Levels for the value of largest magnitude to begin with.
+const STARTS: [f32; 18] = [
+    -127.0, -122.0, -117.0, -112.0, -106.0, -100.0, -94.0, -132.0, -138.0, 113.0, 108.0, 103.0, 98.0, 93.0,
+    87.0, 118.0, 123.0, 129.0,
+];
+
+fn search_nl(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    search::search_blocks(values, weights, out, (quantize_nl, dequantize_nl), |x, w, block| {
+        compose_nl(x, nearest_f16(symmetric(x, w, Nonlinear, &STARTS).0), block);
+    });
+}
+
+/// The extreme of each sub-block at the outermost level, the largest sub-scale at -32.
+fn quantize_xs(values: &[f32], out: &mut [u8]) {
+    encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; IQ4_XS_BYTES]| {
+        let mut steps = [0f32; LEN / GROUP];
+        for (step, x) in steps.iter_mut().zip(x.chunks_exact(GROUP)) {
+            *step = extreme(x) / f32::from(LEVELS[0]);
         }
+        let d = nearest_f16(extreme(&steps) / -32.0);
+        let inv = inverse(d);
+        compose_xs(x, d, &steps.map(|step| (step * inv).round().clamp(-32.0, 31.0) as i16), block);
+    });
+}
+
+fn compose_xs(x: &[f32; LEN], d: f32, scales: &[i16], block: &mut [u8; IQ4_XS_BYTES]) {
+    block[..8].fill(0);
+    put_f16(block, 0, d);
+    let mut high = 0u16;
+    for (j, x) in x.chunks_exact(GROUP).enumerate() {
+        let s = (scales[j] + 32) as u16;
+        high |= (s >> 4) << (2 * j);
+        block[4 + j / 2] |= (s as u8 & 15) << (j % 2 * 4);
+        join_levels(x, inverse(d * f32::from(scales[j])), &mut block[8 + 16 * j..][..16]);
+    }
+    block[2..4].copy_from_slice(&high.to_le_bytes());
+}
+
+fn search_xs(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    const FORM: SignedForm<Nonlinear> =
+        SignedForm { levels: Nonlinear, starts: &STARTS, tops: &[-32.0, 31.0, -29.0], range: (-32.0, 31.0) };
+    search::search_blocks(values, weights, out, (quantize_xs, dequantize_xs), |x, w, block| {
+        let found = super_signed::<GROUP, _>(x, w, FORM);
+        compose_xs(x, found.d, &found.scales, block);
     });
 }
 

@@ -1,6 +1,7 @@
 //! What Q4_1, Q5_0 and Q5_1 share: nibbles, fifth bits, and rounding between two extremes.
 
 use super::blocks::{GROUP, inverse, nearest_f16, range};
+use super::search::affine;
 
 /// Codes from 16 bytes: low nibble element i, high nibble element i + 16.
 pub(super) fn split_nibbles(qs: &[u8], codes: &mut [u8; GROUP]) {
@@ -50,6 +51,15 @@ pub(super) fn round(x: &[f32; GROUP], max_code: u8) -> (f32, f32, [u8; GROUP]) {
     let levels = f32::from(max_code);
     // Two quotients: the difference of two large values may not be finite.
     let (d, m) = (nearest_f16(hi / levels - lo / levels), nearest_f16(lo));
+    let inv = inverse(d);
+    (d, m, x.map(|v| ((v - m) * inv).round().clamp(0.0, levels) as u8))
+}
+
+/// As [`round`] with the least weighted squared error that a search finds.
+pub(super) fn search(x: &[f32; GROUP], w: &[f32; GROUP], max_code: u8) -> (f32, f32, [u8; GROUP]) {
+    let levels = f32::from(max_code);
+    let found = affine(x, w, levels, false);
+    let (d, m) = (nearest_f16(found.d), nearest_f16(found.m));
     let inv = inverse(d);
     (d, m, x.map(|v| ((v - m) * inv).round().clamp(0.0, levels) as u8))
 }

@@ -24,6 +24,7 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 mod q8_0;
+mod search;
 pub mod superblock;
 mod ternary;
 pub mod tq1_0;
@@ -55,13 +56,19 @@ pub struct Format {
 /// Writes f32 values as blocks.
 pub type Quantize = fn(&[f32], &mut [u8]);
 
+/// Writes f32 values as blocks of little weighted squared error: (values, their weights, blocks).
+pub type Search = fn(&[f32], &[f32], &mut [u8]);
+
 /// Scalar code for one type. Slices hold whole blocks; lengths agree.
 #[derive(Clone, Copy)]
 pub struct Codec {
     /// Blocks to f32.
     pub dequantize: fn(&[u8], &mut [f32]),
-    /// f32 to blocks; `None` where the type cannot be written.
+    /// f32 to blocks, rounded to the nearest codes under scales that hold the extremes; `None` where the
+    /// type cannot be written.
     pub quantize: Option<Quantize>,
+    /// f32 to blocks with a search for the scales; `None` where rounding leaves nothing to search for.
+    pub search: Option<Search>,
     /// How the kernels hold this type.
     pub kernel: KernelForm,
 }
@@ -161,6 +168,19 @@ formats! {
     MXFP4 = 39, 32, 17, Some(fp4::MXFP4);
     NVFP4 = 40, 64, 36, Some(fp4::NVFP4);
     Q1_0 = 41, 128, 18, Some(q1_0::CODEC);
+}
+
+impl Codec {
+    /// Writes `values` with a search where the type has one, each value's squared error counted `weights`
+    /// times; false where the type cannot be written.
+    pub fn encode(&self, values: &[f32], weights: &[f32], blocks: &mut [u8]) -> bool {
+        match (self.search, self.quantize) {
+            (Some(search), _) => search(values, weights, blocks),
+            (None, Some(quantize)) => quantize(values, blocks),
+            (None, None) => return false,
+        }
+        true
+    }
 }
 
 /// Types whose decoded values no integer form of the kernels holds exactly yet: they become

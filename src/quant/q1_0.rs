@@ -7,6 +7,7 @@
 //! Source: ggml-common.h, `block_q1_0`.
 
 use super::blocks::{encode_blocks, f16_at, nearest_f16, put_f16, scaled_codes, unpack_blocks};
+use super::search;
 use super::{Codec, KernelForm};
 
 /// Elements per block.
@@ -15,7 +16,7 @@ pub const LEN: usize = 128;
 pub const BYTES: usize = 18;
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Bits(unpack) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Bits(unpack) };
 
 /// Splits one block into its signs, `w[i] = d * (2 * bits[i] - 1)`; returns d.
 pub fn decompose(block: &[u8], bits: &mut [u8; LEN]) -> f32 {
@@ -41,10 +42,22 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
 /// The mean magnitude is the scale of least squared error.
 fn quantize(values: &[f32], out: &mut [u8]) {
     encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
-        let mean = x.iter().map(|v| v.abs() / LEN as f32).sum();
-        put_f16(block, 0, nearest_f16(mean));
-        for (byte, x) in block[2..].iter_mut().zip(x.chunks_exact(8)) {
-            *byte = x.iter().enumerate().fold(0, |byte, (b, &v)| byte | u8::from(v >= 0.0) << b);
-        }
+        compose(x, x.iter().map(|v| v.abs() / LEN as f32).sum(), block);
+    });
+}
+
+fn compose(x: &[f32; LEN], d: f32, block: &mut [u8; BYTES]) {
+    put_f16(block, 0, nearest_f16(d));
+    for (byte, x) in block[2..].iter_mut().zip(x.chunks_exact(8)) {
+        *byte = x.iter().enumerate().fold(0, |byte, (b, &v)| byte | u8::from(v >= 0.0) << b);
+    }
+}
+
+/// The weighted mean.
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    search::search_blocks(values, weights, out, (quantize, dequantize), |x: &[f32; LEN], w, block| {
+        let (sum, total) =
+            x.iter().zip(w).fold((0f32, 0f32), |(sum, total), (v, w)| (sum + w * v.abs(), total + w));
+        compose(x, sum / total, block);
     });
 }

@@ -9,6 +9,7 @@
 //! Source: ggml-common.h, `block_q2_K`; gguf-py, `quants.py`.
 
 use super::blocks::{encode_blocks, f16_at, put_f16};
+use super::search::{self, MinForm, super_min};
 use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
 use super::{Codec, KernelForm, SuperForm};
 
@@ -23,7 +24,7 @@ const FORM: SuperForm =
     SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: true, block_bytes: BYTES, decompose };
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -53,4 +54,11 @@ fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
     join_pairs(&parts.codes, &mut block[16..80]);
     put_f16(block, 80, parts.d);
     put_f16(block, 82, parts.dmin);
+}
+
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    const FORM: MinForm = MinForm { max_code: 3.0, max_scale: 15.0, tops: &[15.0, 13.0] };
+    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
+        compose(&super_min::<16>(x, w, FORM), block);
+    });
 }

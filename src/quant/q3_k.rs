@@ -12,6 +12,7 @@
 //! Source: ggml-common.h, `block_q3_K`; gguf-py, `quants.py`.
 
 use super::blocks::{encode_blocks, f16_at, put_f16};
+use super::search::{self, Linear, SignedForm, super_signed};
 use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
 use super::{Codec, KernelForm, SuperForm};
 
@@ -26,7 +27,7 @@ const FORM: SuperForm =
     SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: false, block_bytes: BYTES, decompose };
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -68,4 +69,19 @@ fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
         packed[8 + j % 4] |= (level >> 4) << (j / 4 * 2);
     }
     put_f16(block, 108, parts.d);
+}
+
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    const FORM: SignedForm<Linear> = SignedForm {
+        levels: Linear { lo: -4.0, hi: 3.0 },
+        starts: &[-4.0, -3.8, -3.6, -3.4, -3.2, -3.0, -2.8, -4.3, -4.6, 3.0, 2.8, 2.6, 2.4, 2.2, 3.3, 3.6],
+        tops: &[-32.0, 31.0, -30.0, 29.0, -27.0],
+        range: (-32.0, 31.0),
+    };
+    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
+        let found = super_signed::<16, _>(x, w, FORM);
+        let mut parts = SuperBlock { d: found.d, scales: found.scales, ..SuperBlock::default() };
+        parts.round_codes(x, OFFSET, 2 * OFFSET - 1);
+        compose(&parts, block);
+    });
 }

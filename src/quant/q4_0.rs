@@ -6,6 +6,7 @@
 //! Source: ggml-common.h, `block_q4_0`.
 
 use super::blocks::{nearest_f16, put_f16};
+use super::search::{self, Linear, codes, symmetric};
 use super::{Codec, KernelForm};
 use half::f16;
 
@@ -20,7 +21,7 @@ impl Q4_0 {
 }
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::U4(unpack) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::U4(unpack) };
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
     for (block, out) in bytes.chunks_exact(Q4_0::BLOCK_BYTES).zip(out.chunks_exact_mut(Q4_0::BLOCK_LEN)) {
@@ -56,4 +57,28 @@ fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
             codes[i + 16] = q >> 4;
         }
     }
+}
+
+/// Levels for the value of largest magnitude to begin with: either end of the codes, short of it and beyond.
+const STARTS: [f32; 26] = [
+    -8.0, -7.8, -7.6, -7.4, -7.2, -7.0, -6.8, -6.5, -6.2, -5.8, -8.3, -8.6, -9.0, 7.0, 6.8, 6.6, 6.4, 6.2,
+    6.0, 5.7, 5.4, 7.2, 7.4, 7.7, 8.0, 8.4,
+];
+
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    const LEVELS: Linear = Linear { lo: -8.0, hi: 7.0 };
+    search::search_blocks(
+        values,
+        weights,
+        out,
+        (quantize, dequantize),
+        |x, w, block: &mut [u8; Q4_0::BLOCK_BYTES]| {
+            let d = nearest_f16(symmetric(x, w, LEVELS, &STARTS).0);
+            put_f16(block, 0, d);
+            let codes = codes::<{ Q4_0::BLOCK_LEN }>(x, d, LEVELS).map(|level| (level + 8.0) as u8);
+            for i in 0..16 {
+                block[2 + i] = codes[i] | codes[i + 16] << 4;
+            }
+        },
+    );
 }

@@ -9,6 +9,7 @@
 //! Source: ggml-common.h, `block_q4_K`; gguf-py, `quants.py`.
 
 use super::blocks::{encode_blocks, f16_at, put_f16};
+use super::search::{self, MinForm, super_min};
 use super::superblock::{LEN, SuperBlock, decode};
 use super::{Codec, KernelForm, SuperForm};
 
@@ -23,7 +24,7 @@ const FORM: SuperForm =
     SuperForm { bits: BITS, offset: OFFSET, sub_len: 32, has_min: true, block_bytes: BYTES, decompose };
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -39,12 +40,15 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
 
 fn quantize(values: &[f32], out: &mut [u8]) {
     encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
-        let parts = SuperBlock::round_with_min(x, 32, 15, 63);
-        join_scales(&parts, &mut block[4..16]);
-        join_nibbles(&parts.codes, &mut block[16..]);
-        put_f16(block, 0, parts.d);
-        put_f16(block, 2, parts.dmin);
+        compose(&SuperBlock::round_with_min(x, 32, 15, 63), block);
     });
+}
+
+fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
+    join_scales(parts, &mut block[4..16]);
+    join_nibbles(&parts.codes, &mut block[16..]);
+    put_f16(block, 0, parts.d);
+    put_f16(block, 2, parts.dmin);
 }
 
 /// The 6-bit scales and mins of Q4_K and Q5_K.
@@ -87,4 +91,11 @@ pub(super) fn join_nibbles(codes: &[u8; LEN], qs: &mut [u8]) {
         let first = i / 32 * 64 + i % 32;
         *q = codes[first] & 15 | codes[first + 32] << 4;
     }
+}
+
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    const FORM: MinForm = MinForm { max_code: 15.0, max_scale: 63.0, tops: &[63.0, 58.0] };
+    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
+        compose(&super_min::<32>(x, w, FORM), block);
+    });
 }

@@ -10,6 +10,7 @@ use super::blocks::{
     GROUP, encode_blocks, extreme, f16_at, inverse, nearest_f16, put_f16, scaled_codes, u32_at, unpack_blocks,
 };
 use super::minimum::{add_fifth_bits, fifth_bits, join_nibbles, split_nibbles};
+use super::search::{self, Linear, codes, symmetric};
 use super::{Codec, KernelForm};
 
 /// Bytes per block.
@@ -18,7 +19,7 @@ pub const BYTES: usize = 22;
 pub const OFFSET: u8 = 16;
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::I8(unpack) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::I8(unpack) };
 
 /// Splits one block into its codes, `w = d * (code - OFFSET)`; returns d.
 pub fn decompose(block: &[u8], codes: &mut [u8; GROUP]) -> f32 {
@@ -47,8 +48,26 @@ fn quantize(values: &[f32], out: &mut [u8]) {
         let d = nearest_f16(extreme(x) / -f32::from(OFFSET));
         let inv = inverse(d);
         let codes = x.map(|v| ((v * inv).round() + f32::from(OFFSET)).clamp(0.0, 31.0) as u8);
-        put_f16(block, 0, d);
-        block[2..6].copy_from_slice(&fifth_bits(&codes).to_le_bytes());
-        join_nibbles(&codes, &mut block[6..]);
+        compose(d, &codes, block);
+    });
+}
+
+fn compose(d: f32, codes: &[u8; GROUP], block: &mut [u8; BYTES]) {
+    put_f16(block, 0, d);
+    block[2..6].copy_from_slice(&fifth_bits(codes).to_le_bytes());
+    join_nibbles(codes, &mut block[6..]);
+}
+
+/// Levels for the value of largest magnitude to begin with.
+const STARTS: [f32; 20] = [
+    -16.0, -15.7, -15.4, -15.1, -14.8, -14.4, -14.0, -13.5, -16.4, -16.8, 15.0, 14.7, 14.4, 14.1, 13.8, 13.4,
+    13.0, 12.5, 15.4, 15.8,
+];
+
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    const LEVELS: Linear = Linear { lo: -16.0, hi: 15.0 };
+    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
+        let d = nearest_f16(symmetric(x, w, LEVELS, &STARTS).0);
+        compose(d, &codes(x, d, LEVELS).map(|level| (level + 16.0) as u8), block);
     });
 }

@@ -8,13 +8,13 @@
 //! Source: ggml-common.h, `block_q5_1`; gguf-py, `quants.py`.
 
 use super::blocks::{GROUP, encode_blocks, f16_at, put_f16, u32_at, unpack_blocks};
-use super::{Codec, KernelForm, minimum};
+use super::{Codec, KernelForm, minimum, search};
 
 /// Bytes per block.
 pub const BYTES: usize = 24;
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::I8(unpack) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::I8(unpack) };
 
 /// Splits one block into its codes; returns (d, m).
 pub fn decompose(block: &[u8], codes: &mut [u8; GROUP]) -> (f32, f32) {
@@ -37,9 +37,20 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
 fn quantize(values: &[f32], out: &mut [u8]) {
     encode_blocks(values, out, |x: &[f32; GROUP], block: &mut [u8; BYTES]| {
         let (d, m, codes) = minimum::round(x, 31);
-        put_f16(block, 0, d);
-        put_f16(block, 2, m);
-        block[4..8].copy_from_slice(&minimum::fifth_bits(&codes).to_le_bytes());
-        minimum::join_nibbles(&codes, &mut block[8..]);
+        compose(d, m, &codes, block);
+    });
+}
+
+fn compose(d: f32, m: f32, codes: &[u8; GROUP], block: &mut [u8; BYTES]) {
+    put_f16(block, 0, d);
+    put_f16(block, 2, m);
+    block[4..8].copy_from_slice(&minimum::fifth_bits(codes).to_le_bytes());
+    minimum::join_nibbles(codes, &mut block[8..]);
+}
+
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
+        let (d, m, codes) = minimum::search(x, w, 31);
+        compose(d, m, &codes, block);
     });
 }

@@ -11,6 +11,7 @@
 
 use super::blocks::{encode_blocks, f16_at, put_f16};
 use super::q4_k::{join_nibbles, join_scales, split_nibbles, split_scales};
+use super::search::{self, MinForm, super_min};
 use super::superblock::{LEN, SuperBlock, decode};
 use super::{Codec, KernelForm, SuperForm};
 
@@ -25,7 +26,7 @@ const FORM: SuperForm =
     SuperForm { bits: BITS, offset: OFFSET, sub_len: 32, has_min: true, block_bytes: BYTES, decompose };
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -44,14 +45,24 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
 
 fn quantize(values: &[f32], out: &mut [u8]) {
     encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
-        let parts = SuperBlock::round_with_min(x, 32, 31, 63);
-        join_scales(&parts, &mut block[4..16]);
-        block[16..48].fill(0);
-        for (i, code) in parts.codes.iter().enumerate() {
-            block[16 + i % 32] |= (code >> 4) << (i / 32);
-        }
-        join_nibbles(&parts.codes, &mut block[48..]);
-        put_f16(block, 0, parts.d);
-        put_f16(block, 2, parts.dmin);
+        compose(&SuperBlock::round_with_min(x, 32, 31, 63), block);
+    });
+}
+
+fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
+    join_scales(parts, &mut block[4..16]);
+    block[16..48].fill(0);
+    for (i, code) in parts.codes.iter().enumerate() {
+        block[16 + i % 32] |= (code >> 4) << (i / 32);
+    }
+    join_nibbles(&parts.codes, &mut block[48..]);
+    put_f16(block, 0, parts.d);
+    put_f16(block, 2, parts.dmin);
+}
+
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    const FORM: MinForm = MinForm { max_code: 31.0, max_scale: 63.0, tops: &[63.0, 58.0] };
+    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
+        compose(&super_min::<32>(x, w, FORM), block);
     });
 }

@@ -10,6 +10,7 @@
 //! Source: ggml-common.h, `block_q6_K`; gguf-py, `quants.py`.
 
 use super::blocks::{encode_blocks, f16_at, put_f16};
+use super::search::{self, Linear, SignedForm, super_signed};
 use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
 use super::{Codec, KernelForm, SuperForm};
 
@@ -24,7 +25,7 @@ const FORM: SuperForm =
     SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: false, block_bytes: BYTES, decompose };
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -52,16 +53,34 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
 
 fn quantize(values: &[f32], out: &mut [u8]) {
     encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
-        let parts = SuperBlock::round_signed(x, OFFSET, 128);
-        block.fill(0);
-        for (i, code) in parts.codes.iter().enumerate() {
-            let (byte, shift) = low_place(i);
-            block[byte] |= (code & 15) << shift;
-        }
-        join_pairs(&parts.codes.map(|code| code >> 4), &mut block[128..192]);
-        for (byte, scale) in block[192..208].iter_mut().zip(&parts.scales) {
-            *byte = *scale as i8 as u8;
-        }
-        put_f16(block, 208, parts.d);
+        compose(&SuperBlock::round_signed(x, OFFSET, 128), block);
+    });
+}
+
+fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
+    block.fill(0);
+    for (i, code) in parts.codes.iter().enumerate() {
+        let (byte, shift) = low_place(i);
+        block[byte] |= (code & 15) << shift;
+    }
+    join_pairs(&parts.codes.map(|code| code >> 4), &mut block[128..192]);
+    for (byte, scale) in block[192..208].iter_mut().zip(&parts.scales) {
+        *byte = *scale as i8 as u8;
+    }
+    put_f16(block, 208, parts.d);
+}
+
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    const FORM: SignedForm<Linear> = SignedForm {
+        levels: Linear { lo: -32.0, hi: 31.0 },
+        starts: &[-32.0, -31.5, -31.0, -30.5, -30.0, -29.0, -32.5, 31.0, 30.5, 30.0, 29.5, 29.0, 28.0, 31.5],
+        tops: &[-128.0, 127.0, -120.0],
+        range: (-128.0, 127.0),
+    };
+    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
+        let found = super_signed::<16, _>(x, w, FORM);
+        let mut parts = SuperBlock { d: found.d, scales: found.scales, ..SuperBlock::default() };
+        parts.round_codes(x, OFFSET, 2 * OFFSET - 1);
+        compose(&parts, block);
     });
 }

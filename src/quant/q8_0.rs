@@ -6,6 +6,7 @@
 //! Source: ggml-common.h, `block_q8_0`.
 
 use super::blocks::{nearest_f16, put_f16};
+use super::search::{self, Linear, codes, symmetric};
 use super::{Codec, KernelForm};
 use half::f16;
 
@@ -20,7 +21,7 @@ impl Q8_0 {
 }
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::I8(unpack) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::I8(unpack) };
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
     for (block, out) in bytes.chunks_exact(Q8_0::BLOCK_BYTES).zip(out.chunks_exact_mut(Q8_0::BLOCK_LEN)) {
@@ -49,4 +50,23 @@ fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
         *scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
         codes.copy_from_slice(&block[2..]);
     }
+}
+
+/// Scales about the one that maps the largest magnitude to 127.
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    const STARTS: [f32; 7] = [127.0, 126.75, 126.5, 126.25, 126.0, 127.25, 127.5];
+    const LEVELS: Linear = Linear { lo: -127.0, hi: 127.0 };
+    search::search_blocks(
+        values,
+        weights,
+        out,
+        (quantize, dequantize),
+        |x, w, block: &mut [u8; Q8_0::BLOCK_BYTES]| {
+            let d = nearest_f16(symmetric(x, w, LEVELS, &STARTS).0);
+            put_f16(block, 0, d);
+            for (q, level) in block[2..].iter_mut().zip(codes::<{ Q8_0::BLOCK_LEN }>(x, d, LEVELS)) {
+                *q = level as i8 as u8;
+            }
+        },
+    );
 }

@@ -85,7 +85,7 @@ impl SuperBlock {
     }
 
     /// The nearest codes under the scales and mins that are set.
-    fn round_codes(&mut self, x: &[f32; LEN], offset: u8, max_code: u8) {
+    pub(super) fn round_codes(&mut self, x: &[f32; LEN], offset: u8, max_code: u8) {
         for (j, (x, codes)) in x.chunks_exact(16).zip(self.codes.chunks_exact_mut(16)).enumerate() {
             let inv = inverse(self.d * f32::from(self.scales[j]));
             let min = self.dmin * f32::from(self.mins[j]);

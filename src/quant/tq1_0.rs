@@ -14,7 +14,7 @@
 
 use super::blocks::{encode_blocks, f16_at, put_f16};
 use super::superblock::{LEN, SuperBlock, decode};
-use super::{Codec, KernelForm, SuperForm, ternary};
+use super::{Codec, KernelForm, SuperForm, search, ternary};
 
 /// Bytes per block.
 pub const BYTES: usize = 54;
@@ -31,7 +31,7 @@ const FORM: SuperForm =
     SuperForm { bits: BITS, offset: OFFSET, sub_len: 256, has_min: false, block_bytes: BYTES, decompose };
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -67,7 +67,18 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
 fn quantize(values: &[f32], out: &mut [u8]) {
     encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
         let (d, codes) = ternary::round(x);
-        join_digits(&codes, block);
-        put_f16(block, 52, d);
+        compose(d, &codes, block);
+    });
+}
+
+fn compose(d: f32, codes: &[u8; LEN], block: &mut [u8; BYTES]) {
+    join_digits(codes, block);
+    put_f16(block, 52, d);
+}
+
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
+        let (d, codes) = search::ternary(x, w);
+        compose(d, &codes, block);
     });
 }

@@ -9,7 +9,7 @@
 
 use super::blocks::{encode_blocks, f16_at, put_f16};
 use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
-use super::{Codec, KernelForm, SuperForm, ternary};
+use super::{Codec, KernelForm, SuperForm, search, ternary};
 
 /// Bytes per block.
 pub const BYTES: usize = 66;
@@ -22,7 +22,7 @@ const FORM: SuperForm =
     SuperForm { bits: BITS, offset: OFFSET, sub_len: 256, has_min: false, block_bytes: BYTES, decompose };
 
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), kernel: KernelForm::Super(FORM) };
+    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Super(FORM) };
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -37,7 +37,18 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
 fn quantize(values: &[f32], out: &mut [u8]) {
     encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
         let (d, codes) = ternary::round(x);
-        join_pairs(&codes, &mut block[..64]);
-        put_f16(block, 64, d);
+        compose(d, &codes, block);
+    });
+}
+
+fn compose(d: f32, codes: &[u8; LEN], block: &mut [u8; BYTES]) {
+    join_pairs(codes, &mut block[..64]);
+    put_f16(block, 64, d);
+}
+
+fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
+    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
+        let (d, codes) = search::ternary(x, w);
+        compose(d, &codes, block);
     });
 }

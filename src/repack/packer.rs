@@ -21,6 +21,8 @@ pub struct Packer {
 #[derive(Default)]
 struct Scratch {
     values: Vec<f32>,
+    /// The weights of the errors: all alike.
+    ones: Vec<f32>,
     blocks: Vec<u8>,
     codes: Vec<u8>,
     scales: Vec<f32>,
@@ -200,8 +202,9 @@ impl Scratch {
             return Err(Error::new(Code::NonFiniteWeight, what));
         }
         blocks.resize(k / target.0.block_len * target.0.block_bytes, 0);
-        let Some(quantize) = target.1.quantize else { unreachable!("checked by Packer::new") };
-        quantize(&self.values, blocks);
+        self.ones.resize(k, 1.0);
+        let is_written = target.1.encode(&self.values, &self.ones, blocks);
+        debug_assert!(is_written, "checked by Packer::new");
         Ok(())
     }
 
