@@ -5,9 +5,10 @@
  * (`cargo xtask build` does both). Nothing is bundled: tsc's output is the package.
  */
 import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -83,10 +84,36 @@ async function writePackageFiles(version, builds) {
 async function copyPage() {
   const sources = await readdir(join(ROOT, "www/demo"));
   for (const name of sources) {
-    if (/\.(html|css|svg|webmanifest)$/.test(name)) await cp(join(ROOT, "www/demo", name), join(SITE, name));
+    if (/\.(html|css|svg|png|webmanifest)$/.test(name)) await cp(join(ROOT, "www/demo", name), join(SITE, name));
   }
   await cp(PKG, join(SITE, "pkg"), { recursive: true });
   await copyModels();
+  await listFiles();
+}
+
+/** Tells the service worker what the page consists of. */
+async function listFiles() {
+  const listed = { digest: "", files: [], builds: {} };
+  const digest = createHash("sha256");
+  for (const path of (await filesIn(SITE)).sort()) {
+    if (/^sw\.js|\.d\.ts$|\.map$|^pkg\/(README|LICENSE|package\.json)/.test(path)) continue;
+    digest.update(`${path}\n`).update(await readFile(join(SITE, path)));
+    const build = /^pkg\/([^/]+)\//.exec(path)?.[1];
+    if (build) (listed.builds[build] ??= []).push(path);
+    else listed.files.push(path);
+  }
+  listed.digest = digest.digest("hex").slice(0, 16);
+  const worker = join(SITE, "sw.js");
+  const text = await readFile(worker, "utf8");
+  const filled = text.replace('{"digest":"","files":[],"builds":{}}', JSON.stringify(listed));
+  if (filled === text) throw new Error("www/demo/sw.ts has no place for the list of files");
+  await writeFile(worker, filled);
+}
+
+/** The paths of all files in a folder, relative to it. */
+async function filesIn(folder) {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map((entry) => relative(folder, join(entry.parentPath ?? entry.path, entry.name)).replaceAll("\\", "/"));
 }
 
 /** Copies the built-in models, with a list of them: asking for a file that is not there is an error in the console. */

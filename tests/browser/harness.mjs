@@ -24,17 +24,19 @@ export const BUILD = availableParallelism() > 1 ? "relaxed-threads" : "relaxed";
 
 const CSP = [
   "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "worker-src 'self'", "connect-src 'self'",
-  "style-src 'self'", "img-src 'self' blob: data:", "base-uri 'none'", "frame-ancestors 'none'",
+  "style-src 'self'", "img-src 'self' blob: data:", "manifest-src 'self'", "base-uri 'none'", "frame-ancestors 'none'",
 ].join("; ");
 
 const TYPES = {
   ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".json": "application/json",
-  ".svg": "image/svg+xml", ".wasm": "application/wasm", ".map": "application/json", ".jpg": "image/jpeg", ".bmp": "image/bmp",
+  ".svg": "image/svg+xml", ".png": "image/png", ".webmanifest": "application/manifest+json", ".wasm": "application/wasm", ".map": "application/json", ".jpg": "image/jpeg", ".bmp": "image/bmp",
 };
 
 const FLAGS = [
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
+  // A camera that shows a test picture, where a test grants it.
+  "--use-fake-device-for-media-stream",
 ];
 
 /** Why tests that need files of ../shared cannot run, or false: for the `skip` option of a test. */

@@ -2,12 +2,12 @@
  * bench.html?model=URL&threads=N&prompt=128&decode=64&quantize=Q4_0&runs=3&build=simd128 runs a model and
  * sets `window.result`: the best run's figures, or `{ error: { code, message } }`.
  */
-import {
-  BitpaneError, inspect, TextModel, VisionModel, type Backend, type BuildName, type LoadOptions,
-} from "./pkg/index.js";
+import type { Backend, BuildName, LoadOptions } from "./pkg/index.js";
 import { confirmed } from "./confirm.js";
 import { byId, formatBytes, formatMs, formatRate, make } from "./dom.js";
-import { complain, say } from "./notice.js";
+import { codeOf, complain, say, startNotice } from "./notice.js";
+import { bitpane } from "./package.js";
+import { hashOf, resultIn, type SharedResult } from "./share.js";
 
 /** What `window.result` holds. */
 export interface BenchResult {
@@ -38,11 +38,13 @@ interface Plan {
 }
 
 async function bench(url: URL, plan: Plan): Promise<BenchResult> {
+  const { inspect } = await bitpane();
   const { kind } = await inspect(url);
   return kind === "vision" ? benchVision(url, plan) : benchText(url, plan);
 }
 
 async function benchText(url: URL, { prompt, decode, runs, options }: Plan): Promise<BenchResult> {
+  const { TextModel } = await bitpane();
   const start = performance.now();
   const model = await TextModel.load(url, options);
   const loadMs = performance.now() - start;
@@ -65,6 +67,7 @@ async function benchText(url: URL, { prompt, decode, runs, options }: Plan): Pro
 }
 
 async function benchVision(url: URL, { runs, options }: Plan): Promise<BenchResult> {
+  const { VisionModel } = await bitpane();
   const start = performance.now();
   const model = await VisionModel.load(url, options);
   const loadMs = performance.now() - start;
@@ -82,32 +85,62 @@ async function benchVision(url: URL, { runs, options }: Plan): Promise<BenchResu
   return { promptTps: null, decodeTps: null, imageMs, loadMs, wasmBytes, backend, bitsPerWeight, weightBytes };
 }
 
-function showResult(result: BenchResult): void {
-  const rate = (value: number | null): string => (value === null ? "" : `${formatRate(value)} tokens a second`);
-  const rows: [string, string][] = [
-    ["Prompt", rate(result.promptTps)],
-    ["Writing", rate(result.decodeTps)],
-    ["Image", result.imageMs === null ? "" : formatMs(result.imageMs)],
+/** What can be passed on of a result. */
+function shared(result: BenchResult, model: string): SharedResult {
+  const { promptTps, decodeTps, imageMs, loadMs, wasmBytes, weightBytes, bitsPerWeight, backend } = result;
+  const { build, kernel, threads } = backend;
+  const cores = navigator.hardwareConcurrency || 1;
+  return { model, promptTps, decodeTps, imageMs, loadMs, wasmBytes, weightBytes, bitsPerWeight, build, kernel, threads, cores };
+}
+
+function rowsOf(result: SharedResult): [term: string, value: string, unit?: string][] {
+  const { promptTps, decodeTps, imageMs } = result;
+  const big: [string, string, string?][] = [];
+  if (promptTps !== null) big.push(["Reading", formatRate(promptTps), "tokens a second"]);
+  if (decodeTps !== null) big.push(["Writing", formatRate(decodeTps), "tokens a second"]);
+  if (imageMs !== null) big.push(["An image", formatMs(imageMs), `${formatRate(1000 / imageMs)} a second`]);
+  return [
+    ...big,
     ["Load", formatMs(result.loadMs)],
     ["Weights", `${formatBytes(result.weightBytes)}, ${result.bitsPerWeight.toFixed(2)} bits each`],
-    ["WebAssembly memory", formatBytes(result.wasmBytes)],
-    ["Kernel", `${result.backend.kernel} (build ${result.backend.build}, threads: ${result.backend.threads})`],
+    ["Memory", formatBytes(result.wasmBytes)],
+    ["Threads", `${result.threads} on ${result.cores} logical cores`],
+    ["Build", result.build],
+    ["Kernel", result.kernel],
   ];
-  const table = byId<HTMLTableElement>("bench-table");
-  const lines = rows.filter(([, value]) => value !== "").map(([name, value]) => {
-    const line = make("tr");
-    const head = make("th", "", name);
-    head.scope = "row";
-    line.append(head, make("td", "", value));
-    return line;
-  });
-  table.tBodies[0]?.replaceChildren(...lines);
-  table.hidden = false;
+}
+
+function showResult(result: SharedResult, isForeign: boolean): void {
+  byId("bench-result").hidden = false;
+  byId("bench-model-name").textContent = result.model;
+  byId("bench-origin").textContent = isForeign ? "As the link tells it; it was not measured here." : "Measured just now, in this tab.";
+  byId("bench-headline").replaceChildren();
+  byId("bench-figures").replaceChildren();
+  for (const [term, value, unit] of rowsOf(result)) {
+    const group = make("div", unit === undefined ? "" : "big");
+    group.append(make("dt", "", unit === undefined ? term : `${term}, ${unit}`), make("dd", "", value));
+    byId(unit === undefined ? "bench-figures" : "bench-headline").append(group);
+  }
+  const link = new URL(location.href);
+  link.search = "";
+  link.hash = hashOf(result);
+  byId("bench-copy-link").onclick = () => void copy(link.href, "The link is copied.");
+  const text = [result.model, ...rowsOf(result).map(([term, value, unit]) => `${term}: ${value}${unit ? ` (${unit})` : ""}`)];
+  byId("bench-copy-text").onclick = () => void copy(text.join("\n"), "The figures are copied.");
+}
+
+async function copy(text: string, done: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+    say(done);
+  } catch {
+    say(text); // no clipboard here: to be copied by hand
+  }
 }
 
 function readPlan(query: URLSearchParams): Plan {
   const count = (key: string, fallback: number): number => {
-    const value = Number(query.get(key) ?? fallback);
+    const value = Number(query.get(key) || fallback);
     return Number.isInteger(value) && value > 0 ? value : fallback;
   };
   const options: LoadOptions = {};
@@ -122,29 +155,55 @@ function readPlan(query: URLSearchParams): Plan {
 }
 
 async function run(address: string, query: URLSearchParams): Promise<void> {
+  const button = byId<HTMLButtonElement>("bench-run");
   try {
     const url = new URL(address, document.baseURI);
     if (url.origin !== location.origin && !(await confirmed(url))) return say("The model was not loaded.");
+    button.disabled = true;
     say("loading");
     const result = await bench(url, readPlan(query));
-    showResult(result);
-    say("done");
+    showResult(shared(result, nameOf(url)), false);
+    say("");
     window.result = result;
   } catch (error) {
     complain(error, "The run failed");
-    const code = error instanceof BitpaneError ? error.code : "unknown";
-    window.result = { error: { code, message: String(error) } };
+    window.result = { error: { code: codeOf(error) ?? "unknown", message: String(error) } };
+  } finally {
+    button.disabled = false;
   }
 }
 
-const query = new URLSearchParams(location.search);
-const address = byId<HTMLInputElement>("bench-model");
-byId<HTMLFormElement>("bench-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (address.value.trim()) void run(address.value.trim(), query);
-});
-const wanted = query.get("model");
-if (wanted) {
+function nameOf(url: URL): string {
+  return (url.pathname.split("/").pop() || url.host).slice(0, 120);
+}
+
+function start(): void {
+  startNotice();
+  const query = new URLSearchParams(location.search);
+  const address = byId<HTMLInputElement>("bench-address");
+  const model = byId<HTMLSelectElement>("bench-model");
+  model.addEventListener("change", () => {
+    byId("bench-address-field").hidden = model.value !== "";
+  });
+  byId<HTMLFormElement>("bench-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const chosen = new URLSearchParams(query);
+    for (const key of ["threads", "prompt", "decode"]) chosen.set(key, byId<HTMLInputElement>(`bench-${key}`).value);
+    const which = model.value || address.value.trim();
+    if (which) void run(which, chosen);
+  });
+  const foreign = resultIn(location.hash);
+  if (foreign) showResult(foreign, true);
+  const wanted = query.get("model");
+  if (!wanted) return;
+  model.value = "";
+  byId("bench-address-field").hidden = false;
   address.value = wanted;
+  for (const key of ["threads", "prompt", "decode"]) {
+    const value = Number(query.get(key));
+    if (value > 0) byId<HTMLInputElement>(`bench-${key}`).value = String(value);
+  }
   void run(wanted, query);
 }
+
+start();

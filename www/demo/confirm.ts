@@ -1,11 +1,13 @@
-/** The question before a model is fetched from another site because a link says so. */
+/** The question before anything is fetched from another site. */
 import { byId } from "./dom.js";
 
-/** Asks whether a model may be fetched from another site. */
-export function confirmed(url: URL): Promise<boolean> {
+/** Asks whether a file may be fetched from another site; `more` says what comes with it. */
+export function confirmed(url: URL, more = ""): Promise<boolean> {
   const dialog = byId<HTMLDialogElement>("confirm");
   byId("confirm-host").textContent = url.host;
   byId("confirm-url").textContent = url.href;
+  const note = document.getElementById("confirm-more");
+  if (note) note.textContent = more;
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((resolve) => {

@@ -1,15 +1,49 @@
-/** The page: a storyteller and a photo classifier at once, any other model on request. */
-import { detectFeatures } from "./pkg/index.js";
+/** The page: views behind the tabs, each with its script fetched when it is first opened. */
 import { byId } from "./dom.js";
-import { openAddress, openBuiltIn, openModel, startModels, type BuiltIn } from "./models.js";
-import { complain, say } from "./notice.js";
-import { offerSamples, showPhoto, startPhoto, useLabels } from "./photo.js";
-import { startStory, writeOn } from "./story.js";
+import { openAddress, openModel, startLoading } from "./loading.js";
+import { startNotice } from "./notice.js";
+import { showPhoto, startPhoto, useLabels } from "./photo.js";
+import { listen } from "./session.js";
+import { startStory } from "./story.js";
+
+/** The views, what they are called, and the script that fills each. */
+const VIEWS: Record<string, { title: string; fill?: () => Promise<{ start: () => void }> }> = {
+  try: { title: "small models, few bits, this tab" },
+  chat: { title: "chat", fill: () => import("./chat.js") },
+  models: { title: "models", fill: () => import("./models.js") },
+  precision: { title: "precision", fill: () => import("./precision.js") },
+  settings: { title: "settings", fill: () => import("./settings-view.js") },
+};
+const filled = new Set<string>();
+
+async function showView(focus: boolean): Promise<void> {
+  const asked = location.hash.slice(1);
+  const name = Object.hasOwn(VIEWS, asked) ? asked : "try";
+  const { title, fill } = VIEWS[name]!;
+  for (const other of Object.keys(VIEWS)) byId(`view-${other}`).hidden = other !== name;
+  document.body.dataset["view"] = name;
+  document.title = `bitpane: ${title}`;
+  for (const link of document.querySelectorAll(".tabs a, .top-end a")) {
+    if (link.getAttribute("href") === `#${name}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (focus) {
+    byId(`view-${name}`).focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
+  if (!fill || filled.has(name)) return;
+  filled.add(name);
+  (await fill()).start();
+}
 
 async function openFiles(files: readonly File[]): Promise<void> {
   for (const file of files) {
-    if (file.type.startsWith("image/")) await showPhoto(file, file.name);
-    else if (!/\.txt$/i.test(file.name)) await openModel(file, file.name);
+    if (file.type.startsWith("image/")) {
+      location.hash = "try";
+      await showPhoto(file, file.name);
+    } else if (!/\.txt$/i.test(file.name)) {
+      await openModel(file, file.name);
+    }
   }
   // After the models: opening one forgets the labels of the one before.
   for (const file of files) {
@@ -37,33 +71,38 @@ function acceptDrops(): void {
   });
 }
 
-async function openBuiltIns(): Promise<void> {
-  const answer = await fetch("models/models.json");
-  const { story, photo } = (await answer.json()) as BuiltIn;
-  const missing: string[] = [];
-  if (story === null) missing.push("a writing model (GGUF)");
-  else if (await openBuiltIn("story", story)) await writeOn(true);
-  if (photo === null) missing.push("a photo classifier (safetensors or GGUF)");
-  else if (await openBuiltIn("photo", photo)) offerSamples();
-  if (missing.length > 0) say(`This copy of the page has no built-in ${missing.join(" and no ")}: open or drop one.`);
-}
-
-async function showMachine(): Promise<void> {
-  const { build, threadsReason } = await detectFeatures();
-  byId("machine").textContent = build
-    ? `WebAssembly ${build} runs here; ${threadsReason}.`
-    : "This browser's WebAssembly lacks the SIMD instructions that the models need.";
+/** Files chosen in the models view. */
+function acceptFiles(): void {
+  const input = byId<HTMLInputElement>("open-file");
+  input.addEventListener("change", () => {
+    void openFiles([...(input.files ?? [])]);
+    input.value = "";
+  });
 }
 
 function start(): void {
+  startNotice();
+  startLoading();
   startStory();
   startPhoto();
-  startModels((files) => void openFiles(files));
   acceptDrops();
-  void showMachine();
+  acceptFiles();
+  addEventListener("hashchange", () => void showView(true));
+  byId("skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the hash is the view's
+    document.querySelector<HTMLElement>(".view:not([hidden])")?.focus();
+  });
+  void showView(false);
+  listen("text", () => void keepOffline());
+  listen("vision", () => void keepOffline());
   const wanted = new URLSearchParams(location.search).get("model");
-  const first = openBuiltIns().catch((error: unknown) => complain(error, "The built-in models cannot be used"));
-  if (wanted) void first.then(() => openAddress(wanted, true));
+  if (wanted) void openAddress(wanted);
+}
+
+/** Once a model has been used, the page stays for when there is no network. */
+async function keepOffline(): Promise<void> {
+  const { keepPage } = await import("./offline.js");
+  await keepPage();
 }
 
 start();

@@ -1,5 +1,5 @@
 /** Messages to the person at the page, failures above all. */
-import { BitpaneError } from "./pkg/index.js";
+import type { ErrorCode } from "./pkg/index.js";
 import { announce } from "./announce.js";
 import { byId } from "./dom.js";
 
@@ -24,28 +24,46 @@ export function isAbort(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";
 }
 
+/** The code of a failure of the package. */
+export function codeOf(error: unknown): ErrorCode | undefined {
+  // Looked at, not compared with the class: the package may not have been fetched.
+  const isOurs = error instanceof Error && error.name === "BitpaneError" && "code" in error;
+  return isOurs ? (error.code as ErrorCode) : undefined;
+}
+
+/** Whether a model that failed so can do nothing any more. */
+export function isFatal(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === "InstancePoisoned" || code === "WorkerCrashed" || code === "Disposed";
+}
+
 function show(place: HTMLElement, message: string, kind: "good" | "bad"): void {
   place.dataset["kind"] = kind;
   place.textContent = message;
-  if (kind === "bad") place.scrollIntoView({ block: "nearest" });
 }
 
 const LONGEST = 600;
 
-function explain(error: unknown): string {
-  if (!(error instanceof BitpaneError)) return String(error).slice(0, LONGEST);
-  const remedy = REMEDIES[error.code];
-  const text = error.message.slice(0, LONGEST);
-  return `${text} [${error.code}]${remedy ? `\n${remedy}` : ""}`;
+/** A failure in words. */
+export function explain(error: unknown): string {
+  const code = codeOf(error);
+  if (!code) return String(error).slice(0, LONGEST);
+  const remedy = REMEDIES[code];
+  const text = (error as Error).message.slice(0, LONGEST);
+  return `${text} [${code}]${remedy ? `\n${remedy}` : ""}`;
 }
 
 /** What one can do about it, where that is not obvious. */
-const REMEDIES: Partial<Record<BitpaneError["code"], string>> = {
+const REMEDIES: Partial<Record<ErrorCode, string>> = {
   BadMagic: "A model file is expected: GGUF or safetensors.",
-  UnsupportedArch: "Language models of the llama family and ViT or DeiT classifiers can be used here.",
   Truncated: "The file is incomplete: download it again.",
   OutOfMemory: "Close other tabs, or choose fewer bits for the weights.",
   RuntimeUnavailable: "A current browser is needed.",
   InstancePoisoned: "Open the model again to go on.",
   WorkerCrashed: "Open the model again to go on.",
 };
+
+/** Connects the message's close button. */
+export function startNotice(): void {
+  byId("notice-close").addEventListener("click", () => say(""));
+}

@@ -1,9 +1,11 @@
 /** The writing pane. */
-import type { GenerateOptions, TextModel } from "./pkg/index.js";
+import type { Progress, TextModel } from "./pkg/index.js";
 import { announce, announceStream } from "./announce.js";
 import { byId, formatBytes, formatRate, make } from "./dom.js";
-import { complain, isAbort } from "./notice.js";
-import { showModel, showReading } from "./readings.js";
+import { complain, isAbort, isFatal } from "./notice.js";
+import { listen, lose, need, type Used } from "./session.js";
+import { generateOptions } from "./settings.js";
+import { TextSink } from "./sink.js";
 
 const form = byId<HTMLFormElement>("story-form");
 const prompt = byId<HTMLTextAreaElement>("story-prompt");
@@ -12,41 +14,50 @@ const stop = byId<HTMLButtonElement>("story-stop");
 const page = byId("story-text");
 const line = byId("story-line");
 
-let model: TextModel | undefined;
 let running: AbortController | undefined;
 
-/** Puts a model to use; the one before it is let go. */
-export function useTextModel(next: TextModel, name: string): void {
-  running?.abort();
-  void model?.dispose();
-  model = next;
-  write.disabled = false;
-  showModel("story", name, next.info, next.stats.wasmBytes);
-}
-
-/** Writes on from the prompt. `unasked` runs are not spoken to screen readers. */
-export async function writeOn(unasked = false): Promise<void> {
-  if (!model || running) return;
+/** Writes on from the prompt, with the built-in model where no other is loaded. */
+async function writeOn(): Promise<void> {
+  if (running) return;
   const current = new AbortController();
   running = current;
-  const used = model;
   begin();
-  const options = { ...readSettings(), signal: current.signal };
-  const sink = new TextSink(byId("story-made"), !unasked);
+  const made = document.createTextNode("");
+  byId("story-made").append(made);
+  const sink = new TextSink(page, (text) => made.appendData(text));
+  let model: TextModel | undefined;
   try {
-    for await (const { text } of used.generate(prompt.value, options)) {
+    ({ model } = await load());
+    if (current.signal.aborted) throw current.signal.reason;
+    say("");
+    for await (const { text } of model.generate(prompt.value, { ...generateOptions(), signal: current.signal })) {
       sink.add(text);
-      if (!unasked) announceStream(text);
+      announceStream(text);
     }
-    finish(used, unasked, "Done.");
+    finish(model, "Done.");
   } catch (error) {
-    if (isAbort(error)) finish(used, unasked, "Stopped.");
+    if (isAbort(error)) finish(model, "Stopped.");
     else complain(error, "Writing failed", line);
+    if (isFatal(error)) lose("text");
   } finally {
     sink.flush();
     end();
     running = undefined;
   }
+}
+
+/** The model; loading it is told in the line under the story. */
+function load(): Promise<Used<TextModel>> {
+  return need("text", (progress: Progress) => {
+    if (!running || progress.status !== "download") return;
+    const of = progress.total === undefined ? "" : ` of ${formatBytes(progress.total)}`;
+    say(`Loading the model: ${formatBytes(progress.loaded)}${of}`);
+  });
+}
+
+function say(text: string): void {
+  delete line.dataset["kind"];
+  line.textContent = text;
 }
 
 function begin(): void {
@@ -57,75 +68,29 @@ function begin(): void {
   stop.disabled = false;
   if (document.activeElement === write) stop.focus(); // a disabled button would drop the focus
   write.disabled = true;
-  line.textContent = "";
-  delete line.dataset["kind"];
+  say("Starting");
 }
 
 function end(): void {
   page.dataset["state"] = "done";
   page.removeAttribute("aria-busy");
   const hadFocus = document.activeElement === stop;
-  write.disabled = model === undefined;
+  write.disabled = false;
   stop.disabled = true;
   if (hadFocus) write.focus();
 }
 
-function finish(used: TextModel, unasked: boolean, how: string): void {
-  const { decodeTokens, decodeMs, promptTokens, wasmBytes } = used.stats;
+function finish(model: TextModel | undefined, how: string): void {
+  if (!model) return say(how);
+  const { decodeTokens, decodeMs, promptTokens } = model.stats;
   // The first token comes with the prompt's scores: the others took the time.
   const rate = decodeTokens > 1 && decodeMs > 0 ? ((decodeTokens - 1) * 1000) / decodeMs : 0;
-  const speed = `${formatRate(rate)} tokens a second`;
+  delete line.dataset["kind"];
   line.replaceChildren(
-    make("strong", "", speed),
-    `, ${decodeTokens} written after a beginning of ${promptTokens}`,
+    make("strong", "", `${formatRate(rate)} tokens a second`),
+    `, ${decodeTokens.toLocaleString("en")} written after a beginning of ${promptTokens}`,
   );
-  if (rate > 0) showReading("story", "speed", speed);
-  showReading("story", "memory", formatBytes(wasmBytes));
-  if (!unasked) announce(`${how} ${decodeTokens} tokens.`);
-}
-
-/** Collects text and shows it once a frame: a fast model writes many tokens in each. */
-class TextSink {
-  readonly #node = document.createTextNode("");
-  /** Whether the page scrolls along with the text. */
-  readonly #follow: boolean;
-  #waiting = "";
-  #frame = 0;
-
-  constructor(parent: HTMLElement, follow: boolean) {
-    parent.append(this.#node);
-    this.#follow = follow;
-  }
-
-  add(text: string): void {
-    this.#waiting += text;
-    this.#frame ||= requestAnimationFrame(() => this.flush());
-  }
-
-  flush(): void {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
-    const atEnd = page.scrollHeight - page.scrollTop - page.clientHeight < 40;
-    this.#node.appendData(this.#waiting);
-    this.#waiting = "";
-    if (this.#follow && atEnd) page.scrollTop = page.scrollHeight;
-  }
-}
-
-function readSettings(): GenerateOptions {
-  const value = (id: string): number => byId<HTMLInputElement>(id).valueAsNumber;
-  const seed = value("seed");
-  const maxTokens = value("max-tokens");
-  return {
-    temperature: value("temperature"),
-    topP: value("top-p"),
-    maxTokens: Number.isInteger(maxTokens) && maxTokens > 0 ? maxTokens : 200,
-    seed: Number.isInteger(seed) && seed >= 0 ? seed : Math.floor(Math.random() * 2 ** 32),
-  };
-}
-
-function stopWriting(): void {
-  running?.abort();
+  announce(`${how} ${decodeTokens} tokens.`);
 }
 
 /** Connects the pane's controls. */
@@ -134,17 +99,17 @@ export function startStory(): void {
     event.preventDefault();
     void writeOn();
   });
-  stop.addEventListener("click", stopWriting);
+  // Whoever points at the button is about to press it: the model may start to come.
+  write.addEventListener("pointerenter", () => void load().catch(() => undefined), { once: true });
+  stop.addEventListener("click", () => running?.abort());
   prompt.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
   addEventListener("keydown", (event) => {
-    if (event.key === "Escape") stopWriting();
+    if (event.key === "Escape") running?.abort();
   });
-  for (const id of ["temperature", "top-p"]) {
-    const input = byId<HTMLInputElement>(id);
-    input.addEventListener("input", () => {
-      byId(`${id}-value`).textContent = input.value;
-    });
-  }
+  listen("text", ({ name, builtIn }) => {
+    if (!builtIn) running?.abort();
+    byId("story-chip").textContent = name;
+  });
 }

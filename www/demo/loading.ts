@@ -1,0 +1,115 @@
+/** Opening models: files, addresses, presets; with progress and a way out. */
+import type { Progress, Source } from "./pkg/index.js";
+import { confirmed } from "./confirm.js";
+import { byId, formatBytes } from "./dom.js";
+import { complain, say } from "./notice.js";
+import { bitpane } from "./package.js";
+import { use } from "./session.js";
+import { loadOptions, settings } from "./settings.js";
+
+/** What may come with a source. */
+export interface OpenOptions {
+  labels?: readonly string[];
+}
+
+let loading: AbortController | undefined;
+
+/** Opens whatever model a source holds; its kind decides which view gets it. Whether it worked. */
+export async function openModel(source: Source, name: string, { labels }: OpenOptions = {}): Promise<boolean> {
+  loading?.abort();
+  const current = new AbortController();
+  loading = current;
+  const { signal } = current;
+  showLoading(`Reading the header of ${name}`);
+  try {
+    const { inspect, TextModel, VisionModel } = await bitpane();
+    const header = await inspect(source, { signal });
+    const { threads, ...forText } = loadOptions();
+    const { quantize } = settings();
+    const options = { signal, onProgress: showProgress(name), ...(threads && { threads }), ...(quantize && { quantize }) };
+    const shared = { name, source, builtIn: false };
+    // A file of unknown architecture is loaded all the same: the failure says what is wrong.
+    if (header.kind === "vision") {
+      use("vision", { ...shared, model: await VisionModel.load(source, { ...options, ...(labels && { labels }) }) });
+    } else {
+      use("text", { ...shared, model: await TextModel.load(source, { ...options, ...forText }) });
+    }
+    say(`${name} is ready.`);
+    return true;
+  } catch (error) {
+    complain(error, `${name} cannot be opened`);
+    return false;
+  } finally {
+    if (loading === current) {
+      loading = undefined;
+      hideLoading();
+    }
+  }
+}
+
+/** Opens an address, after asking where it belongs to another site. */
+export async function openAddress(text: string, options: OpenOptions = {}): Promise<boolean> {
+  let url: URL;
+  try {
+    url = new URL(text, document.baseURI);
+  } catch {
+    complain(new Error("that is not an address"), "The model cannot be opened");
+    return false;
+  }
+  if (url.protocol !== "https:" && url.protocol !== "http:") {
+    complain(new Error("only http: and https: addresses can be opened"), "The model cannot be opened");
+    return false;
+  }
+  if (url.origin !== location.origin && !(await confirmed(url))) {
+    say("The model was not loaded.");
+    return false;
+  }
+  return openModel(url, nameOf(url), options);
+}
+
+/** The last part of an address, for people. */
+export function nameOf(url: URL): string {
+  const last = url.pathname.split("/").pop() ?? "";
+  try {
+    return decodeURIComponent(last) || url.host;
+  } catch {
+    return last;
+  }
+}
+
+/** Shows that something is loading. */
+export function showLoading(text: string, done?: number, total?: number): void {
+  byId("loading").hidden = false;
+  byId("loading-text").textContent = text;
+  const bar = byId<HTMLProgressElement>("loading-bar");
+  if (done === undefined || total === undefined) {
+    bar.removeAttribute("value");
+  } else {
+    bar.max = total;
+    bar.value = done;
+  }
+}
+
+function hideLoading(): void {
+  byId("loading").hidden = true;
+}
+
+/** Bytes move the bar where their number is known, else tensors do. */
+function showProgress(name: string): (progress: Progress) => void {
+  let bytes = "";
+  let totalKnown = false;
+  return (progress) => {
+    if (progress.status === "download") {
+      totalKnown = progress.total !== undefined;
+      bytes = formatBytes(progress.loaded) + (progress.total === undefined ? "" : ` of ${formatBytes(progress.total)}`);
+      showLoading(`Loading ${name}: ${bytes}`, ...(totalKnown ? [progress.loaded, progress.total] : []));
+    } else if ((progress.status === "repack" || progress.status === "quantize") && !totalKnown) {
+      showLoading(`Loading ${name}: ${bytes}`, progress.tensorsDone, progress.tensorsTotal);
+    }
+  };
+}
+
+/** Connects the way out. */
+export function startLoading(): void {
+  byId("loading-cancel").addEventListener("click", () => loading?.abort());
+}
