@@ -11,6 +11,7 @@
 pub mod act;
 pub mod attention;
 pub mod crew;
+pub mod depthwise;
 pub mod float;
 pub mod gemm;
 pub mod gemv;

@@ -19,6 +19,14 @@ pub enum Activation {
     Relu,
     /// `max(x, 0)^2` (So et al. 2021).
     ReluSquared,
+    /// `min(max(x, 0), 6)` (Howard et al. 2017).
+    Relu6,
+    /// `x relu6(x + 3) / 6` (Howard et al. 2019, section 5.2).
+    HardSwish,
+    /// `relu6(x + 3) / 6`.
+    HardSigmoid,
+    /// `1 / (1 + e^-x)`.
+    Sigmoid,
 }
 
 impl Activation {
@@ -31,6 +39,10 @@ impl Activation {
             Activation::QuickGelu => vecmath::quick_gelu::<I>(x),
             Activation::Relu => vecmath::relu::<I>(x),
             Activation::ReluSquared => vecmath::relu_squared::<I>(x),
+            Activation::Relu6 => vecmath::relu6::<I>(x),
+            Activation::HardSwish => vecmath::hard_swish::<I>(x),
+            Activation::HardSigmoid => vecmath::hard_sigmoid::<I>(x),
+            Activation::Sigmoid => vecmath::sigmoid::<I>(x),
         });
     }
 }

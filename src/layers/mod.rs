@@ -2,6 +2,7 @@
 
 mod attention;
 mod conv;
+mod conv2d;
 mod dense;
 mod linear;
 mod lora;
@@ -14,6 +15,7 @@ mod workspace;
 
 pub use attention::{Attention, Heads, QkNorm, Qkv};
 pub use conv::CausalConv;
+pub use conv2d::{Conv2d, FeatureMap, Filter, Padding, SqueezeExcite, max_pool};
 pub use dense::{RelativeBias, ScoreBias, dense_attention};
 pub use linear::Linear;
 pub use lora::Lora;

@@ -167,7 +167,9 @@ impl Loader {
                     None => Config::from_metadata(&header.metadata, declared(&header, family.name))?,
                 };
                 weights.rename(family.canonical);
-                let model = (family.build)(Source { config: &config, weights: &mut weights })?;
+                let metadata = &header.metadata;
+                let source = Source { config: &config, metadata, weights: &mut weights };
+                let model = (family.build)(source)?;
                 weights.check_adapters()?;
                 note_unused(&weights, &mut info);
                 Loaded::Vision(Box::new(VisionModel::new(model, &header.metadata, mode, info)?))
@@ -275,6 +277,7 @@ enum Current {
     Matrix(Box<Packer>),
     Experts(Box<Experts>),
     Values(Vec<u8>),
+    Raw(Vec<u8>),
     Skipped,
 }
 
@@ -286,6 +289,9 @@ impl Collect {
 
     fn start(&mut self, idx: usize) -> Result<Current> {
         let tensor = self.tensor(idx)?;
+        if self.role(tensor) == Role::Raw && [DType::I8, DType::I32].contains(&tensor.dtype) {
+            return Ok(Current::Raw(Vec::new()));
+        }
         if holds_no_weights(tensor.dtype) {
             return Ok(Current::Skipped);
         }
@@ -420,7 +426,7 @@ impl Sink for Collect {
                     return Err(e.tensor(&self.tensor(idx)?.name));
                 }
             }
-            Current::Values(held) => held.extend_from_slice(bytes),
+            Current::Values(held) | Current::Raw(held) => held.extend_from_slice(bytes),
             Current::Skipped => {}
         }
         self.current = Some(current);
@@ -448,6 +454,10 @@ impl Sink for Collect {
                 (codec.dequantize)(&bytes, &mut values);
                 self.info.weight_bytes += values.len() as u64 * 4;
                 Tensor::Values(values)
+            }
+            Some(Current::Raw(bytes)) => {
+                self.info.weight_bytes += bytes.len() as u64;
+                Tensor::Raw(bytes)
             }
             Some(Current::Skipped) => unusable(tensor, self.header.as_ref()),
             // A tensor without elements has no bytes.

@@ -111,3 +111,24 @@ pub fn relu_squared<I: Isa>(x: &mut [f32]) {
         I::fmul(v, v)
     });
 }
+
+/// `min(max(x, 0), 6)`; NaN stays.
+#[inline(always)]
+fn relu6_of<I: Isa>(x: I::F) -> I::F {
+    I::fmin(I::fmax(x, I::fsplat(0.0)), I::fsplat(6.0))
+}
+
+/// `x = min(max(x, 0), 6)`.
+pub fn relu6<I: Isa>(x: &mut [f32]) {
+    map::<I>(x, |v| relu6_of::<I>(v));
+}
+
+/// `x = relu6(x + 3) / 6`.
+pub fn hard_sigmoid<I: Isa>(x: &mut [f32]) {
+    map::<I>(x, |v| I::fmul(relu6_of::<I>(I::fadd(v, I::fsplat(3.0))), I::fsplat(1.0 / 6.0)));
+}
+
+/// `x = x relu6(x + 3) / 6` (MobileNetV3, arXiv 1905.02244, section 5.2).
+pub fn hard_swish<I: Isa>(x: &mut [f32]) {
+    map::<I>(x, |v| I::fmul(v, I::fmul(relu6_of::<I>(I::fadd(v, I::fsplat(3.0))), I::fsplat(1.0 / 6.0))));
+}

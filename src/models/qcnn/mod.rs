@@ -65,6 +65,18 @@ impl QuantizedCnn {
         height * width * channels
     }
 
+    /// Length of [`Self::features`].
+    pub fn n_embd(&self) -> usize {
+        let [height, width, channels] = self.graph.values[self.classifier().1].shape;
+        height * width * channels
+    }
+
+    /// The last operator with weights that mixes channels, and the value that it reads.
+    fn classifier(&self) -> (usize, usize) {
+        let i = self.steps.iter().rposition(|step| matches!(step, Step::Dense(_))).unwrap_or(0);
+        (i, self.graph.ops[i].inputs[0].unwrap_or(0))
+    }
+
     /// The scale and the zero point of the input, for codes 0 ..= 255: what preprocessing has to reach.
     pub fn input(&self) -> (f32, i32) {
         (self.graph.values[0].scale, self.graph.values[0].zero + 128)
@@ -90,10 +102,8 @@ impl QuantizedCnn {
 
     /// What enters the last operator with weights, the classifier: a feature vector of the picture.
     pub fn features(&mut self, pixels: &[f32]) -> Vec<f32> {
-        let is_dense = |step: &Step| matches!(step, Step::Dense(_));
-        let classifier = self.steps.iter().rposition(is_dense).unwrap_or(0);
+        let (classifier, value) = self.classifier();
         self.run(pixels, classifier);
-        let value = self.graph.ops[classifier].inputs[0].unwrap_or(0);
         let ValueSpec { shape: [.., channels], scale, .. } = self.graph.values[value];
         let rows = self.values[value].chunks_exact(channels.next_multiple_of(STRIP));
         rows.flat_map(|row| &row[..channels]).map(|&code| f32::from(code) * scale).collect()

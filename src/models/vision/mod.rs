@@ -4,6 +4,7 @@
 //! of its tensors. Whatever a config does not say follows from the shapes.
 
 mod block;
+mod cnn;
 pub mod config;
 pub mod names;
 mod pool;
@@ -16,6 +17,7 @@ pub use pool::Pool;
 pub use tower::{Tower, TowerSpec};
 
 use super::Weights;
+use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
 use crate::layers::Mode;
 
@@ -84,6 +86,9 @@ pub struct VisionInfo {
     pub n_layer: usize,
     /// See `n_layer`.
     pub n_head: usize,
+    /// Mean and standard deviation of the pixels that it was made for (values in 0 ..= 1, three channels each),
+    /// where that follows from its weights.
+    pub normalization: Option<[[f32; 3]; 2]>,
     /// Class names, where the file or its config has them.
     pub labels: Vec<String>,
 }
@@ -135,12 +140,16 @@ pub enum Role {
     Outer,
     /// Values of f32, whatever the rank.
     Table,
+    /// Integers, as they are.
+    Raw,
 }
 
 /// What a family is built from.
 pub struct Source<'a> {
     /// What is known of it.
     pub config: &'a Config,
+    /// The metadata of its file.
+    pub metadata: &'a Metadata,
     /// Its tensors, under canonical names.
     pub weights: &'a mut Weights,
 }
@@ -166,7 +175,17 @@ pub struct VisionFamily {
 }
 
 /// The families. Those that are told by what they have come before those told by what they lack.
-pub const FAMILIES: &[VisionFamily] = &[vit::FAMILY];
+#[rustfmt::skip] // one row each
+pub const FAMILIES: &[VisionFamily] = &[
+    cnn::QCNN,
+    cnn::CONVNEXT,
+    cnn::RESNET,
+    cnn::MOBILENET_V1,
+    cnn::MOBILENET_V2,
+    cnn::MOBILENET_V3,
+    cnn::EFFICIENTNET,
+    vit::FAMILY,
+];
 
 /// The family of that name, for GGUF files. Those of llama.cpp's converters are all "clip": what they are their
 /// tensors show.

@@ -24,7 +24,7 @@ pub const FAMILY: VisionFamily = VisionFamily {
 
 /// ViT or DeiT.
 fn build(source: Source) -> Result<Box<dyn VisionArch>> {
-    let Source { config, weights } = source;
+    let Source { config, weights, .. } = source;
     let spec = spec(config, weights, 1e-6)?;
     // A class token is what makes a ViT, but those that pool by mean or attention have none.
     let pooled_otherwise = weights.has("fc_norm.weight") || weights.has("attn_pool.latent");
