@@ -75,9 +75,22 @@ async function writePackageFiles(version, builds) {
     manifest.exports[`./${build}.wasm`] = `./${build}/bitpane_bg.wasm`;
   }
   await writeFile(join(PKG, "package.json"), JSON.stringify(manifest, null, 2) + "\n");
+  await forJsr(manifest);
   await cp(join(ROOT, "www/lib/README.md"), join(PKG, "README.md"));
   for (const name of await readdir(ROOT)) {
     if (name.startsWith("LICENSE")) await cp(join(ROOT, name), join(PKG, name));
+  }
+}
+
+/** The same package for JSR, which wants a manifest of its own and entries that name their types. */
+async function forJsr({ version, license, exports }) {
+  const entries = Object.entries(exports).filter(([, target]) => target.types);
+  const jsr = { name: "@bitpane/bitpane", version, license, exports: Object.fromEntries(entries.map(([name, target]) => [name, target.default])) };
+  await writeFile(join(PKG, "jsr.json"), JSON.stringify(jsr, null, 2) + "\n");
+  for (const target of new Set(entries.map(([, { default: script }]) => script))) {
+    const text = await readFile(join(PKG, target), "utf8");
+    // Before the first line, not above it: the source maps stay true.
+    await writeFile(join(PKG, target), `/* @ts-self-types="${target.replace(".js", ".d.ts")}" */ ${text}`);
   }
 }
 

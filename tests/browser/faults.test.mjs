@@ -162,8 +162,8 @@ test("parts of another version: VersionMismatch", { skip }, async () => {
   const version = changed("version.js", /"\d+\.\d+\.\d+"/, '"0.0.0"');
   const wasm = await withBroken({ "/pkg/version.js": version }, loadOf);
   assert.equal(wasm.code, "VersionMismatch", wasm.message);
-  const worker = changed("worker.js", "version: VERSION", 'version: "0.0.0"');
-  const other = await withBroken({ "/pkg/worker.js": worker }, loadOf);
+  const worker = changed("serving.js", "version: VERSION", 'version: "0.0.0"');
+  const other = await withBroken({ "/pkg/serving.js": worker }, loadOf);
   assert.equal(other.code, "VersionMismatch", other.message);
 });
 

@@ -1,5 +1,6 @@
 /** The page's half of one worker: calls go in, answers come out, a death reaches every caller. */
 import { abortError, BitpaneError } from "./errors.js";
+import { host, startWorker, type HostWorker } from "./host.js";
 import type { Calls, Op, Reply, Request } from "./protocol.js";
 import type { Piece, Progress } from "./types.js";
 import { VERSION } from "./version.js";
@@ -27,7 +28,7 @@ export interface Call<K extends Op> {
 
 /** One worker with one instance of the runtime. */
 export class Engine {
-  readonly #worker: Worker;
+  readonly #worker: HostWorker;
   readonly #pending = new Map<number, Pending>();
   #lastId = 0;
   #dead: BitpaneError | undefined;
@@ -35,7 +36,7 @@ export class Engine {
   /** Bytes of WebAssembly memory, as of the last answer. */
   wasmBytes = 0;
 
-  private constructor(worker: Worker) {
+  private constructor(worker: HostWorker) {
     this.#worker = worker;
     worker.onmessage = ({ data }: MessageEvent<Reply>) => this.#hear(data);
     worker.onmessageerror = () => this.#die("WorkerCrashed", "a message from the worker cannot be read");
@@ -49,13 +50,14 @@ export class Engine {
   /** Starts a worker. An abort while it starts ends it. */
   static async start(signal?: AbortSignal): Promise<Engine> {
     if (signal?.aborted) throw abortError(signal);
-    if (typeof Worker === "undefined") {
-      throw new BitpaneError("RuntimeUnavailable", "there are no workers here, and the runtime needs one");
+    if (!host.startWorker && typeof Worker === "undefined") {
+      throw new BitpaneError("RuntimeUnavailable", "there are no workers here: import bitpane/direct, which needs none");
     }
     let engine: Engine;
     try {
-      engine = new Engine(new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "bitpane" }));
+      engine = new Engine(startWorker());
     } catch (cause) {
+      if (cause instanceof BitpaneError) throw cause;
       throw new BitpaneError("WorkerCrashed", "the worker cannot be started", { cause });
     }
     await engine.during(signal, engine.#greeted());

@@ -174,6 +174,7 @@ function isolated(): boolean {
 /** What keeps the runtime at one thread here, for people. */
 function whyOneThread(wanted: "auto" | number): string | undefined {
   if (wanted === 1) return "one thread: asked for";
+  if (typeof Worker === "undefined") return "one thread: no workers can be started here";
   const cannotShare = whyNoSharedMemory();
   if (cannotShare !== undefined) return `one thread: ${cannotShare}`;
   if (wanted === "auto" && logicalCores() === 1) return "one thread: as far as the browser tells, there is one core";

@@ -6,7 +6,7 @@ import { loadModel, readHeader } from "./loading.js";
 import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
 import { runEmbedding, runGeneration, runPerplexity, runReranking, wallClock } from "./stepping.js";
 import { settleThreads, startRuntime } from "./threads.js";
-import type { TextModelInfo, VisionModelInfo } from "./types.js";
+import type { PixelData, TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
 
 let glue: Glue | undefined;
@@ -17,6 +17,12 @@ let visionModel: WasmVision | undefined;
 /** Bytes of WebAssembly memory. */
 export function wasmBytes(): number {
   return glue?.memoryBytes() ?? 0;
+}
+
+/** Frees what is loaded, where the thread goes on without it. */
+export function forget(): void {
+  for (const model of [textModel, encoder, visionModel]) model?.free();
+  textModel = encoder = visionModel = undefined;
 }
 
 function text(): WasmText {
@@ -46,14 +52,14 @@ function timed<T>(work: () => T): Timed<T> {
   return { value, ms: performance.now() - start };
 }
 
-async function onPixels<T>(image: WireImage, work: (pixels: ImageData) => T): Promise<Timed<T>> {
+async function onPixels<T>(image: WireImage, work: (pixels: PixelData) => T): Promise<Timed<T>> {
   vision(); // without a model, fail before an image is decoded for nothing
   const pixels = await readPixels(image);
   return timed(() => work(pixels));
 }
 
 /** `ImageData` clamps its bytes; the runtime reads them as they are. */
-function bytesOf(pixels: ImageData): Uint8Array {
+function bytesOf(pixels: PixelData): Uint8Array {
   const { buffer, byteOffset, byteLength } = pixels.data;
   return new Uint8Array(buffer, byteOffset, byteLength);
 }

@@ -1,7 +1,7 @@
 /** Images: from whatever shows one, to a message, to pixels. */
 import { badArgument, BitpaneError } from "./errors.js";
 import type { WireImage } from "./protocol.js";
-import type { ImageSource } from "./types.js";
+import type { ImageSource, PixelData } from "./types.js";
 
 /** An image made ready to post, and what has to be transferred with it. */
 export interface PostableImage {
@@ -14,12 +14,12 @@ const AS_STORED: ImageBitmapOptions = { premultiplyAlpha: "none", colorSpaceConv
 
 /** Makes an image ready to post. What the caller gave stays usable: elements are copied. */
 export async function postableImage(source: ImageSource): Promise<PostableImage> {
-  if (source instanceof Blob || source instanceof ImageData || source instanceof ImageBitmap) {
-    return { image: source, transfer: [] };
-  }
-  if (!isElement(source)) {
-    throw badArgument("image", "an image must be a Blob, ImageBitmap, ImageData, canvas, img or video");
-  }
+  if (source instanceof Blob || is<ImageBitmap>(source, "ImageBitmap")) return { image: source, transfer: [] };
+  if (isElement(source)) return copied(source);
+  return { image: pixelsOf(source), transfer: [] };
+}
+
+async function copied(source: ImageElement): Promise<PostableImage> {
   try {
     const bitmap = await createImageBitmap(source, AS_STORED);
     return { image: bitmap, transfer: [bitmap] };
@@ -28,21 +28,36 @@ export async function postableImage(source: ImageSource): Promise<PostableImage>
   }
 }
 
-type ImageElement = Exclude<ImageSource, Blob | ImageData | ImageBitmap>;
+type ImageElement = Exclude<ImageSource, Blob | ImageBitmap | PixelData>;
 
-/** Looked up by name: most of these classes do not exist in a worker. */
 function isElement(source: unknown): source is ImageElement {
-  const names = ["HTMLImageElement", "HTMLCanvasElement", "HTMLVideoElement", "OffscreenCanvas"];
-  return names.some((name) => {
-    const kind = (globalThis as Record<string, unknown>)[name];
-    return typeof kind === "function" && source instanceof kind;
-  });
+  return is(source, "HTMLImageElement") || is(source, "HTMLCanvasElement") || is(source, "HTMLVideoElement") || is(source, "OffscreenCanvas");
+}
+
+/** Classes are looked up by name: most of these do not exist in a worker, and none of them in Node. */
+function is<T>(source: unknown, name: string): source is T {
+  const kind = (globalThis as Record<string, unknown>)[name];
+  return typeof kind === "function" && source instanceof kind;
+}
+
+function pixelsOf(source: unknown): PixelData {
+  const { data, width, height } = (source ?? {}) as Partial<Record<keyof PixelData, unknown>>;
+  if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray) || typeof width !== "number" || typeof height !== "number") {
+    throw badArgument("image", "an image must be a Blob, ImageBitmap, ImageData, canvas, img, video, or pixels: { data, width, height }");
+  }
+  if (!Number.isSafeInteger(width * height) || width < 1 || height < 1 || data.length !== width * height * 4) {
+    throw badArgument("image", `pixels must have four bytes each: ${data.length} bytes are not those of ${width} x ${height}`);
+  }
+  return { data, width, height };
 }
 
 /** The pixels of a posted image at its full size, four bytes each: red, green, blue, alpha. */
-export async function readPixels(image: WireImage): Promise<ImageData> {
-  if (image instanceof ImageData) return image;
-  const bitmap = image instanceof ImageBitmap ? image : await decode(image);
+export async function readPixels(image: WireImage): Promise<PixelData> {
+  if (!(image instanceof Blob) && !is<ImageBitmap>(image, "ImageBitmap")) return image;
+  if (typeof createImageBitmap !== "function") {
+    throw new BitpaneError("RuntimeUnavailable", "nothing here decodes images: give the pixels, { data, width, height }");
+  }
+  const bitmap = image instanceof Blob ? await decode(image) : image;
   try {
     const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });
     if (!context) throw new BitpaneError("RuntimeUnavailable", "there is no 2D canvas here");

@@ -23,7 +23,7 @@ export type { ErrorCode } from "./errors.js";
 export { VERSION } from "./version.js";
 export type {
   Backend, Classification, Divergence, EmbedOptions, FinishReason, GenerateOptions, ImageSource, Inspection, LoadOptions, LoraOption,
-  ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, Pooling, Progress, QuantizeType, Ranked, SamplerName, Source,
+  ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, PixelData, Pooling, Progress, QuantizeType, Ranked, SamplerName, Source,
   SpeculationOptions, TensorSummary, TextLoadOptions, TextModelInfo, TextStats, TokenLogprob, VisionLoadOptions, VisionModelInfo,
   VisionStats,
 } from "./types.js";

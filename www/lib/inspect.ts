@@ -1,5 +1,6 @@
 import { Engine } from "./engine.js";
 import { chooseBuild } from "./features.js";
+import { opened } from "./load.js";
 import * as rule from "./options.js";
 import { sendable } from "./source.js";
 import type { Inspection, Source } from "./types.js";
@@ -19,7 +20,7 @@ const RULES: rule.Rules<InspectOptions> = { signal: rule.abortSignal };
 export async function inspect(source: Source, options: InspectOptions = {}): Promise<Inspection> {
   const { signal } = rule.readOptions<InspectOptions>(options, RULES);
   const build = chooseBuild(undefined, 1).name;
-  const { wire, transfer } = sendable(source);
+  const { wire, transfer } = sendable(await opened(source));
   const engine = await Engine.start(signal);
   try {
     return await engine.during(signal, engine.call("inspect", { source: wire, build }, transfer));

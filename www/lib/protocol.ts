@@ -2,7 +2,7 @@
 import type { WireError } from "./errors.js";
 import type { BuildChoice, BuildName } from "./features.js";
 import type {
-  Classification, EmbedOptions, FinishReason, GenerateOptions, Inspection, Perplexity, PerplexityOptions, Piece, Progress, SpeculationOptions,
+  Classification, EmbedOptions, FinishReason, GenerateOptions, Inspection, Perplexity, PerplexityOptions, Piece, PixelData, Progress, SpeculationOptions,
   TextModelInfo, VisionModelInfo,
 } from "./types.js";
 
@@ -19,7 +19,7 @@ export type PullRequest = "pull" | "cancel";
 export type PullReply = { bytes: Uint8Array } | { done: true } | { failed: string };
 
 /** An image in a form that can be posted: encoded, or decoded pixels. */
-export type WireImage = Blob | ImageBitmap | ImageData;
+export type WireImage = Blob | ImageBitmap | PixelData;
 
 /** Load options as WebAssembly takes them, and those that the worker itself uses. */
 export interface WireLoadOptions {

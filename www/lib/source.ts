@@ -1,5 +1,6 @@
 /** The page's half of reading a model: any source in a form that the worker can read from. */
 import { badArgument, BitpaneError } from "./errors.js";
+import { host } from "./host.js";
 import type { PullReply, PullRequest, WireSource } from "./protocol.js";
 import type { Source } from "./types.js";
 
@@ -37,7 +38,8 @@ function address(source: string | URL): Sendable {
   } catch (cause) {
     throw new BitpaneError("BadArgument", "the model's address is not a URL", { key: "source", cause });
   }
-  if (!SCHEMES.includes(url.protocol)) {
+  // A host that opens files in its own way gives their addresses.
+  if (!SCHEMES.includes(url.protocol) && !(host.open && url.protocol === "file:")) {
     throw badArgument("source", `models cannot be loaded from ${url.protocol} addresses`);
   }
   return { wire: { type: "url", url: url.href }, transfer: [] };

@@ -4,6 +4,7 @@
  */
 import { startBuild, type Glue, type Parts } from "./builds.js";
 import { withoutThreads, type BuildChoice, type BuildName } from "./features.js";
+import { startThreadWorker } from "./host.js";
 import { VERSION } from "./version.js";
 
 /** A thread that has not said so for this long will not start. */
@@ -85,7 +86,7 @@ function give(worker: Worker, order: ThreadOrder): void {
 
 /** Starts a worker and waits until it can compute. */
 async function startThread(parts: Parts): Promise<Worker> {
-  const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: "bitpane thread" });
+  const worker = startThreadWorker();
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     await new Promise<void>((resolve, reject) => {

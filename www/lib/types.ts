@@ -382,11 +382,19 @@ export interface Divergence {
   referenceNll: number;
 }
 
+/** Pixels in rows from the top, four bytes each: red, green, blue, alpha. An `ImageData` is one. */
+export interface PixelData {
+  data: Uint8Array | Uint8ClampedArray;
+  width: number;
+  height: number;
+}
+
 /** Anything that shows an image. Pixels are read at full size and scaled by the runtime. */
 export type ImageSource =
   | Blob
   | ImageBitmap
   | ImageData
+  | PixelData
   | HTMLImageElement
   | HTMLCanvasElement
   | HTMLVideoElement

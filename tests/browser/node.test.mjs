@@ -1,0 +1,70 @@
+/** The package in Node, without a browser: what the package's manifest gives Node is what runs here. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
+const MODELS = join(ROOT, "www/models");
+const { exports } = JSON.parse(await readFile(join(ROOT, "pkg/package.json"), "utf8"));
+const { BitpaneError, detectFeatures, inspect, TextModel, VisionModel } = await import(pathToFileURL(join(ROOT, "pkg", exports["."].node)));
+
+test("a story from a path, an address of a file and bytes: the same", async () => {
+  const path = join(MODELS, "story.gguf");
+  const bytes = await readFile(path);
+  const sources = [path, pathToFileURL(path), pathToFileURL(path).href, bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length)];
+  const stories = [];
+  for (const source of sources) {
+    const model = await TextModel.load(source);
+    let text = "";
+    for await (const piece of model.generate("Once upon a time", { maxTokens: 24, temperature: 0 })) text += piece.text;
+    stories.push(text);
+    assert.equal(model.info.backend.threads, 1);
+    await model.dispose();
+  }
+  assert.ok(stories[0].length > 20, stories[0]);
+  assert.deepEqual(stories, sources.map(() => stories[0]));
+});
+
+test("pixels are classified; what is no image has a code", async () => {
+  const model = await VisionModel.load(join(MODELS, "photo.gguf"));
+  const [width, height] = [48, 32];
+  const data = Uint8Array.from({ length: width * height * 4 }, (_, i) => (i % 4 === 3 ? 255 : (i * 37) % 251));
+  const top = await model.classify({ data, width, height }, { topK: 3 });
+  assert.equal(top.length, 3);
+  assert.ok(top[0].score >= top[1].score && top[0].score <= 1);
+  for (const wrong of [{ data, width, height: 33 }, { data, width: 0, height: 0 }, { data: [1, 2, 3], width: 1, height: 1 }, "a.png", null]) {
+    await assert.rejects(model.classify(wrong), (error) => error instanceof BitpaneError && error.code === "BadArgument");
+  }
+  await assert.rejects(model.classify(new Blob(["x"])), (error) => error.code === "RuntimeUnavailable" && /pixels/.test(error.message));
+  await model.dispose();
+});
+
+test("failures are typed, and several models live side by side", async () => {
+  await assert.rejects(TextModel.load("/no/such/file.gguf"), (error) => error.code === "Io" && /ENOENT/.test(error.message));
+  await assert.rejects(TextModel.load(join(ROOT, "README.md")), (error) => error.code === "BadMagic");
+  const header = await inspect(join(MODELS, "photo.gguf"));
+  assert.equal(header.kind, "vision");
+  const { build } = await detectFeatures();
+  assert.ok(build === "simd128" || build === "relaxed", build);
+  const [a, b] = await Promise.all([TextModel.load(join(MODELS, "story.gguf")), TextModel.load(join(MODELS, "story.gguf"))]);
+  const [x, y] = await Promise.all([a, b].map((model) => model.tokenize("a cat")));
+  assert.deepEqual(x, y);
+  await a.dispose();
+  await assert.rejects(a.tokenize("a"), (error) => error.code === "Disposed");
+  await b.dispose();
+});
+
+test("a program ends by itself although a model is still loaded", () => {
+  const script = `
+    const { TextModel } = await import(${JSON.stringify(pathToFileURL(join(ROOT, "pkg/node.js")).href)});
+    const model = await TextModel.load(${JSON.stringify(join(MODELS, "story.gguf"))});
+    let n = 0;
+    for await (const piece of model.generate("One day", { maxTokens: 5, temperature: 0 })) n += 1;
+    console.log("pieces", n);`;
+  const { status, stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], { encoding: "utf8", timeout: 60_000 });
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /pieces [3-6]/);
+});
