@@ -139,13 +139,23 @@ pub struct Error {
     pub tensor: Option<String>,
     /// The byte offset from the start of the file at which the fault was found.
     pub offset: Option<u64>,
+    /// For [`Code::OutOfMemory`], where they are known: the bytes needed and the bytes there are.
+    pub memory: Option<(u64, u64)>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// An error with a code and a sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), key: None, tensor: None, offset: None, source: None }
+        Error {
+            code,
+            message: message.into(),
+            key: None,
+            tensor: None,
+            offset: None,
+            memory: None,
+            source: None,
+        }
     }
 
     /// Names the metadata key, option or argument at fault.
@@ -163,6 +173,12 @@ impl Error {
     /// States the byte offset (from the start of the file) of the fault.
     pub fn at(mut self, offset: u64) -> Self {
         self.offset = Some(offset);
+        self
+    }
+
+    /// States the bytes needed and the bytes available.
+    pub fn memory(mut self, needed: u64, available: u64) -> Self {
+        self.memory = Some((needed, available));
         self
     }
 

@@ -3,6 +3,7 @@
 use super::Failure;
 use super::output::Progress;
 use crate::container::Header;
+use crate::container::shards::{self, ShardIndex};
 use crate::container::stream::{Sink, Stream};
 use crate::error::{Code, Error, Result};
 use crate::kernels::pool;
@@ -10,7 +11,7 @@ use crate::models::Adapter;
 use crate::tasks::{Embedder, EncoderModel, LoadOptions, Loaded, Loader, TextModel, VisionModel};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -147,11 +148,44 @@ impl Sink for HeaderOnly {
     }
 }
 
-/// Reads what a model file says before its tensor data, and no further.
+/// The files of one model.
+struct Files {
+    paths: Vec<PathBuf>,
+    index: Option<ShardIndex>,
+}
+
+impl Files {
+    /// The file itself, all shards where it is one of a split model, or those that it lists as an index.
+    fn of(path: &Path) -> Result<Files> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let beside = |names: &[String]| names.iter().map(|name| path.with_file_name(name)).collect();
+        if name.ends_with(shards::INDEX_SUFFIX) {
+            let bytes = read_bytes(path, crate::container::limits::HEADER_BYTES)?;
+            let index = ShardIndex::parse(&bytes).map_err(|e| in_file(path, e))?;
+            return Ok(Files { paths: beside(index.files()), index: Some(index) });
+        }
+        let paths = match shards::siblings(&name).map_err(|e| in_file(path, e))? {
+            Some(names) => beside(&names),
+            None => vec![path.to_path_buf()],
+        };
+        Ok(Files { paths, index: None })
+    }
+}
+
+/// Reads what the files of a model say before their tensor data, and no further.
 ///
 /// # Errors
-/// What is wrong with the file or its header.
+/// What is wrong with a file or its header.
 pub(super) fn header(path: &Path) -> Result<Header> {
+    let mut headers = Files::of(path)?.paths.into_iter().map(|path| one_header(&path));
+    let first = headers.next().unwrap_or_else(|| one_header(path))?;
+    headers.try_fold(first, |mut whole, header| {
+        whole.tensors.extend(header?.tensors);
+        Ok(whole)
+    })
+}
+
+fn one_header(path: &Path) -> Result<Header> {
     let (file, file_len) = open(path)?;
     let mut stream = Stream::new(file_len);
     let mut sink = HeaderOnly(None);
@@ -178,16 +212,25 @@ fn load(path: &Path, args: &LoadArgs, context_length: Option<usize>) -> std::res
     Ok(loader.finish().map_err(|e| in_file(path, e))?)
 }
 
-/// A loader that has taken the whole file.
+/// A loader that has taken all files of a model.
 fn read_into(path: &Path, options: LoadOptions) -> Result<Loader> {
-    let (file, file_len) = open(path)?;
-    let mut loader = Loader::new(options, file_len)?;
+    let Files { paths, index } = Files::of(path)?;
+    let total: u64 = paths.iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum();
+    let mut loader = Loader::new(options, None)?;
+    match index {
+        Some(index) => loader.expect_index(index),
+        None => loader.expect_files(paths.len()),
+    }
     let mut progress = Progress::new();
-    read_chunks(path, file, |bytes| {
-        loader.push(bytes)?;
-        progress.show("loading", loader.progress().bytes, file_len.unwrap_or(0));
-        Ok(true)
-    })?;
+    for (i, path) in paths.iter().enumerate() {
+        let (file, file_len) = open(path)?;
+        loader.next_file(file_len).map_err(|e| in_file(&paths[i.saturating_sub(1)], e))?;
+        read_chunks(path, file, |bytes| {
+            loader.push(bytes)?;
+            progress.show("loading", loader.progress().bytes, total);
+            Ok(true)
+        })?;
+    }
     Ok(loader)
 }
 

@@ -6,6 +6,7 @@ pub mod limits;
 mod metadata;
 pub mod reader;
 pub mod safetensors;
+pub mod shards;
 mod sniff;
 pub mod stream;
 pub mod tflite;

@@ -46,6 +46,14 @@ impl Stream {
         self.received
     }
 
+    /// The least length of the whole file, as its header says; 0 until that is complete.
+    pub fn end_offset(&self) -> u64 {
+        match &self.state {
+            State::Data(data) => data.end_offset,
+            _ => 0,
+        }
+    }
+
     /// Takes the next bytes of the file.
     ///
     /// # Errors

@@ -64,6 +64,13 @@ impl Packer {
         })
     }
 
+    /// Bytes that a matrix `[n, k]` takes when it is held as `target`; `None` where it cannot be.
+    pub fn n_bytes(target: DType, n: usize, k: usize) -> Option<u64> {
+        let (format, codec) = target.codec().ok()?;
+        k.checked_mul(NR * 4).filter(|_| k.is_multiple_of(format.block_len))?;
+        (packing_of(codec.kernel).strip_bytes(k) as u64).checked_mul(n.div_ceil(NR) as u64)
+    }
+
     /// Takes the next file bytes.
     ///
     /// # Errors

@@ -1,7 +1,10 @@
 //! From file bytes to a model, tensor by tensor while they arrive.
 
 use super::experts::Experts;
+use super::memory::Needs;
+use super::shards::Shards;
 use super::{EncoderModel, ModelInfo, TextModel, VisionModel};
+use crate::container::shards::ShardIndex;
 use crate::container::stream::{Sink, Stream};
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
@@ -32,10 +35,12 @@ pub struct LoadOptions {
     /// pattern stands for any text. The first that fits a tensor's name holds, also for the first and last layers
     /// of vision models, which otherwise keep at least 8 bits.
     pub overrides: Vec<String>,
+    /// Bytes that the model may take; without one, what the allocator gives.
+    pub memory_limit: Option<u64>,
 }
 
 /// Context length unless the caller or the model says otherwise.
-const DEFAULT_CONTEXT: usize = 2048;
+pub(super) const DEFAULT_CONTEXT: usize = 2048;
 
 /// How far a load is.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -45,8 +50,12 @@ pub struct LoadProgress {
     pub tensors_done: usize,
     /// Tensors in the file; 0 until the header is complete.
     pub tensors_total: usize,
-    /// File bytes taken.
+    /// File bytes taken, of all files together.
     pub bytes: u64,
+    /// Of the file that is being taken: its bytes so far.
+    pub file_bytes: u64,
+    /// Least number of bytes that it has, as its header says; 0 until that is complete.
+    pub file_end: u64,
 }
 
 /// A loaded model.
@@ -63,8 +72,11 @@ pub enum Loaded {
 pub struct Loader {
     stream: Stream,
     collect: Collect,
-    options: LoadOptions,
     adapters: Vec<(Adapter, f32)>,
+    /// Bytes of the files before this one.
+    bytes_before: u64,
+    /// Whether the current file is complete.
+    has_ended: bool,
 }
 
 impl Loader {
@@ -86,16 +98,48 @@ impl Loader {
             options.overrides.iter().map(|given| Override::parse(given)).collect::<Result<_>>()?;
         Ok(Loader {
             stream: Stream::new(file_len),
-            collect: Collect {
-                target,
-                overrides,
-                config,
-                reference: options.reference,
-                ..Collect::default()
-            },
-            options,
+            collect: Collect { target, overrides, config, options, ..Collect::default() },
             adapters: Vec::new(),
+            bytes_before: 0,
+            has_ended: false,
         })
+    }
+
+    /// Declares that the model is in `n` files: the first begins with the next byte, each of the others
+    /// with a call of [`Self::next_file`].
+    pub fn expect_files(&mut self, n: usize) {
+        self.collect.shards = Shards::of_files(n);
+    }
+
+    /// Declares that the model is in the files that an index lists, in the index's order.
+    pub fn expect_index(&mut self, index: ShardIndex) {
+        self.collect.shards = Shards::of_index(index);
+    }
+
+    /// Declares that the next byte is the first of the next file, whose length is given where it is certain.
+    /// Of the first file it may be called, too.
+    ///
+    /// # Errors
+    /// [`Code::Truncated`] where the file before it is not complete.
+    pub fn next_file(&mut self, file_len: Option<u64>) -> Result<()> {
+        if self.stream.received() > 0 || self.bytes_before > 0 {
+            self.end_file()?;
+        }
+        self.bytes_before += self.stream.received();
+        self.stream = Stream::new(file_len);
+        self.has_ended = false;
+        Ok(())
+    }
+
+    /// Declares that no byte of the current file follows. The end of the model, or the next file, says it too.
+    ///
+    /// # Errors
+    /// [`Code::Truncated`] where its header declares more bytes.
+    pub fn end_file(&mut self) -> Result<()> {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.stream.finish(&mut self.collect)?;
+        }
+        Ok(())
     }
 
     /// Has the model changed by an adapter, `scale` times.
@@ -121,7 +165,14 @@ impl Loader {
     /// How far the load is.
     pub fn progress(&self) -> LoadProgress {
         let tensors_total = self.collect.header.as_ref().map_or(0, |h| h.tensors.len());
-        LoadProgress { tensors_done: self.collect.n_done, tensors_total, bytes: self.stream.received() }
+        let bytes = self.bytes_before + self.stream.received();
+        LoadProgress {
+            tensors_done: self.collect.n_done,
+            tensors_total,
+            bytes,
+            file_bytes: self.stream.received(),
+            file_end: self.stream.end_offset(),
+        }
     }
 
     /// Builds the model after the last byte.
@@ -129,8 +180,9 @@ impl Loader {
     /// # Errors
     /// What is missing or wrong in the file or the options.
     pub fn finish(mut self) -> Result<Loaded> {
-        self.stream.finish(&mut self.collect)?;
-        let Collect { header, family, mut weights, info, config, .. } = self.collect;
+        self.end_file()?;
+        self.collect.check_complete()?;
+        let Collect { header, family, mut weights, info, options, config, .. } = self.collect;
         let (Some(header), Some(family)) = (header, family) else {
             return Err(Error::new(Code::Truncated, "the file ends before its header"));
         };
@@ -141,7 +193,7 @@ impl Loader {
         for (adapter, scale) in self.adapters {
             adapter.attach(scale, &info.architecture, &mut weights)?;
         }
-        let mode = if self.options.reference { Mode::Float } else { Mode::Int8 };
+        let mode = if options.reference { Mode::Float } else { Mode::Int8 };
         let mut info = info;
         info.bits_per_weight = info.weight_bytes as f64 * 8.0 / info.parameters.max(1) as f64;
         info.name = header.metadata.str("general.name").ok().flatten().map(String::from);
@@ -150,15 +202,14 @@ impl Loader {
                 let model = build(&header.metadata, &info.architecture, &mut weights)?;
                 weights.check_adapters()?;
                 note_unused(&weights, &mut info);
-                let n_ctx =
-                    context_length(&self.options, model.config().n_ctx_train, model.n_ctx_unstretched())?;
+                let n_ctx = context_length(&options, model.config().n_ctx_train, model.n_ctx_unstretched())?;
                 Loaded::Text(Box::new(TextModel::new(model, &header.metadata, n_ctx, mode, info)?))
             }
             Family::Encoder(build) => {
                 let model = build(&header.metadata, &info.architecture, &mut weights)?;
                 weights.check_adapters()?;
                 note_unused(&weights, &mut info);
-                let n_ctx = context_length(&self.options, model.config().n_ctx_train, usize::MAX)?;
+                let n_ctx = context_length(&options, model.config().n_ctx_train, usize::MAX)?;
                 Loaded::Encoder(Box::new(EncoderModel::new(model, &header.metadata, n_ctx, mode, info)?))
             }
             Family::Vision(family) => {
@@ -183,7 +234,8 @@ impl Loader {
     /// # Errors
     /// What is missing or wrong in the file.
     pub fn finish_adapter(mut self) -> Result<Adapter> {
-        self.stream.finish(&mut self.collect)?;
+        self.end_file()?;
+        self.collect.check_complete()?;
         let Collect { header, mut weights, .. } = self.collect;
         let header = header.ok_or_else(|| Error::new(Code::Truncated, "the file ends before its header"))?;
         Adapter::build(&header.metadata, &mut weights)
@@ -263,8 +315,12 @@ struct Collect {
     target: Option<DType>,
     overrides: Vec<Override>,
     config: Option<Config>,
-    reference: bool,
+    options: LoadOptions,
+    shards: Shards,
+    /// What the files so far hold together, with the metadata of the first.
     header: Option<Header>,
+    /// Tensors of the files before the current one.
+    n_before: usize,
     family: Option<Family>,
     weights: Weights,
     current: Option<Current>,
@@ -284,41 +340,57 @@ enum Current {
 impl Collect {
     fn tensor(&self, idx: usize) -> Result<&TensorInfo> {
         let missing = || Error::new(Code::BadOffset, "tensor data without a header");
-        self.header.as_ref().and_then(|h| h.tensors.get(idx)).ok_or_else(missing)
+        self.header.as_ref().and_then(|h| h.tensors.get(self.n_before + idx)).ok_or_else(missing)
+    }
+
+    /// Checks that no file is missing.
+    fn check_complete(&self) -> Result<()> {
+        match self.shards.is_last() {
+            true => Ok(()),
+            false => Err(Error::new(Code::ShardMismatch, "shards of the model are missing").key("source")),
+        }
+    }
+
+    /// The type in which a matrix `[_, k]` is kept.
+    fn kept_as(&self, tensor: &TensorInfo, target: Option<DType>, k: usize) -> Result<DType> {
+        let (format, codec) = tensor.dtype.codec()?;
+        let is_float = matches!(codec.kernel, KernelForm::F32 | KernelForm::F16 | KernelForm::Bf16);
+        let asked = self.overrides.iter().find(|o| is_float && o.fits(&tensor.name));
+        Ok(match target {
+            _ if asked.is_some() => asked.map_or(tensor.dtype, |o| fitting(o.dtype, format, k)),
+            Some(target) if is_float && !is_kept(&tensor.name) => {
+                let is_outer = self.role(tensor) == Role::Outer;
+                let wanted = if is_outer { at_least_8_bits(target) } else { target };
+                fitting(wanted, format, k)
+            }
+            // The reference mode computes with the values of the file, whatever they take.
+            _ if self.options.reference && ROUNDED.contains(&tensor.dtype) => DType::F32,
+            _ => tensor.dtype,
+        })
     }
 
     fn start(&mut self, idx: usize) -> Result<Current> {
         let tensor = self.tensor(idx)?;
-        if self.role(tensor) == Role::Raw && [DType::I8, DType::I32].contains(&tensor.dtype) {
+        if self.is_raw(tensor) {
             return Ok(Current::Raw(Vec::new()));
         }
         if holds_no_weights(tensor.dtype) {
             return Ok(Current::Skipped);
         }
-        let (format, codec) = tensor.dtype.codec().map_err(|e| e.tensor(&tensor.name))?;
-        let role = self.role(tensor);
-        let Some((n_expert, n, k)) = matrix_shape(tensor).filter(|_| role != Role::Table) else {
+        let named = |e: Error| e.tensor(&tensor.name);
+        let (_, codec) = tensor.dtype.codec().map_err(named)?;
+        let Some((n_expert, n, k)) = self.as_matrix(tensor) else {
             return Ok(Current::Values(Vec::new()));
         };
         let is_float = matches!(codec.kernel, KernelForm::F32 | KernelForm::F16 | KernelForm::Bf16);
         let asked = self.overrides.iter().find(|o| is_float && o.fits(&tensor.name));
-        let target = match self.target {
-            _ if asked.is_some() => asked.map_or(tensor.dtype, |o| fitting(o.dtype, format, k)),
-            Some(target) if is_float && !is_kept(&tensor.name) => {
-                let wanted = if role == Role::Outer { at_least_8_bits(target) } else { target };
-                fitting(wanted, format, k)
-            }
-            // The reference mode computes with the values of the file, whatever they take.
-            _ if self.reference && ROUNDED.contains(&tensor.dtype) => DType::F32,
-            _ => tensor.dtype,
-        };
+        let target = self.kept_as(tensor, self.target, k).map_err(named)?;
         let rounded = (target == tensor.dtype && ROUNDED.contains(&target))
             .then(|| format!("tensors of type {} are held as 8-bit codes, rounded", target.name()))
             .filter(|note| !self.info.notes.contains(note));
         let wanted = asked.map(|o| o.dtype).or(self.target);
         let note = (is_float && !is_kept(&tensor.name) && wanted.is_some_and(|t| t != target))
             .then(|| format!("tensor {:?} is kept as {}", tensor.name, target.name()));
-        let named = |e: Error| e.tensor(&tensor.name);
         let current = match n_expert {
             None => Current::Matrix(Box::new(Packer::new(tensor.dtype, target, n, k).map_err(named)?)),
             Some(n_expert) => {
@@ -329,9 +401,7 @@ impl Collect {
         self.info.notes.extend(note.into_iter().chain(rounded));
         Ok(current)
     }
-}
 
-impl Collect {
     fn role(&self, tensor: &TensorInfo) -> Role {
         match &self.family {
             Some(Family::Vision(family)) => (family.role)(&(family.canonical)(&tensor.name), &tensor.shape),
@@ -339,15 +409,50 @@ impl Collect {
             _ => Role::Matrix,
         }
     }
-}
 
-/// Refuses one shard of a split model: its other tensors are in other files.
-fn check_whole(header: &Header) -> Result<()> {
-    const KEY: &str = "split.count";
-    let mismatch = |message: String| Error::new(Code::ShardMismatch, message).key(KEY);
-    match header.metadata.u64(KEY).map_err(|e| mismatch(e.message))? {
-        None | Some(0 | 1) => Ok(()),
-        Some(n) => Err(mismatch(format!("one of {n} shards of a split model: merge them into one file"))),
+    /// Whether a tensor is kept as the bytes that it is.
+    fn is_raw(&self, tensor: &TensorInfo) -> bool {
+        self.role(tensor) == Role::Raw && [DType::I8, DType::I32].contains(&tensor.dtype)
+    }
+
+    /// Number of experts, n and k of a tensor that is held as a matrix.
+    fn as_matrix(&self, tensor: &TensorInfo) -> Option<(Option<usize>, usize, usize)> {
+        matrix_shape(tensor).filter(|_| self.role(tensor) != Role::Table)
+    }
+
+    /// Bytes in memory of the weights of all files so far, if float ones are quantized to `target`.
+    fn weight_bytes(&self, header: &Header, target: Option<DType>) -> u64 {
+        let bytes = |tensor: &TensorInfo| {
+            if self.is_raw(tensor) {
+                return Some(tensor.n_bytes);
+            }
+            if holds_no_weights(tensor.dtype) {
+                return Some(0);
+            }
+            let n_elements = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64))?;
+            match self.as_matrix(tensor) {
+                None => n_elements.checked_mul(4),
+                Some((n_expert, n, k)) => {
+                    let kept = self.kept_as(tensor, target, k).ok()?;
+                    Packer::n_bytes(kept, n, k)?.checked_mul(n_expert.unwrap_or(1) as u64)
+                }
+            }
+        };
+        // A tensor that cannot be packed is refused when its turn comes.
+        header.tensors.iter().filter_map(bytes).fold(0, u64::saturating_add)
+    }
+
+    /// Compares what the model will take with what there is.
+    fn check_memory(&self, header: &Header) -> Result<()> {
+        let needs = Needs::of(
+            header,
+            &self.info.architecture,
+            matches!(self.family, Some(Family::Text(_))),
+            self.weight_bytes(header, self.target),
+            &self.options,
+        );
+        let smaller = [DType::Q8_0, DType::Q4_0].map(|t| (t.name(), self.weight_bytes(header, Some(t))));
+        needs.check(self.options.memory_limit, &smaller)
     }
 }
 
@@ -400,13 +505,28 @@ fn fitting(wanted: DType, source: &Format, k: usize) -> DType {
 
 impl Sink for Collect {
     fn header(&mut self, header: &Header) -> Result<()> {
-        check_whole(header)?;
-        let (family, architecture) = identify(header, self.config.as_ref())?;
-        self.info.architecture = architecture;
+        self.shards.take(header, self.header.as_ref())?;
+        let whole = match self.header.take() {
+            None => header.clone(),
+            Some(mut whole) => {
+                self.n_before = whole.tensors.len();
+                whole.tensors.extend(header.tensors.iter().cloned());
+                whole
+            }
+        };
         let n_elements = |t: &TensorInfo| t.shape.iter().map(|&d| d as u64).product::<u64>();
-        self.info.parameters = header.tensors.iter().map(n_elements).fold(0, u64::saturating_add);
-        self.family = Some(family);
-        self.header = Some(header.clone());
+        self.info.parameters = whole.tensors.iter().map(n_elements).fold(0, u64::saturating_add);
+        match identify(&whole, self.config.as_ref()) {
+            Ok((family, architecture)) => {
+                self.info.architecture = architecture;
+                self.family = Some(family);
+            }
+            // Of safetensors it is the names of tensors that tell, which may all be in later files.
+            Err(_) if whole.kind == ContainerKind::Safetensors && !self.shards.is_last() => {}
+            Err(e) => return Err(e),
+        }
+        self.check_memory(&whole)?;
+        self.header = Some(whole);
         Ok(())
     }
 

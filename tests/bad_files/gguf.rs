@@ -7,6 +7,7 @@ use super::{Case, bad, good};
 
 /// Metadata value types.
 pub const U8: u32 = 0;
+pub const U16: u32 = 2;
 pub const U32: u32 = 4;
 pub const I32: u32 = 5;
 pub const BOOL: u32 = 7;

@@ -166,6 +166,30 @@ impl Model {
         self
     }
 
+    /// In `n` files, as gguf-split makes them: all metadata in the first.
+    pub fn split(&self, n: usize) -> Vec<Model> {
+        let per_file = self.tensors.len().div_ceil(n);
+        let n_tensors = (self.tensors.len() as i32).to_le_bytes();
+        let part = |i: usize, tensors: &[Tensor]| {
+            let entries = if i == 0 { self.entries.clone() } else { Vec::new() };
+            Model { entries, tensors: tensors.to_vec() }
+                .set("split.no", gguf::U16, &(i as u16).to_le_bytes())
+                .set("split.count", gguf::U16, &(n as u16).to_le_bytes())
+                .set("split.tensors.count", I32, &n_tensors)
+        };
+        self.tensors.chunks(per_file).enumerate().map(|(i, tensors)| part(i, tensors)).collect()
+    }
+
+    /// Some of the tensors, in a file of its own.
+    pub fn part(&self, tensors: std::ops::Range<usize>) -> Model {
+        Model { entries: self.entries.clone(), tensors: self.tensors[tensors].to_vec() }
+    }
+
+    /// Names of its tensors.
+    pub fn names(&self) -> Vec<String> {
+        self.tensors.iter().map(|t| t.name.clone()).collect()
+    }
+
     /// The GGUF file.
     pub fn gguf(&self) -> Vec<u8> {
         let entries: Vec<Vec<u8>> = self.entries.iter().map(|(_, e)| e.clone()).collect();

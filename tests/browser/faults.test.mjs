@@ -55,7 +55,8 @@ function outcomeOf(address, page = tab.page) {
     let lm;
     try {
       const totals = [];
-      lm = await TextModel.load(url, { onProgress: (p) => { if (p.total < p.loaded) totals.push(p); } });
+      const download = { retryDelayMs: 10 };
+      lm = await TextModel.load(url, { download, onProgress: (p) => { if (p.total < p.loaded) totals.push(p); } });
       let text = "";
       for await (const piece of lm.generate("Once", { maxTokens: 5, temperature: 0 })) text += piece.text;
       return { text, totals };

@@ -11,7 +11,7 @@ export type Glue = Omit<Exports, "default" | "initSync"> & {
 };
 export type {
   Adapter as WasmAdapter, EncoderModel as WasmEncoder, Generation as WasmGeneration, Loaded as WasmLoaded, Loader as WasmLoader,
-  TextModel as WasmText, VisionModel as WasmVision,
+  Hasher as WasmHasher, ShardIndex as WasmShardIndex, TextModel as WasmText, VisionModel as WasmVision,
 } from "./simd128/bitpane.js";
 
 // Literal specifiers and literal URLs: bundlers find the files by reading them.
@@ -43,11 +43,14 @@ export interface Parts {
 }
 
 /** Fetches, compiles and starts a build. */
-export async function startBuild(name: BuildName, memory?: WebAssembly.Memory): Promise<{ glue: Glue; parts: Parts }> {
+export async function startBuild(
+  name: BuildName, shared?: WebAssembly.Memory,
+): Promise<{ glue: Glue; parts: Parts; memory: WebAssembly.Memory }> {
   const url = FILES[name].wasm();
   const [glue, module] = await Promise.all([glueOf(name), compile(url)]);
+  let exports: { memory?: WebAssembly.Memory };
   try {
-    glue.initSync({ module, ...(memory && { memory }) });
+    exports = glue.initSync({ module, ...(shared && { memory: shared }) });
   } catch (cause) {
     if (!(cause instanceof WebAssembly.LinkError)) throw unavailable(url, "does not start", cause);
     const message = "the WebAssembly file belongs to another version of this package";
@@ -57,7 +60,8 @@ export async function startBuild(name: BuildName, memory?: WebAssembly.Memory): 
     const message = `the WebAssembly file is of version ${glue.version()}, the JavaScript of ${VERSION}`;
     throw new BitpaneError("VersionMismatch", message, { url: url.href });
   }
-  return { glue, parts: { name, module, memory } };
+  const memory = shared ?? exports.memory!;
+  return { glue, parts: { name, module, memory: shared }, memory };
 }
 
 /** The JavaScript of a build. */

@@ -8,6 +8,9 @@ import { VERSION } from "./version.js";
 /** A worker that has not said hello for this long will not. */
 const HELLO_MS = 30_000;
 
+/** A worker that has given up its lock has answered before so long. */
+const ANSWER_MS = 500;
+
 /** What a call may hear before it ends. */
 export interface Listeners {
   onProgress?: ((progress: Progress) => void) | undefined;
@@ -32,6 +35,9 @@ export class Engine {
   readonly #pending = new Map<number, Pending>();
   #lastId = 0;
   #dead: BitpaneError | undefined;
+  /** What the worker holds while it is busy, and how to stop waiting for it. */
+  #lock = "";
+  #watch: AbortController | undefined;
   #hello: { resolve: () => void; reject: (error: unknown) => void } | undefined;
   /** Bytes of WebAssembly memory, as of the last answer. */
   wasmBytes = 0;
@@ -130,7 +136,8 @@ export class Engine {
   }
 
   #hear(reply: Reply): void {
-    if (reply.kind === "hello") return this.#greet(reply.version);
+    if (reply.kind === "hello") return this.#greet(reply.version, reply.lock);
+    if (reply.kind === "busy") return this.#watchOver();
     const call = this.#pending.get(reply.id);
     if (!call) return;
     switch (reply.kind) {
@@ -141,18 +148,35 @@ export class Engine {
       case "result":
         this.#pending.delete(reply.id);
         this.wasmBytes = reply.wasmBytes;
+        if (this.#pending.size === 0) this.#watch?.abort();
         return call.resolve(reply.value as never);
       case "failed": {
         const error = BitpaneError.from(reply.error);
         this.#pending.delete(reply.id);
+        if (this.#pending.size === 0) this.#watch?.abort();
         call.reject(error);
         // After a trap the instance's memory cannot be trusted: nothing may run in it again.
-        if (error.code === "InstancePoisoned") this.#end(error);
+        if (error.code === "InstancePoisoned" || isTrap(error)) this.#end(error);
       }
     }
   }
 
-  #greet(version: string): void {
+  /** Waits for the lock that the busy worker holds: whoever dies gives up all locks. */
+  #watchOver(): void {
+    this.#watch?.abort();
+    const watch = new AbortController();
+    this.#watch = watch;
+    const free = (): void => {
+      // It may only have become idle, with its last answer still on the way.
+      setTimeout(() => {
+        if (!watch.signal.aborted && this.#pending.size > 0) this.#die("WorkerCrashed", "the worker has been ended");
+      }, ANSWER_MS);
+    };
+    navigator.locks.request(this.#lock, { signal: watch.signal }, free).catch(() => undefined);
+  }
+
+  #greet(version: string, lock: string): void {
+    this.#lock = lock;
     if (version === VERSION) this.#hello?.resolve();
     else this.#die("VersionMismatch", `the worker script is of version ${version}, the package of ${VERSION}`);
   }
@@ -165,11 +189,17 @@ export class Engine {
     if (this.#dead) return;
     this.#dead = error;
     this.#worker.terminate();
+    this.#watch?.abort();
     this.#hello?.reject(error);
     for (const call of this.#pending.values()) call.reject(error);
     this.#pending.clear();
     this.wasmBytes = 0;
   }
+}
+
+/** Memory that could not grow in the middle of a computation, rather than a model found too large beforehand. */
+function isTrap(error: BitpaneError): boolean {
+  return error.code === "OutOfMemory" && error.needed === undefined && error.available !== undefined;
 }
 
 function report(call: Pending, progress: Progress): void {

@@ -71,6 +71,9 @@ export interface WireError {
   url?: string | undefined;
   /** The HTTP status, for `HttpStatus`. */
   status?: number | undefined;
+  /** The bytes needed and the bytes there are, for `OutOfMemory` where they are known. */
+  needed?: number | undefined;
+  available?: number | undefined;
   cause?: unknown;
 }
 
@@ -89,6 +92,10 @@ export class BitpaneError extends Error {
   readonly url?: string;
   /** The HTTP status, for `HttpStatus`. */
   readonly status?: number;
+  /** Bytes that are needed, for `OutOfMemory` where that is known. */
+  readonly needed?: number;
+  /** Bytes that there are, for `OutOfMemory` where that is known. */
+  readonly available?: number;
 
   constructor(code: ErrorCode, message: string, details: Omit<WireError, "code" | "message"> = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -98,6 +105,8 @@ export class BitpaneError extends Error {
     if (details.offset !== undefined) this.offset = details.offset;
     if (details.url !== undefined) this.url = details.url;
     if (details.status !== undefined) this.status = details.status;
+    if (details.needed !== undefined) this.needed = details.needed;
+    if (details.available !== undefined) this.available = details.available;
   }
 
   /** Rebuilds an error that arrived as a plain object. */
@@ -115,9 +124,9 @@ export function isWireError(value: unknown): value is WireError {
 
 /** The plain form of an error, for `postMessage`. A cause that cannot be cloned becomes its text. */
 export function toWire(error: BitpaneError): WireError {
-  const { code, message, key, tensor, offset, url, status } = error;
+  const { code, message, key, tensor, offset, url, status, needed, available } = error;
   const cause = error.cause === undefined ? undefined : String(error.cause);
-  return { code, message, key, tensor, offset, url, status, cause };
+  return { code, message, key, tensor, offset, url, status, needed, available, cause };
 }
 
 /** The error with which an aborted call rejects. */

@@ -2,7 +2,7 @@
 import { startBuild, type Glue, type WasmEncoder, type WasmText, type WasmVision } from "./builds.js";
 import { BitpaneError } from "./errors.js";
 import { readPixels } from "./image.js";
-import { loadModel, readHeader } from "./loading.js";
+import { loadModel, readHeader, type LoadContext } from "./loading.js";
 import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
 import { runEmbedding, runGeneration, runPerplexity, runReranking, wallClock } from "./stepping.js";
 import { settleThreads, startRuntime } from "./threads.js";
@@ -10,13 +10,27 @@ import type { PixelData, TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
 
 let glue: Glue | undefined;
+let memory: WebAssembly.Memory | undefined;
 let textModel: WasmText | undefined;
 let encoder: WasmEncoder | undefined;
 let visionModel: WasmVision | undefined;
 
+/** 16 MiB. */
+const GROWTH_PAGES = 256;
+
 /** Bytes of WebAssembly memory. */
 export function wasmBytes(): number {
-  return glue?.memoryBytes() ?? 0;
+  return memory?.buffer.byteLength ?? 0;
+}
+
+/** Whether the memory cannot grow by what a buffer takes. Nothing runs in the instance for this. */
+export function isMemoryFull(): boolean {
+  try {
+    memory?.grow(GROWTH_PAGES);
+    return memory === undefined;
+  } catch {
+    return true;
+  }
 }
 
 /** Frees what is loaded, where the thread goes on without it. */
@@ -66,12 +80,13 @@ function bytesOf(pixels: PixelData): Uint8Array {
 
 /** One handler for each call. */
 export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) => Promise<Calls[K]["result"]> } = {
-  async load({ kind, source, build, options, extras }, context) {
+  async load({ kind, source, build, options, extras, transfer }, context) {
     const start = performance.now();
     const runtime = await startRuntime(build);
-    glue = runtime.glue;
+    ({ glue, memory } = runtime);
     glue.selectPaths();
-    const model = await loadModel(glue, source, options, extras, context);
+    const shared = { glue, transfer, maxBytes: runtime.maxBytes, context };
+    const model = await loadModel(shared, source, options, extras);
     // Once more: by now the engine has replaced its first, quick code by the optimised one, which
     // may rank the paths otherwise (or, in a faulty engine, compute otherwise).
     glue.selectPaths();
@@ -81,7 +96,7 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
     textModel = model.takeText();
     encoder = model.takeEncoder();
     visionModel = model.takeVision();
-    if (textModel && extras.draft) await loadDraft(glue, textModel, extras.draft, options, context);
+    if (textModel && extras.draft) await loadDraft(shared, textModel, extras.draft, options);
     if (options.labels) visionModel?.setLabels([...options.labels]);
     const info = (textModel ?? encoder ?? vision()).info() as TextModelInfo | VisionModelInfo;
     const { build: name, buildReason } = runtime;
@@ -91,9 +106,9 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
     return { info, loadMs };
   },
 
-  async inspect({ source, build }) {
-    ({ glue } = await startBuild(build));
-    return readHeader(glue, source);
+  async inspect({ source, build, transfer }, context) {
+    ({ glue, memory } = await startBuild(build));
+    return readHeader({ glue, transfer, maxBytes: Infinity, context }, source);
   },
 
   async generate({ prompt, options }, context) {
@@ -145,11 +160,12 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
 
 /** Loads the model that guesses for `model`, with as much context. */
 async function loadDraft(
-  glue: Glue, model: WasmText, source: WireSource, options: WireLoadOptions, context: Context,
+  shared: LoadContext, model: WasmText, source: WireSource, options: WireLoadOptions,
 ): Promise<void> {
   const { contextLength } = model.info() as TextModelInfo;
-  const wanted = { contextLength, quantize: options.quantize, kvType: options.kvType };
-  const loaded = await loadModel(glue, source, wanted, { lora: [] }, context);
+  const wanted = { contextLength, quantize: options.quantize, kvType: options.kvType, memoryLimit: options.memoryLimit };
+  const unhashed = { ...shared, transfer: { ...shared.transfer, sha256: undefined } };
+  const loaded = await loadModel(unhashed, source, wanted, { lora: [] });
   const draft = loaded.takeText();
   if (!draft) throw wrongKind(loaded.kind(), "text");
   model.setDraft(draft);

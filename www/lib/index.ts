@@ -16,14 +16,17 @@ export { VisionModel } from "./vision.js";
 export type { ClassifyOptions, ImageLogitsOptions } from "./vision.js";
 export { inspect } from "./inspect.js";
 export type { InspectOptions } from "./inspect.js";
+export { cache } from "./cache.js";
+export type { CacheEntry, CacheEstimate } from "./cache.js";
+export type { DownloadOptions } from "./request.js";
 export { detectFeatures } from "./features.js";
 export type { BuildName, Features } from "./features.js";
 export { BitpaneError, ERROR_CODES } from "./errors.js";
 export type { ErrorCode } from "./errors.js";
 export { VERSION } from "./version.js";
 export type {
-  Backend, Classification, Divergence, EmbedOptions, FinishReason, GenerateOptions, ImageSource, Inspection, LoadOptions, LoraOption,
-  ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, PixelData, Pooling, Progress, QuantizeType, Ranked, SamplerName, Source,
-  SpeculationOptions, TensorSummary, TextLoadOptions, TextModelInfo, TextStats, TokenLogprob, VisionLoadOptions, VisionModelInfo,
+  Backend, CacheOptions, Classification, Divergence, EmbedOptions, FinishReason, GenerateOptions, ImageSource, Inspection, LoadOptions, LoraOption,
+  ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, PixelData, Pooling, Progress, QuantizeType, Ranked, SamplerName, Source, SourceFile,
+  SpeculationOptions, TensorSummary, TextLoadOptions, TextModelInfo, TextStats, TokenLogprob, Transfer, VisionLoadOptions, VisionModelInfo,
   VisionStats,
 } from "./types.js";

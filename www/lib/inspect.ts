@@ -2,6 +2,7 @@ import { Engine } from "./engine.js";
 import { chooseBuild } from "./features.js";
 import { opened } from "./load.js";
 import * as rule from "./options.js";
+import { transferOf } from "./load.js";
 import { sendable } from "./source.js";
 import type { Inspection, Source } from "./types.js";
 
@@ -23,7 +24,7 @@ export async function inspect(source: Source, options: InspectOptions = {}): Pro
   const { wire, transfer } = sendable(await opened(source));
   const engine = await Engine.start(signal);
   try {
-    return await engine.during(signal, engine.call("inspect", { source: wire, build }, transfer));
+    return await engine.during(signal, engine.call("inspect", { source: wire, build, transfer: transferOf({}) }, transfer));
   } finally {
     engine.dispose();
   }

@@ -3,17 +3,20 @@ import { Engine } from "./engine.js";
 import { BUILD_NAMES, chooseBuild } from "./features.js";
 import { host } from "./host.js";
 import * as rule from "./options.js";
-import type { Calls, WireExtras, WireLoadOptions, WireSource } from "./protocol.js";
-import { sendable } from "./source.js";
-import type { LoadOptions, LoraOption, Progress, Source } from "./types.js";
+import type { Calls, WireExtras, WireLoadOptions, WireSource, WireTransfer } from "./protocol.js";
+import { addressOf, sendable } from "./source.js";
+import type { LoadOptions, LoraOption, Progress, Source, SourceFile } from "./types.js";
 
 /** Rules for the options of every load. */
 export const LOAD_RULES: rule.Rules<LoadOptions> = {
   threads: rule.threads,
   build: rule.oneOf(BUILD_NAMES),
   quantize: rule.text,
-  cache: rule.flag,
+  cache: rule.cache,
+  download: rule.download,
   sha256: rule.sha256,
+  hub: rule.text,
+  memoryLimit: rule.positive,
   signal: rule.abortSignal,
   onProgress: rule.callback as rule.Rule<(progress: Progress) => void>,
 };
@@ -25,8 +28,34 @@ export interface Beside {
 }
 
 /** A source that every host can read from. */
-export function opened(source: Source): Source | Promise<Source> {
-  return host.open ? host.open(source) : source;
+export async function opened(source: Source): Promise<Source> {
+  const { open } = host;
+  if (!open) return source;
+  if (!Array.isArray(source)) return open(source);
+  return Promise.all((source as readonly SourceFile[]).map(open)) as Promise<Source>;
+}
+
+/** How bytes are to be got, with everything that was not said. */
+export function transferOf(options: Partial<LoadOptions>): WireTransfer {
+  const { cache = true, download = {}, sha256, hub = "https://huggingface.co" } = options;
+  const { maxBytes, revalidate = true } = typeof cache === "object" ? cache : {};
+  const { retries = 5, retryDelayMs = 500, stallMs = 30_000, connections = 3 } = download;
+  return {
+    cache: cache === false ? undefined : { maxBytes, revalidate },
+    download: { retries, retryDelayMs, stallMs, connections },
+    sha256: sha256 as WireTransfer["sha256"],
+    hub: addressOf(hub).href,
+  };
+}
+
+/** iOS ends a page that takes about 1.5 GB, without a word; what the page itself needs is part of it. */
+const IOS_BYTES = 2 ** 30;
+
+/** Bytes that a model may take on this device, where it says so. */
+function deviceLimit(): number | undefined {
+  const { userAgent = "", maxTouchPoints = 0 } = globalThis.navigator ?? {};
+  const isIos = /iPhone|iPad|iPod/.test(userAgent) || (/Macintosh/.test(userAgent) && maxTouchPoints > 1);
+  return isIos ? IOS_BYTES : undefined;
 }
 
 /** Starts a worker and loads a model into it. */
@@ -46,7 +75,9 @@ export async function loadInto(
   if (beside.draft !== undefined) extras.draft = await send(beside.draft);
   const engine = await Engine.start(signal);
   try {
-    const load = engine.call("load", { kind, source: from, build, options: wire, extras }, transfer, { onProgress });
+    const memoryLimit = options.memoryLimit ?? deviceLimit();
+    const args = { kind, source: from, build, options: { ...wire, memoryLimit }, extras, transfer: transferOf(options) };
+    const load = engine.call("load", args, transfer, { onProgress });
     return { engine, loaded: await engine.during(signal, load) };
   } catch (error) {
     engine.dispose();

@@ -50,7 +50,7 @@ class NodeWorker implements HostWorker {
 
 /** A file's path as its address, once it is known to be there. */
 async function open(source: Source): Promise<Source> {
-  const isAddress = source instanceof URL ? source.protocol !== "file:" : typeof source !== "string" || /^(https?|data|blob):/.test(source);
+  const isAddress = source instanceof URL ? source.protocol !== "file:" : typeof source !== "string" || /^(https?|data|blob|hf):/.test(source);
   if (isAddress) return source;
   const url = source instanceof URL ? source : String(source).startsWith("file:") ? new URL(String(source)) : pathToFileURL(String(source));
   try {

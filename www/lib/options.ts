@@ -7,6 +7,8 @@
  */
 import { badArgument, BitpaneError } from "./errors.js";
 import { MAX_THREADS } from "./features.js";
+import type { DownloadOptions } from "./request.js";
+import type { CacheOptions } from "./types.js";
 
 /** Turns a given value into a clean one, or throws `BadArgument` naming `key`. */
 export type Rule<T> = (key: string, value: unknown) => T;
@@ -139,9 +141,32 @@ export const threads: Rule<"auto" | number> = (key, value) => {
 };
 
 /** A SHA-256 in hexadecimal, in lower case. An empty one is refused, never "no check". */
-export const sha256: Rule<string> = (key, value) => {
+const oneSha256: Rule<string> = (key, value) => {
   if (typeof value === "string" && /^[0-9a-f]{64}$/i.test(value)) return value.toLowerCase();
   throw badArgument(key, `"${key}" must be 64 hexadecimal digits`);
+};
+
+/** The SHA-256 of a file, of each file of a list, or by file name. None of them may be empty. */
+export const sha256: Rule<string | string[] | Record<string, string>> = (key, value) => {
+  if (Array.isArray(value)) return listOf(oneSha256)(key, value);
+  if (typeof value !== "object" || value === null) return oneSha256(key, value);
+  const names = namesOf(value);
+  if (names.length === 0) throw badArgument(key, `"${key}" names no file`);
+  return Object.fromEntries(names.map((name) => [name, oneSha256(key, read(value, name))]));
+};
+
+/** True, false, or how to keep files. */
+export const cache: Rule<boolean | CacheOptions> = (key, value) =>
+  typeof value === "object" ? readOptions<CacheOptions>(value, { maxBytes: count, revalidate: flag }) : flag(key, value);
+
+/** How to download. */
+export const download: Rule<DownloadOptions> = (key, value) => {
+  if (typeof value !== "object") throw badArgument(key, `"${key}" must be an object`);
+  const connections: Rule<number> = (name, given) => {
+    if (positive(name, given) <= 8) return given as number;
+    throw badArgument(name, `"${name}" must be 1 to 8`);
+  };
+  return readOptions<DownloadOptions>(value, { retries: count, retryDelayMs: count, stallMs: positive, connections });
 };
 
 /**

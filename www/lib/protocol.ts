@@ -1,17 +1,45 @@
 /** Every message that passes between the page and its worker. */
 import type { WireError } from "./errors.js";
 import type { BuildChoice, BuildName } from "./features.js";
+import type { DownloadOptions } from "./request.js";
 import type {
   Classification, EmbedOptions, FinishReason, GenerateOptions, Inspection, Perplexity, PerplexityOptions, Piece, PixelData, Progress, SpeculationOptions,
   TextModelInfo, VisionModelInfo,
 } from "./types.js";
 
-/** A source in a form that can be posted. */
-export type WireSource =
+/** A file in a form that can be posted. */
+export type WirePart =
   | { type: "url"; url: string }
-  | { type: "blob"; blob: Blob }
+  /** A file of the hub: `owner/repository/path`, or `owner/repository@revision/path`. */
+  | { type: "hub"; path: string }
+  | { type: "blob"; blob: Blob; name: string }
   /** A stream that stays in the page: the worker asks for each chunk (see {@link PullRequest}). */
   | { type: "port"; port: MessagePort };
+
+/** A source in a form that can be posted. One file that is no list may stand for others of its name. */
+export interface WireSource {
+  parts: WirePart[];
+  isList: boolean;
+}
+
+/** How to keep what is downloaded. */
+export interface WireCache {
+  /** Most bytes of all files together. */
+  maxBytes?: number | undefined;
+  /** Whether to ask the server if a kept file is still what it has. */
+  revalidate: boolean;
+}
+
+/** How to get bytes. */
+export interface WireTransfer {
+  /** Undefined: nothing is kept. */
+  cache: WireCache | undefined;
+  download: Required<DownloadOptions>;
+  /** Of one file, of each file of a list, or by name. */
+  sha256: string | string[] | Record<string, string> | undefined;
+  /** Where `hf:` addresses lead. */
+  hub: string;
+}
 
 /** Worker to page, over the port of a stream. */
 export type PullRequest = "pull" | "cancel";
@@ -26,7 +54,8 @@ export interface WireLoadOptions {
   quantize?: string | undefined;
   contextLength?: number | undefined;
   kvType?: string | undefined;
-  sha256?: string | undefined;
+  /** Bytes that the model may take. */
+  memoryLimit?: number | undefined;
   labels?: readonly string[] | undefined;
 }
 
@@ -69,9 +98,10 @@ export interface Calls {
   load:
     | { args: {
           kind: "text" | "vision"; source: WireSource; build: BuildChoice; options: WireLoadOptions; extras: WireExtras;
+          transfer: WireTransfer;
         };
         result: { info: TextModelInfo | VisionModelInfo; loadMs: number } };
-  inspect: { args: { source: WireSource; build: BuildName }; result: Inspection };
+  inspect: { args: { source: WireSource; build: BuildName; transfer: WireTransfer }; result: Inspection };
   generate: { args: { prompt: WirePrompt; options: WireGenerateOptions }; result: GenerateResult };
   chatPrompt: { args: { request: string }; result: string };
   tokenize: { args: { text: string; addSpecial: boolean; parseSpecial: boolean }; result: number[] };
@@ -94,7 +124,9 @@ export type Request = { [K in Op]: { op: K; id: number; args: Calls[K]["args"] }
 /** Worker to page. */
 export type Reply =
   /** The first message of every worker: it runs, and of which version it is. */
-  | { kind: "hello"; version: string }
+  | { kind: "hello"; version: string; lock: string }
+  /** It holds the lock now, which it gives up when it has nothing to do: or when it dies. */
+  | { kind: "busy" }
   | { kind: "progress"; id: number; progress: Progress }
   | { kind: "pieces"; id: number; pieces: Piece[] }
   | { kind: "result"; id: number; value: Calls[Op]["result"]; wasmBytes: number }

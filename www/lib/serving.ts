@@ -5,7 +5,7 @@
  * the event loop run.
  */
 import { BitpaneError, isWireError, toWire, type WireError } from "./errors.js";
-import { HANDLERS, wasmBytes } from "./handlers.js";
+import { HANDLERS, isMemoryFull, wasmBytes } from "./handlers.js";
 import type { Calls, Op, Reply, Request } from "./protocol.js";
 import { VERSION } from "./version.js";
 
@@ -23,6 +23,12 @@ export interface Port {
   postMessage: (message: Reply) => void;
 }
 
+/**
+ * The name of a lock that is held while there are calls. A page hears nothing of a worker that was killed,
+ * but it gets the lock then. (Held all the time, it would keep the page out of the back/forward cache.)
+ */
+const LOCK = `bitpane:worker:${Date.now()}-${Math.random()}`;
+
 let poison: WireError | undefined;
 
 /** Serves the requests that come through a port. Resolves, on `ended`, once the request under way has. */
@@ -31,6 +37,16 @@ export function serve(port: Port): { ended: () => Promise<void> } {
   const cancelled = new Set<number>();
   let tail = Promise.resolve();
   let isEnded = false;
+  let release: (() => void) | undefined;
+
+  const holdLock = (): void => {
+    const done = new Promise<void>((resolve) => { release = resolve; });
+    const held = (): Promise<void> => {
+      if (waiting.size > 0) port.postMessage({ kind: "busy" });
+      return done;
+    };
+    globalThis.navigator?.locks?.request(LOCK, held).catch(() => undefined);
+  };
 
   const answer = async (request: Exclude<Request, { op: "cancel" }>): Promise<void> => {
     const { id } = request;
@@ -48,6 +64,7 @@ export function serve(port: Port): { ended: () => Promise<void> } {
     } finally {
       waiting.delete(id);
       cancelled.delete(id);
+      if (waiting.size === 0) release?.();
     }
   };
 
@@ -57,9 +74,10 @@ export function serve(port: Port): { ended: () => Promise<void> } {
       return;
     }
     waiting.add(data.id);
+    if (waiting.size === 1) holdLock();
     tail = tail.then(() => answer(data));
   };
-  port.postMessage({ kind: "hello", version: VERSION });
+  port.postMessage({ kind: "hello", version: VERSION, lock: LOCK });
   return {
     ended: () => {
       isEnded = true;
@@ -84,5 +102,11 @@ function poisoned(trap: Error): WireError {
   const panic: unknown = (globalThis as Record<string, unknown>)["bitpanePanic"];
   const message = typeof panic === "string" ? panic : `the runtime trapped: ${trap.message}`;
   poison = { code: "InstancePoisoned", message, cause: String(trap) };
+  // An allocation that fails ends in a trap without a panic.
+  if (typeof panic !== "string" && /unreachable/i.test(trap.message) && isMemoryFull()) {
+    const available = wasmBytes();
+    const what = `the memory of the runtime cannot grow beyond its ${available} bytes: load a smaller model, or with a shorter context`;
+    poison = { code: "OutOfMemory", message: what, available, cause: String(trap) };
+  }
   return poison;
 }

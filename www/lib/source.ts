@@ -1,7 +1,7 @@
 /** The page's half of reading a model: any source in a form that the worker can read from. */
 import { badArgument, BitpaneError } from "./errors.js";
 import { host } from "./host.js";
-import type { PullReply, PullRequest, WireSource } from "./protocol.js";
+import type { PullReply, PullRequest, WirePart, WireSource } from "./protocol.js";
 import type { Source } from "./types.js";
 
 /** A source made ready to post, and what has to be transferred with it. */
@@ -10,28 +10,46 @@ export interface Sendable {
   transfer: Transferable[];
 }
 
+/** What may be one of several files. */
+type OneFile = string | URL | Blob;
+
 /** Makes a source ready to post. An ArrayBuffer is copied, so the caller keeps it. */
 export function sendable(source: Source): Sendable {
-  if (typeof source === "string" || source instanceof URL) return address(source);
-  if (source instanceof Blob) return { wire: { type: "blob", blob: source }, transfer: [] };
-  if (source instanceof ArrayBuffer) return { wire: { type: "blob", blob: new Blob([source]) }, transfer: [] };
   if (source instanceof ReadableStream) return pulled(source);
-  if (Array.isArray(source)) return shards(source);
-  const kinds = "an address, a File, a Blob, an ArrayBuffer or a ReadableStream";
+  if (source instanceof ArrayBuffer) return alone({ type: "blob", blob: new Blob([source]), name: "" });
+  if (Array.isArray(source)) return list(source);
+  if (isOneFile(source)) return alone(part(source));
+  const kinds = "an address, a File, a Blob, a list of these, an ArrayBuffer or a ReadableStream";
   throw badArgument("source", `a model source must be ${kinds}`);
 }
 
-function shards(list: readonly unknown[]): Sendable {
-  const [only, ...more] = list;
-  if (more.length === 0 && (typeof only === "string" || only instanceof URL)) return address(only);
-  if (list.length === 0) throw badArgument("source", "the list of shards is empty");
-  const message = "models in several files are not supported by this version; join them into one file";
-  throw new BitpaneError("BadArgument", message, { key: "source" });
+function isOneFile(source: unknown): source is OneFile {
+  return typeof source === "string" || source instanceof URL || source instanceof Blob;
+}
+
+function alone(part: WirePart): Sendable {
+  return { wire: { parts: [part], isList: false }, transfer: [] };
+}
+
+function list(files: readonly unknown[]): Sendable {
+  if (files.length === 0) throw badArgument("source", "the list of files is empty");
+  const parts = Array.from(files, (file) => {
+    if (isOneFile(file)) return part(file);
+    throw badArgument("source", "a list of files must hold addresses, Files or Blobs");
+  });
+  return { wire: { parts, isList: parts.length > 1 }, transfer: [] };
+}
+
+function part(source: OneFile): WirePart {
+  if (source instanceof Blob) return { type: "blob", blob: source, name: source instanceof File ? source.name : "" };
+  if (typeof source === "string" && source.startsWith("hf:")) return { type: "hub", path: source.slice("hf:".length) };
+  return { type: "url", url: addressOf(source).href };
 }
 
 const SCHEMES = ["http:", "https:", "blob:", "data:"];
 
-function address(source: string | URL): Sendable {
+/** The address, without its fragment, which servers never see. */
+export function addressOf(source: string | URL): URL {
   let url: URL;
   try {
     url = new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
@@ -42,7 +60,8 @@ function address(source: string | URL): Sendable {
   if (!SCHEMES.includes(url.protocol) && !(host.open && url.protocol === "file:")) {
     throw badArgument("source", `models cannot be loaded from ${url.protocol} addresses`);
   }
-  return { wire: { type: "url", url: url.href }, transfer: [] };
+  url.hash = "";
+  return url;
 }
 
 /** Keeps the stream here and hands out a chunk whenever the worker asks: that is the back-pressure. */
@@ -58,7 +77,7 @@ function pulled(stream: ReadableStream<Uint8Array>): Sendable {
       await answer(reader, port1);
     }
   };
-  return { wire: { type: "port", port: port2 }, transfer: [port2] };
+  return { ...alone({ type: "port", port: port2 }), transfer: [port2] };
 }
 
 async function answer(reader: ReadableStreamDefaultReader<Uint8Array>, port: MessagePort): Promise<void> {

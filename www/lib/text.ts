@@ -89,8 +89,8 @@ export class TextModel {
    */
   static async load(source: Source, options: TextLoadOptions = {}): Promise<TextModel> {
     const given = rule.readOptions<TextLoadOptions>(options, TEXT_LOAD_RULES);
-    const { quantize, contextLength, kvType, sha256, lora, draft } = given;
-    const wire = { quantize, contextLength, kvType, sha256 };
+    const { quantize, contextLength, kvType, lora, draft } = given;
+    const wire = { quantize, contextLength, kvType };
     const { engine, loaded } = await loadInto("text", source, given, wire, { lora, draft });
     return new TextModel(engine, loaded.info as TextModelInfo);
   }

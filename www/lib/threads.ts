@@ -15,14 +15,18 @@ const START_MS = 10_000;
  */
 const FIRST_PAGES = 64;
 const MAX_PAGES = [65_536, 32_768, 16_384];
+const PAGE_BYTES = 65_536;
 
 /** A started runtime. Its threads start meanwhile: {@link settleThreads} waits for them. */
 export interface Runtime {
   glue: Glue;
+  memory: WebAssembly.Memory;
   build: BuildName;
   buildReason: string;
   threads: Promise<Threads>;
   isGuess: boolean;
+  /** Bytes that the memory can have. */
+  maxBytes: number;
 }
 
 /** How many threads there are, the first included, and why. */
@@ -39,22 +43,24 @@ export type ThreadReport = { version: string } | { failed: string };
 /** Starts a build and its threads. Where memory cannot be shared after all, one thread does it. */
 export async function startRuntime(choice: BuildChoice): Promise<Runtime> {
   const { name, reason: buildReason, threads, isGuess, threadsReason: reason } = choice;
-  const memory = name === withoutThreads(name) ? undefined : sharedMemory();
-  if (memory) {
+  const shared = name === withoutThreads(name) ? undefined : sharedMemory();
+  if (shared) {
+    const { memory, maxBytes } = shared;
     const { glue, parts } = await startBuild(name, memory);
-    return { glue, build: name, buildReason, threads: startThreads(parts, threads, reason), isGuess };
+    return { glue, memory, build: name, buildReason, threads: startThreads(parts, threads, reason), isGuess, maxBytes };
   }
   const build = withoutThreads(name);
-  const { glue } = await startBuild(build);
+  const { glue, memory } = await startBuild(build);
   const refused = "one thread: this browser grants no shared memory";
   const alone = { n: 1, reason: build === name ? reason : refused };
-  return { glue, build, buildReason, threads: Promise.resolve(alone), isGuess: false };
+  return { glue, memory, build, buildReason, threads: Promise.resolve(alone), isGuess: false, maxBytes: MAX_PAGES[0]! * PAGE_BYTES };
 }
 
-function sharedMemory(): WebAssembly.Memory | undefined {
+function sharedMemory(): { memory: WebAssembly.Memory; maxBytes: number } | undefined {
   for (const maximum of MAX_PAGES) {
     try {
-      return new WebAssembly.Memory({ initial: FIRST_PAGES, maximum, shared: true });
+      const memory = new WebAssembly.Memory({ initial: FIRST_PAGES, maximum, shared: true });
+      return { memory, maxBytes: maximum * PAGE_BYTES };
     } catch {
       // A RangeError: not so much.
     }

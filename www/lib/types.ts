@@ -1,12 +1,19 @@
 /** The types that users of the package see. */
 import type { BuildName } from "./features.js";
+import type { DownloadOptions } from "./request.js";
+
+/** One file of a model: an address (relative ones resolve against the page), or a file that the user picked. */
+export type SourceFile = string | URL | File | Blob;
 
 /**
- * Where a model comes from: an address (relative ones resolve against the page), a file the
- * user picked, bytes in memory, or a stream of bytes. A list of addresses names the shards
- * of one model, in order.
+ * Where a model comes from: an address, a file, bytes in memory, or a stream of bytes.
+ *
+ * Of a model in several files, the address of any shard (`name-00001-of-00003.gguf`) or of the index
+ * (`model.safetensors.index.json`) stands for all of them; a list gives them one by one, in order.
+ * `hf:owner/repository/file` (with a revision: `hf:owner/repository@revision/file`) is a file of Hugging Face's
+ * hub, whose SHA-256 is checked where the hub tells it.
  */
-export type Source = string | URL | readonly string[] | File | Blob | ArrayBuffer | ReadableStream<Uint8Array>;
+export type Source = SourceFile | readonly SourceFile[] | ArrayBuffer | ReadableStream<Uint8Array>;
 
 /**
  * A tensor type into which F32, F16 and BF16 weights can be quantized while loading. The
@@ -14,13 +21,48 @@ export type Source = string | URL | readonly string[] | File | Blob | ArrayBuffe
  */
 export type QuantizeType = "Q8_0" | "Q4_0" | (string & {});
 
-/** What a load is doing. `loaded` and `total` are bytes; no `total` where it is not known. */
+/** Bytes on their way, of all files of the source together; no `total` where it is not known. */
+export interface Transfer {
+  /** Bytes taken in. */
+  loaded: number;
+  total?: number;
+  /** How many of them were in the cache. */
+  cached: number;
+  /** Bytes per second, over the last seconds. */
+  bytesPerSecond: number;
+  /** Seconds until the last byte, as far as can be said. */
+  secondsLeft?: number;
+  /** Which file of how many. */
+  file: number;
+  files: number;
+}
+
+/** What a load is doing. */
 export type Progress =
-  | { status: "download"; loaded: number; total?: number }
-  | { status: "verify"; loaded: number; total?: number }
+  /** Bytes arrive, from the network or from the cache. */
+  | ({ status: "download" } & Transfer)
+  /** Another load, in this tab or another, downloads the same file: this one waits and then reads what it kept. */
+  | { status: "wait"; url: string }
+  /** A connection broke off or the server is busy: another attempt follows in `waitMs`. */
+  | { status: "retry"; url: string; attempt: number; attempts: number; waitMs: number; reason: string }
+  /** The file has been checked against its SHA-256. */
+  | { status: "verify"; url?: string; sha256: string }
   | { status: "quantize"; tensorsDone: number; tensorsTotal: number }
   | { status: "repack"; tensorsDone: number; tensorsTotal: number }
+  /** Something that does not keep the model from loading, such as a full disk: it is not cached then. */
+  | { status: "warning"; message: string; url?: string }
   | { status: "ready"; loadMs: number };
+
+/** How downloads are kept for the next visit. */
+export interface CacheOptions {
+  /** Most bytes that all kept models may take together; the last used ones stay. By default what the browser allows. */
+  maxBytes?: number;
+  /**
+   * Asks the server whether a kept file is still what it has, before it is used. Default true; without a
+   * connection, and for files whose `sha256` is given, the kept file is used as it is.
+   */
+  revalidate?: boolean;
+}
 
 /** Options of every load. */
 export interface LoadOptions {
@@ -39,12 +81,24 @@ export interface LoadOptions {
   /** Quantizes float weights to this type, tensor by tensor, while they arrive. */
   quantize?: QuantizeType;
   /**
-   * Whether the model may be kept for the next visit. This version keeps nothing beyond the
-   * browser's own HTTP cache, whichever value is given.
+   * Keeps downloaded files for the next visit, and goes on with downloads that ended early. Default true.
+   * See {@link cache} for what is kept.
    */
-  cache?: boolean;
-  /** The SHA-256 of the file in hexadecimal; any other content rejects with `IntegrityError`. */
-  sha256?: string;
+  cache?: boolean | CacheOptions;
+  /** How to download. */
+  download?: DownloadOptions;
+  /**
+   * The SHA-256 of the file in hexadecimal; any other content rejects with `IntegrityError`. Of several files
+   * a list in their order, or an object from file names to hashes.
+   */
+  sha256?: string | readonly string[] | Readonly<Record<string, string>>;
+  /** The host of `hf:` addresses. Default "https://huggingface.co". */
+  hub?: string;
+  /**
+   * Bytes of memory that the model may take. A model that would take more rejects with `OutOfMemory` before its
+   * weights are downloaded, and says what would fit. Default 4 GiB (1 GiB on iOS, which ends pages that take more).
+   */
+  memoryLimit?: number;
   /** Aborts the load, which then rejects with an `AbortError`. */
   signal?: AbortSignal;
   /** Hears what the load is doing. Exceptions from it are reported and do not disturb the load. */

@@ -42,8 +42,8 @@ export class VisionModel {
    */
   static async load(source: Source, options: VisionLoadOptions = {}): Promise<VisionModel> {
     const given = rule.readOptions<VisionLoadOptions>(options, VISION_LOAD_RULES);
-    const { quantize, labels, sha256 } = given;
-    const { engine, loaded } = await loadInto("vision", source, given, { quantize, labels, sha256 });
+    const { quantize, labels } = given;
+    const { engine, loaded } = await loadInto("vision", source, given, { quantize, labels });
     return new VisionModel(engine, loaded.info as VisionModelInfo);
   }
 
