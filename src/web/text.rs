@@ -37,6 +37,12 @@ impl Generation {
         self.inner.n_cached()
     }
 
+    /// Tokens that a full context had to forget.
+    #[wasm_bindgen(js_name = forgottenTokens)]
+    pub fn n_forgotten(&self) -> usize {
+        self.inner.n_forgotten()
+    }
+
     /// The seed of the random choices.
     pub fn seed(&self) -> f64 {
         self.inner.seed() as f64
@@ -138,6 +144,18 @@ impl TextModel {
     #[wasm_bindgen(js_name = setDraft)]
     pub fn set_draft(&mut self, draft: TextModel) -> Result<(), JsValue> {
         self.inner.set_draft(draft.inner).map_err(to_object)
+    }
+
+    /// The context as bytes.
+    #[wasm_bindgen(js_name = saveSession)]
+    pub fn save_session(&mut self) -> Result<Vec<u8>, JsValue> {
+        self.inner.save_session().map_err(to_object)
+    }
+
+    /// Takes up a saved context; the number of its tokens.
+    #[wasm_bindgen(js_name = restoreSession)]
+    pub fn restore_session(&mut self, bytes: &[u8]) -> Result<usize, JsValue> {
+        self.inner.restore_session(bytes).map_err(to_object)
     }
 
     /// Begins a generation; `options` are those of [`tasks::GenerateOptions`].

@@ -125,6 +125,43 @@ test("an answer keeps to the schema of response_format", async () => {
   assert.ok(typeof dog === "boolean" && [1, 2].includes(age), content);
 });
 
+test("tool_choice has the answer be a call that keeps to the tool's schema", async () => {
+  const result = await inPage(async ({ TextModel }) => {
+    const lm = await TextModel.load("/models/story.gguf");
+    const tool = (name, parameters) => ({ type: "function", function: { name, description: "A tool.", parameters } });
+    const dog = { type: "object", properties: { age: { type: "integer", minimum: 1, maximum: 9 }, size: { $ref: "#/$defs/size" } }, required: ["age", "size"], $defs: { size: { enum: ["big", "small"] } } };
+    const ask = {
+      messages: [{ role: "user", content: "A dog" }], max_tokens: 200, temperature: 1,
+      tools: [tool("find_dog", dog), tool("find_cat", { type: "object", properties: { name: { type: "string", maxLength: 5 } }, required: ["name"] })],
+    };
+    const named = [];
+    const required = [];
+    for (let seed = 0; seed < 6; seed += 1) {
+      const choice = { type: "function", function: { name: "find_dog" } };
+      named.push((await lm.chat.completions.create({ ...ask, seed, tool_choice: choice })).choices[0]);
+      required.push((await lm.chat.completions.create({ ...ask, seed, tool_choice: "required" })).choices[0]);
+    }
+    const chunks = [];
+    for await (const chunk of await lm.chat.completions.create({ ...ask, seed: 1, tool_choice: "required", stream: true })) chunks.push(chunk.choices[0]);
+    const unknown = await lm.chat.completions.create({ ...ask, tool_choice: { type: "function", function: { name: "fly" } } }).catch(shown);
+    await lm.dispose();
+    return { named, required, chunks, unknown };
+  });
+  for (const { message, finish_reason } of [...result.named, ...result.required]) {
+    assert.equal(finish_reason, "tool_calls");
+    assert.equal(message.content, null);
+    assert.equal(message.tool_calls.length, 1);
+    const { name, arguments: given } = message.tool_calls[0].function;
+    const values = JSON.parse(given);
+    if (name === "find_dog") assert.ok(values.age >= 1 && values.age <= 9 && ["big", "small"].includes(values.size), given);
+    else assert.ok(name === "find_cat" && [...values.name].length <= 5, given);
+  }
+  assert.ok(result.named.every(({ message }) => message.tool_calls[0].function.name === "find_dog"));
+  const streamed = result.chunks.flatMap(({ delta }) => delta.tool_calls ?? []);
+  assert.deepEqual(streamed.map((call) => call.function), [result.required[1].message.tool_calls[0].function]);
+  assert.deepEqual([result.unknown.code, result.unknown.key], ["BadArgument", "tool_choice"]);
+});
+
 test("an abort and a loop that is left end the answer", async () => {
   const result = await inPage(async ({ TextModel }) => {
     const lm = await TextModel.load("/models/story.gguf");

@@ -116,7 +116,7 @@ test("sha256 is checked", { skip }, async () => {
   assert.equal(result.wrong.code, "IntegrityError");
 });
 
-test("images that are none are refused", { skip: unlessShared("data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors") }, async () => {
+test("T12, T13: images that are none are refused", { skip: unlessShared("data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors") }, async () => {
   const results = await withPackage(tab.page, async ({ VisionModel }, url) => {
     const vit = await VisionModel.load(url);
     const results = {

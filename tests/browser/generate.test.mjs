@@ -68,7 +68,7 @@ test("guessing ahead, by look-up or with a draft model, leaves the text as it is
   ]);
 });
 
-test("an abort throws AbortError, and the next run is as if it had not been", { skip }, async () => {
+test("A01: an abort throws AbortError, and the next run is as if it had not been", { skip }, async () => {
   const result = await inPage(async ({ TextModel }, { url }) => {
     const lm = await TextModel.load(url);
     const wanted = await greedy(lm);
@@ -111,7 +111,7 @@ test("an abort throws AbortError, and the next run is as if it had not been", { 
   }
 });
 
-test("leaving the loop stops the computation; its figures are there at once", { skip }, async () => {
+test("A01: leaving the loop stops the computation; its figures are there at once", { skip }, async () => {
   const result = await inPage(async ({ TextModel }, { url }) => {
     const lm = await TextModel.load(url);
     const wanted = await greedy(lm);
@@ -137,7 +137,7 @@ test("leaving the loop stops the computation; its figures are there at once", { 
   assert.ok(result.same);
 });
 
-test("generations at the same time wait for each other and equal serial ones", { skip }, async () => {
+test("A02: generations at the same time wait for each other and equal serial ones", { skip }, async () => {
   const result = await inPage(async ({ TextModel }, { url }) => {
     const lm = await TextModel.load(url);
     const text = async (prompt) => {
@@ -180,7 +180,7 @@ test("figures say how much of a prompt was still in the context", { skip }, asyn
   assert.equal(other.cachedTokens, 1);
 });
 
-test("a queued generation can be aborted before it starts", { skip }, async () => {
+test("A01: a queued generation can be aborted before it starts", { skip }, async () => {
   const result = await inPage(async ({ TextModel }, { url }) => {
     const lm = await TextModel.load(url);
     const controller = new AbortController();
@@ -210,7 +210,7 @@ test("disposal ends what runs and what comes after", { skip }, async () => {
   assert.equal(result.bytes, 0);
 });
 
-test("bad arguments are named", { skip }, async () => {
+test("A04, A05, A07, A08: bad arguments are named", { skip }, async () => {
   const cases = await inPage(async ({ TextModel, VisionModel }, { url }) => {
     const lm = await TextModel.load(url);
     const generate = (prompt, options) => async () => {
@@ -226,6 +226,14 @@ test("bad arguments are named", { skip }, async () => {
       signal: generate("a", { signal: {} }),
       unknown: generate("a", { temprature: 1 }),
       throws: generate("a", { get temperature() { throw new Error("no"); } }),
+      "temperature infinite": generate("a", { temperature: Infinity }),
+      "a BigInt": generate("a", { maxTokens: 5n }),
+      "an array": generate("a", { temperature: [1] }),
+      "beyond 2^53": generate("a", { maxTokens: 2 ** 53 }),
+      "a Proxy that throws": generate("a", new Proxy({}, { ownKeys() { throw new Error("no"); } })),
+      nKeep: generate("a", { contextShift: true, nKeep: -2 }),
+      contextShift: generate("a", { contextShift: 1 }),
+      session: () => lm.restoreSession("bytes"),
       prompt: generate(null),
       "prompt with a token that is not there": generate([1, 512]),
       "no tokens": generate([]),
@@ -260,7 +268,7 @@ test("bad arguments are named", { skip }, async () => {
   assert.equal(cases.fine, 3);
 });
 
-test("a context that fills up ends the generation; a prompt beyond it is refused", { skip }, async () => {
+test("A04: a context that fills up ends the generation; a prompt beyond it is refused", { skip }, async () => {
   const result = await inPage(async ({ TextModel }, { url }) => {
     const lm = await TextModel.load(url, { contextLength: 32 });
     const ids = await greedy(lm);
@@ -272,6 +280,111 @@ test("a context that fills up ends the generation; a prompt beyond it is refused
   assert.equal(result.stats.finishReason, "context");
   assert.equal(result.n + result.stats.promptTokens, 32);
   assert.equal(result.tooLong.code, "ContextOverflow");
+});
+
+test("A01: an abort within a long prompt leaves no trace", { skip }, async () => {
+  const result = await inPage(async ({ TextModel }, { url }) => {
+    const lm = await TextModel.load(url);
+    const prompt = Array.from({ length: 400 }, (_, i) => 3 + (i * 7) % 500);
+    const all = async (signal) => {
+      const tokens = [];
+      for await (const { token } of lm.generate(prompt, { maxTokens: 20, temperature: 0, ignoreEos: true, signal })) tokens.push(token);
+      return tokens;
+    };
+    const controller = new AbortController();
+    const aborted = all(controller.signal).catch(shown);
+    setTimeout(() => controller.abort(), 4);
+    const error = await aborted;
+    const after = await all();
+    const cached = lm.stats.cachedTokens;
+    await lm.dispose();
+    const fresh = await TextModel.load(url);
+    const tokens = [];
+    for await (const { token } of fresh.generate(prompt, { maxTokens: 20, temperature: 0, ignoreEos: true })) tokens.push(token);
+    await fresh.dispose();
+    return { name: error.name, after, tokens, cached };
+  });
+  assert.equal(result.name, "AbortError");
+  assert.deepEqual(result.after, result.tokens);
+});
+
+test("A03: loads and generations at the same time are apart", { skip }, async () => {
+  const result = await inPage(async ({ TextModel }, { url }) => {
+    const first = await TextModel.load(url);
+    const alone = await greedy(first);
+    const running = greedy(first);
+    const [second, third] = await Promise.all([TextModel.load(url), TextModel.load(url)]);
+    const all = await Promise.all([running, greedy(second), greedy(third)]);
+    for (const lm of [first, second, third]) await lm.dispose();
+    return { alone, all };
+  });
+  for (const tokens of result.all) assert.deepEqual(tokens, result.alone);
+});
+
+test("A09: a thousand short generations take no more memory", { skip }, async () => {
+  const result = await inPage(async ({ TextModel }, { url }) => {
+    const lm = await TextModel.load(url);
+    const bytes = [];
+    const texts = new Set();
+    for (let run = 0; run < 1000; run += 1) {
+      texts.add(String(await greedy(lm, { maxTokens: 3 })));
+      if (run === 20 || run === 999) bytes.push(lm.stats.wasmBytes);
+    }
+    await lm.dispose();
+    return { bytes, texts: texts.size };
+  });
+  assert.equal(result.texts, 1);
+  assert.ok(result.bytes[1] - result.bytes[0] <= 1 << 20, `grew from ${result.bytes[0]} to ${result.bytes[1]}`);
+});
+
+test("a full context may forget half and go on", { skip }, async () => {
+  const result = await inPage(async ({ TextModel }, { url }) => {
+    const lm = await TextModel.load(url, { contextLength: 32 });
+    const n = (await greedy(lm, { maxTokens: 100, contextShift: true, nKeep: 4 })).length;
+    const { finishReason, forgottenTokens } = lm.stats;
+    let long = 0;
+    for await (const piece of lm.generate(Array(40).fill(5), { maxTokens: 9, ignoreEos: true, contextShift: true })) long += Number(piece.token !== null);
+    const chat = await lm.chat.completions.create({
+      messages: [{ role: "user", content: "a dog and a cat ".repeat(20) }], max_tokens: 40, temperature: 0, context_shift: true,
+    });
+    await lm.dispose();
+    return { n, finishReason, forgottenTokens, long, chat: chat.usage.completion_tokens };
+  });
+  assert.equal(result.n, 100);
+  assert.equal(result.finishReason, "length");
+  assert.ok(result.forgottenTokens > 60, `${result.forgottenTokens} forgotten`);
+  assert.equal(result.long, 9);
+  assert.ok(result.chat > 0);
+});
+
+test("a saved session goes on where it was; damaged bytes are refused", { skip }, async () => {
+  const result = await inPage(async ({ TextModel }, { url }) => {
+    const lm = await TextModel.load(url);
+    const first = [...await lm.tokenize("Once upon a time", { addSpecial: true }), ...await greedy(lm)];
+    const bytes = await lm.saveSession();
+    const next = async (model) => {
+      const tokens = [];
+      for await (const { token } of model.generate(first, { maxTokens: 20, temperature: 0, ignoreEos: true })) tokens.push(token);
+      return { tokens, cached: model.stats.cachedTokens };
+    };
+    const fresh = await TextModel.load(url);
+    const cold = await next(fresh);
+    await fresh.dispose();
+    const other = await TextModel.load(url);
+    const n = await other.restoreSession(bytes);
+    const warm = await next(other);
+    const errors = [];
+    const damaged = bytes.slice();
+    damaged[bytes.length >> 1] ^= 4;
+    for (const given of [new Uint8Array(0), bytes.slice(0, 30), damaged]) errors.push(await other.restoreSession(given).catch(shown));
+    await other.dispose();
+    await lm.dispose();
+    return { n, wanted: first.length - 1, cold, warm, errors };
+  });
+  assert.equal(result.n, result.wanted);
+  assert.deepEqual(result.errors.map(({ code, key }) => [code, key]), [["BadMagic", "session"], ["Truncated", "session"], ["IntegrityError", "session"]]);
+  assert.deepEqual([result.cold.cached, result.warm.cached], [0, result.n]);
+  assert.deepEqual(result.warm.tokens, result.cold.tokens);
 });
 
 test("an abort ends a load at once", { skip }, async () => {

@@ -36,8 +36,11 @@ export interface ChatCompletionParams {
   /** `include_usage` adds a last chunk without choices that has the usage. */
   stream_options?: { include_usage?: boolean };
   tools?: readonly ChatTool[];
-  /** "none" hides the tools. "required" and a named tool are not in this version. */
-  tool_choice?: "auto" | "none" | (string & {}) | Readonly<Record<string, unknown>>;
+  /**
+   * "none" hides the tools. "required", or `{ type: "function", function: { name } }`, has the answer be one call, of
+   * any tool or of that one, whose arguments keep to the schema in its `parameters`.
+   */
+  tool_choice?: "auto" | "none" | "required" | (string & {}) | Readonly<Record<string, unknown>>;
   /** At most so many new tokens; by default as many as fit. */
   max_completion_tokens?: number;
   /** The older name of `max_completion_tokens`. */
@@ -67,6 +70,10 @@ export interface ChatCompletionParams {
   enable_thinking?: boolean;
   /** Texts that templates for retrieval take. */
   documents?: readonly Readonly<Record<string, unknown>>[];
+  /** Where the context is full, forgets half of it and goes on: {@link GenerateOptions.contextShift}. */
+  context_shift?: boolean;
+  /** With `context_shift`: the first so many tokens are never forgotten; -1 for the whole prompt. */
+  n_keep?: number;
   /** Whatever else the model's template knows. */
   chat_template_kwargs?: Readonly<Record<string, unknown>>;
   /** Ignored: the model is the one that is loaded. */

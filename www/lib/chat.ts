@@ -25,6 +25,13 @@ const data: rule.Rule<never> = (key, value) => {
   throw badArgument(key, `"${key}" must be a list or an object`);
 };
 
+/** A word, or the name of a tool in OpenAI's wrapping. */
+function toolChoice(key: string, value: unknown): NonNullable<ChatCompletionParams["tool_choice"]> {
+  if (value === "auto" || value === "none" || value === "required") return value;
+  if (nameOf(value) !== undefined) return value as Record<string, unknown>;
+  throw badArgument(key, `"${key}" must be "auto", "none", "required" or { type: "function", function: { name } }`);
+}
+
 /** The schema that a `response_format` asks for; none for text. */
 function schemaOf(format: unknown): object | undefined {
   const { type, json_schema } = (format ?? {}) as { type?: unknown; json_schema?: { schema?: unknown } | null };
@@ -43,7 +50,7 @@ const RULES: rule.Rules<ChatCompletionParams> = {
   stream: rule.flag,
   stream_options: (key, value) => rule.readOptions(data(key, value), { include_usage: rule.flag }),
   tools: data,
-  tool_choice: rule.oneOf(["auto", "none"] as const),
+  tool_choice: toolChoice,
   max_completion_tokens: rule.count,
   max_tokens: rule.count,
   temperature: rule.number,
@@ -62,6 +69,8 @@ const RULES: rule.Rules<ChatCompletionParams> = {
   response_format: responseFormat,
   enable_thinking: rule.flag,
   documents: data,
+  context_shift: rule.flag,
+  n_keep: rule.countOrAll,
   chat_template_kwargs: data,
   model: rule.text,
   user: rule.text,
@@ -113,6 +122,8 @@ class Task {
   readonly #request: string;
   /** Names of the tools on offer; none where the model may not call any. */
   readonly #tools: string[];
+  /** What the answer has to keep to. */
+  readonly #schema: object | undefined;
   readonly #head: { id: string; created: number; model: string };
   readonly #usage: ChatUsage = {
     prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, prompt_tokens_details: { cached_tokens: 0 },
@@ -125,6 +136,7 @@ class Task {
     const tools = params.tool_choice === "none" ? undefined : params.tools;
     this.#request = toJson({ messages, tools, documents, enable_thinking, chat_template_kwargs });
     this.#tools = tools ? toolNames(this.#request) : [];
+    this.#schema = callSchema(this.#request, params.tool_choice) ?? schemaOf(params.response_format);
     this.#head = { id: `chatcmpl-${randomId(24)}`, created: Math.floor(Date.now() / 1000), model: host.name };
   }
 
@@ -202,7 +214,9 @@ class Task {
       stop: given.stop,
       seed: given.seed === undefined ? undefined : given.seed + index,
       logprobs: given.logprobs ? given.top_logprobs ?? 0 : undefined,
-      jsonSchema: schemaOf(given.response_format) as GenerateOptions["jsonSchema"],
+      jsonSchema: this.#schema as GenerateOptions["jsonSchema"],
+      contextShift: given.context_shift,
+      nKeep: given.n_keep,
       signal: given.signal,
     };
     return options as GenerateOptions;
@@ -240,10 +254,40 @@ export function toJson(value: object): string {
 function toolNames(request: string): string[] {
   const { tools } = JSON.parse(request) as { tools?: unknown };
   if (!Array.isArray(tools)) return [];
-  return tools.flatMap((tool: { function?: { name?: unknown }; name?: unknown } | null) => {
-    const name = tool?.function?.name ?? tool?.name;
-    return typeof name === "string" ? [name] : [];
+  return tools.flatMap((tool: unknown) => nameOf(tool) ?? []);
+}
+
+/** The name of a tool's function. */
+function nameOf(tool: unknown): string | undefined {
+  if (typeof tool !== "object" || tool === null) return undefined;
+  const { function: inner, name: outer } = tool as { function?: { name?: unknown } | null; name?: unknown };
+  const name = inner?.name ?? outer;
+  return typeof name === "string" ? name : undefined;
+}
+
+/**
+ * The schema of one call, where `tool_choice` wants one: an object with the name of a tool and its arguments, which
+ * is what a model's own format has within its marks.
+ */
+function callSchema(request: string, choice: ChatCompletionParams["tool_choice"]): object | undefined {
+  if (choice === undefined || choice === "auto" || choice === "none") return undefined;
+  const { tools } = JSON.parse(request) as { tools?: unknown };
+  const wanted = nameOf(choice);
+  // References within a tool's schema are from its own root.
+  const $defs: Record<string, unknown> = {};
+  const calls = (Array.isArray(tools) ? tools : []).flatMap((tool: unknown) => {
+    const name = nameOf(tool);
+    if (name === undefined || (wanted !== undefined && name !== wanted)) return [];
+    const { function: inner } = tool as { function?: unknown };
+    const { parameters } = (inner ?? tool) as { parameters?: unknown };
+    Object.assign($defs, (parameters as { $defs?: object } | undefined)?.$defs);
+    const properties = { name: { const: name }, arguments: parameters ?? { type: "object" } };
+    return [{ type: "object", properties, required: ["name", "arguments"], additionalProperties: false }];
   });
+  if (calls.length === 0) {
+    throw badArgument("tool_choice", wanted === undefined ? "there are no tools to choose from" : `there is no tool ${JSON.stringify(wanted)}`);
+  }
+  return { ...(calls.length === 1 ? calls[0] : { anyOf: calls }), $defs };
 }
 
 /** Letters and digits without a pattern. */

@@ -33,6 +33,8 @@ const RULES: rule.Rules<GenerateOptions> = {
   samplers: rule.listOf(rule.oneOf(SAMPLERS)),
   seed: rule.count,
   logprobs: rule.count,
+  contextShift: rule.flag,
+  nKeep: rule.countOrAll,
   speculative: speculation,
   grammar: rule.text,
   jsonSchema: rule.jsonSchema,

@@ -115,6 +115,14 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
     return runGeneration(text(), prompt, options, context);
   },
 
+  async saveSession() {
+    return text().saveSession();
+  },
+
+  async restoreSession({ bytes }) {
+    return text().restoreSession(bytes);
+  },
+
   async chatPrompt({ request }) {
     return text().chatText(request, wallClock());
   },

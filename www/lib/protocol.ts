@@ -78,6 +78,7 @@ export type WireGenerateOptions = Omit<GenerateOptions, "signal" | "stop" | "spe
 export interface GenerateResult {
   promptTokens: number;
   cachedTokens: number;
+  forgottenTokens: number;
   promptMs: number;
   decodeTokens: number;
   decodeMs: number;
@@ -103,6 +104,8 @@ export interface Calls {
         result: { info: TextModelInfo | VisionModelInfo; loadMs: number } };
   inspect: { args: { source: WireSource; build: BuildName; transfer: WireTransfer }; result: Inspection };
   generate: { args: { prompt: WirePrompt; options: WireGenerateOptions }; result: GenerateResult };
+  saveSession: { args: Record<string, never>; result: Uint8Array };
+  restoreSession: { args: { bytes: Uint8Array }; result: number };
   chatPrompt: { args: { request: string }; result: string };
   tokenize: { args: { text: string; addSpecial: boolean; parseSpecial: boolean }; result: number[] };
   detokenize: { args: { tokens: Uint32Array; removeSpecial: boolean; unparseSpecial: boolean }; result: string };

@@ -35,7 +35,7 @@ export async function runGeneration(
   const rest = jsonSchema === undefined ? given : { ...given, jsonSchema: JSON.stringify(jsonSchema) };
   const tokens = promptTokens(model, prompt, addSpecial, parseSpecial);
   const result: GenerateResult = {
-    promptTokens: tokens.length, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0,
+    promptTokens: tokens.length, cachedTokens: 0, forgottenTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0,
     seed: options.seed ?? null, guessedTokens: 0, acceptedTokens: 0, finishReason: "abort",
   };
   await eventLoop(); // one that was cancelled while it waited does nothing
@@ -46,6 +46,7 @@ export async function runGeneration(
   try {
     await steps(model, generation, result, context);
   } finally {
+    result.forgottenTokens = generation.forgottenTokens();
     [result.guessedTokens = 0, result.acceptedTokens = 0] = generation.guesses();
     generation.free();
   }

@@ -65,7 +65,7 @@ export class TextModel {
   /** Conversations, in OpenAI's shape. */
   readonly chat: Chat;
   #stats: Omit<TextStats, "wasmBytes"> = {
-    promptTokens: 0, cachedTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0, seed: null, guessedTokens: 0, acceptedTokens: 0, finishReason: null,
+    promptTokens: 0, cachedTokens: 0, forgottenTokens: 0, promptMs: 0, decodeTokens: 0, decodeMs: 0, seed: null, guessedTokens: 0, acceptedTokens: 0, finishReason: null,
   };
 
   private constructor(engine: Engine, info: TextModelInfo) {
@@ -116,6 +116,26 @@ export class TextModel {
    */
   async chatPrompt(request: ChatPromptRequest): Promise<string> {
     return this.#engine.call("chatPrompt", { request: toJson(request) });
+  }
+
+  /**
+   * What the model has in its context, as bytes: a long prompt or a conversation, to be taken up later without
+   * processing it again.
+   */
+  async saveSession(): Promise<Uint8Array> {
+    return this.#engine.call("saveSession", {});
+  }
+
+  /**
+   * Takes up a context that {@link saveSession} gave, with the same model loaded with the same options; resolves to
+   * the number of its tokens. A prompt that begins as it did costs only what is new.
+   *
+   * @throws {BitpaneError} `BadMagic`, `UnsupportedVersion`, `Truncated` or `IntegrityError` for bytes that are no
+   * whole session, `BadArgument` for one of another model, `ContextOverflow` for one that is too long. The context
+   * is then what it was.
+   */
+  async restoreSession(bytes: Uint8Array): Promise<number> {
+    return this.#engine.call("restoreSession", { bytes: rule.bytes("bytes", bytes) });
   }
 
   /** The token ids of a text. */

@@ -269,6 +269,13 @@ export interface GenerateOptions {
    */
   logprobs?: number;
   /**
+   * Where the context is full, forgets half of it and goes on instead of ending with the reason "context". A
+   * prompt that is too long loses tokens in the same place instead of rejecting with `ContextOverflow`. Default false.
+   */
+  contextShift?: boolean;
+  /** With `contextShift`: the first so many tokens are never forgotten; -1 for the whole prompt. Default 0. */
+  nKeep?: number;
+  /**
    * Guesses several tokens at a time and checks them in one pass: quicker where the text repeats what
    * was there, or with a `draft` model; the text is the same. Default false.
    */
@@ -341,6 +348,8 @@ export interface TextStats {
   promptTokens: number;
   /** Tokens of the prompt that were still in the context from the last call and cost nothing. */
   cachedTokens: number;
+  /** Tokens that a full context had to forget (`contextShift`). */
+  forgottenTokens: number;
   /** Milliseconds from the prompt to the scores of the first new token. */
   promptMs: number;
   /** New tokens. The first of them needs no pass through the model beyond the prompt's. */
