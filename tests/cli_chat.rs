@@ -117,3 +117,21 @@ fn failures_have_their_codes() {
     assert_eq!(exit, 0);
     assert!(stderr.contains("/nonsense is no command"), "{stderr}");
 }
+
+#[test]
+fn a_conversation_is_saved_and_taken_up() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chat.session");
+    let file = file.to_str().unwrap();
+    let base = ["chat", MODEL, "--json", "--temperature", "0", "--max-tokens", "12"];
+    let first = document(
+        "",
+        &[&base[..], &["--system", "Be kind.", "--message", "A dog", "--save-session", file]].concat(),
+    );
+    let next = document("", &[&base[..], &["--message", "A cat", "--load-session", file]].concat());
+    let messages = next["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 5);
+    assert_eq!(messages[0]["content"], "Be kind.");
+    assert_eq!(messages[2]["content"], first["text"]);
+    let (turn, before) = (&next["turns"][0], &first["turns"][0]);
+    assert!(turn["cachedTokens"].as_u64() >= before["promptTokens"].as_u64(), "{turn}");
+}

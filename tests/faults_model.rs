@@ -214,7 +214,7 @@ fn cases() -> Vec<Case> {
         config("context_length", Value::U64(0), "no context"),
         config("context_length", Value::U64(1 << 40), "a context of 2^40"),
         config("embedding_length", Value::U64(1 << 40), "a width of 2^40"),
-        config("expert_count", Value::U64(8), "a mixture of experts"),
+        config("expert_count", Value::U64(1 << 40), "2^40 experts"),
         bad(
             "G27",
             "a missing key",

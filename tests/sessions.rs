@@ -172,17 +172,18 @@ fn a_restored_session_goes_on_with_the_same_text() {
     for name in ["llama-yarn", "gemma3", "mamba2", "lfm2", "rwkv7", "granitemoe"] {
         let mut model = golden(name, 128);
         let begin = run(&mut model, &prompt, greedy(10)).unwrap();
-        let bytes = model.save_session().unwrap();
+        let bytes = model.save_session(b"a note").unwrap();
         let longer = [&prompt[..], &begin.tokens].concat();
         let want = run(&mut model, &longer, greedy(30)).unwrap();
         let mut other = golden(name, 200);
-        assert_eq!(other.restore_session(&bytes).unwrap(), longer.len() - 1, "{name}");
+        let (n, note) = other.restore_session(&bytes).unwrap();
+        assert_eq!((n, &note[..]), (longer.len() - 1, &b"a note"[..]), "{name}");
         let got = run(&mut other, &longer, greedy(30)).unwrap();
         assert_eq!((got.n_cached, got.tokens), (longer.len() - 1, want.tokens), "{name}");
         // An empty context is a session as well.
         other.forget();
-        let empty = other.save_session().unwrap();
-        assert_eq!(model.restore_session(&empty).unwrap(), 0, "{name}");
+        let empty = other.save_session(b"").unwrap();
+        assert_eq!(model.restore_session(&empty).unwrap(), (0, vec![]), "{name}");
     }
 }
 
@@ -191,7 +192,7 @@ fn sessions_that_do_not_fit_are_typed_errors_and_change_nothing() {
     let mut model = story(64);
     let prompt = model.tokenize("Once upon a time", true, false).unwrap();
     let want = run(&mut model, &prompt, greedy(20)).unwrap().tokens;
-    let bytes = model.save_session().unwrap();
+    let bytes = model.save_session(b"a note").unwrap();
     let held = prompt.len() + want.len() - 1;
     let code = |model: &mut TextModel, bytes: &[u8]| {
         let error = model.restore_session(bytes).err().expect("an error");

@@ -97,12 +97,15 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     options.validate().map_err(Failure::Usage)?;
     let given = args.template.as_deref().map(format).transpose()?;
     let mut model = open::text_model(&args.model, &args.load, args.session.context_length)?;
-    args.session.restore(&mut model)?;
+    let note = args.session.restore(&mut model)?;
     if let Some(format) = given {
         model.set_chat_format(format);
     }
-    let system = args.system.clone();
-    let mut session = Session { model, args, options, system, messages: Vec::new(), turns: Vec::new() };
+    // What a session of `generate` holds is no conversation.
+    let told: Value = serde_json::from_slice(&note).unwrap_or_default();
+    let messages = told["messages"].as_array().cloned().unwrap_or_default();
+    let system = args.system.clone().or_else(|| told["system"].as_str().map(String::from));
+    let mut session = Session { model, args, options, system, messages, turns: Vec::new() };
     if args.message.is_empty() {
         session.take_lines(out)?;
     } else {
@@ -110,7 +113,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
             session.turn(message, out)?;
         }
     }
-    args.session.save(&mut session.model)?;
+    let note = json!({ "system": session.system, "messages": session.messages }).to_string();
+    args.session.save(&mut session.model, note.as_bytes())?;
     if out.json {
         out.document(&json!({
             "text": session.turns.last().map(|turn| &turn.text),
@@ -233,7 +237,7 @@ impl Session<'_> {
 /// A line of stdin without its end; `None` after the last one.
 fn read_line(is_person: bool) -> Result<Option<String>, Error> {
     if is_person {
-        let _ = write!(io::stderr(), "> ");
+        let _ = write!(io::stderr(), "{} ", output::styled(">", "1;36"));
         let _ = io::stderr().flush();
     }
     let cannot = |error: io::Error| Error::new(Code::Io, format!("cannot read stdin: {error}")).source(error);

@@ -131,7 +131,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     }
     let tokens = model.tokenize(&args.prompt, true, false)?;
     let document = write(&mut model, args, options, tokens, out)?;
-    args.session.save(&mut model)?;
+    args.session.save(&mut model, &[])?;
     if out.json {
         out.document(&document)?;
         return Ok(());

@@ -2,8 +2,10 @@
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 bad input, 2 wrong usage.
 
+mod bench;
 mod chat;
 mod classify;
+mod completions;
 mod embed;
 mod generate;
 mod info;
@@ -15,6 +17,7 @@ mod perplexity;
 mod photo;
 mod rerank;
 mod sampling;
+mod serve;
 mod session;
 mod template;
 mod tokenize;
@@ -54,6 +57,9 @@ enum Command {
     Embed(embed::Args),
     Rerank(rerank::Args),
     Perplexity(perplexity::Args),
+    Bench(bench::Args),
+    Serve(Box<serve::Args>),
+    Completions(completions::Args),
 }
 
 /// Why a command ended early.
@@ -110,6 +116,9 @@ pub fn run() -> i32 {
         Command::Embed(args) => embed::run(&args, &mut out),
         Command::Rerank(args) => rerank::run(&args, &mut out),
         Command::Perplexity(args) => perplexity::run(&args, &mut out),
+        Command::Bench(args) => bench::run(&args, &mut out),
+        Command::Completions(args) => completions::run(&args, &mut out),
+        Command::Serve(args) => serve::run(&args, &mut out),
     };
     exit_code(outcome.and_then(|()| Ok(out.finish()?)))
 }

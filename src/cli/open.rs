@@ -265,7 +265,16 @@ pub(super) fn encoder_model(path: &Path, args: &LoadArgs) -> std::result::Result
 
 /// Loads a model that makes vectors of texts.
 pub(super) fn embedder(path: &Path, args: &LoadArgs) -> std::result::Result<Embedder, Failure> {
-    match load(path, args, None)? {
+    embedder_with(path, args, None)
+}
+
+/// The same with room for that many tokens (or the default).
+pub(super) fn embedder_with(
+    path: &Path,
+    args: &LoadArgs,
+    context_length: Option<usize>,
+) -> std::result::Result<Embedder, Failure> {
+    match load(path, args, context_length)? {
         Loaded::Encoder(model) => Ok(Embedder::Encoder(model)),
         Loaded::Text(model) => Ok(Embedder::Text(model)),
         other => Err(wrong_kind(path, &other, "an encoder or a language model")),

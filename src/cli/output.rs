@@ -59,6 +59,11 @@ impl Output {
         Ok(())
     }
 
+    /// Shows what was written so far.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Ends the output.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.out.flush()
@@ -72,7 +77,17 @@ pub(super) fn note(line: impl AsRef<str>) {
 
 /// An error on stderr, as every command reports it.
 pub(super) fn report(error: &Error) {
-    note(format!("error[{}]: {error}", error.code.as_str()));
+    note(format!("{}: {error}", styled(&format!("error[{}]", error.code.as_str()), "1;31")));
+}
+
+/// A text for stderr, coloured (by the parameters of ANSI's "SGR") where a person reads it and has not asked for
+/// none (no-color.org).
+pub(super) fn styled(text: &str, parameters: &str) -> String {
+    let wants = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    match wants && io::stderr().is_terminal() {
+        true => format!("\x1b[{parameters}m{text}\x1b[0m"),
+        false => text.to_string(),
+    }
 }
 
 /// A line on stderr that replaces itself, only where a person watches.

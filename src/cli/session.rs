@@ -36,18 +36,18 @@ impl SessionArgs {
         options.n_keep = self.n_keep;
     }
 
-    /// Takes up the session, if there is one.
-    pub(super) fn restore(&self, model: &mut TextModel) -> Result<(), Failure> {
-        let Some(path) = &self.load_session else { return Ok(()) };
+    /// Takes up the session, if there is one; its note.
+    pub(super) fn restore(&self, model: &mut TextModel) -> Result<Vec<u8>, Failure> {
+        let Some(path) = &self.load_session else { return Ok(Vec::new()) };
         let bytes = open::read_bytes(path, MAX_SESSION_BYTES)?;
-        model.restore_session(&bytes).map_err(|error| open::in_file(path, error))?;
-        Ok(())
+        let (_, note) = model.restore_session(&bytes).map_err(|error| open::in_file(path, error))?;
+        Ok(note)
     }
 
-    /// Writes the session, if one is wanted: whole, or not at all.
-    pub(super) fn save(&self, model: &mut TextModel) -> Result<(), Failure> {
+    /// Writes the session with a note, if one is wanted: whole, or not at all.
+    pub(super) fn save(&self, model: &mut TextModel, note: &[u8]) -> Result<(), Failure> {
         let Some(path) = &self.save_session else { return Ok(()) };
-        let bytes = model.save_session()?;
+        let bytes = model.save_session(note)?;
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".part");
         let part = path.with_file_name(name);

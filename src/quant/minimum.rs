@@ -65,7 +65,8 @@ pub(super) fn search(x: &[f32; GROUP], w: &[f32; GROUP], max_code: u8) -> (f32, 
 }
 
 /// Signed 8-bit codes for `d * codes + m`; returns their scale. With the scale `d / j` for a
-/// whole number j only m has to be rounded; the j that rounds it least is taken.
+/// whole number j only m has to be rounded. Where no j rounds it well, a scale that rounds
+/// every value is better: of all these the one with the least squared error is taken.
 pub(super) fn to_signed(d: f32, m: f32, codes: &mut [u8; GROUP]) -> f32 {
     let top = codes.iter().copied().max().map_or(0.0, f32::from);
     let reach = m.abs().max((d * top + m).abs());
@@ -77,10 +78,34 @@ pub(super) fn to_signed(d: f32, m: f32, codes: &mut [u8; GROUP]) -> f32 {
     let error = |j: f32| ((shift * j).round() / j - shift).abs();
     let better = |best: f32, j: u8| if error(f32::from(j)) < error(best) { f32::from(j) } else { best };
     let j = (1..=limit.max(1)).fold(1.0, better);
+    if let Some(scale) = free_scale(d, m, codes, reach, (error(j) * d).powi(2)) {
+        let inv = 1.0 / scale;
+        for code in codes.iter_mut() {
+            *code = ((d * f32::from(*code) + m) * inv).round().clamp(-127.0, 127.0) as i8 as u8;
+        }
+        return scale;
+    }
     for code in codes.iter_mut() {
         *code = (j * f32::from(*code) + (shift * j).round()).clamp(-127.0, 127.0) as i8 as u8;
     }
     d / j
+}
+
+/// A scale that rounds all values with a mean squared error below `bound`, if one is found.
+fn free_scale(d: f32, m: f32, codes: &[u8; GROUP], reach: f32, bound: f32) -> Option<f32> {
+    const N: u8 = 8;
+    let values = codes.map(|code| d * f32::from(code) + m);
+    let mut best = (bound * GROUP as f32, None);
+    for i in 0..N {
+        // From the finest that 8 bits can reach with to one a quarter coarser.
+        let scale = reach / 127.0 * (1.0 + 0.25 * f32::from(i) / f32::from(N));
+        let inv = 1.0 / scale;
+        let error = values.iter().map(|v| (v - (v * inv).round() * scale).powi(2)).sum();
+        if inv.is_finite() && error < best.0 {
+            best = (error, Some(scale));
+        }
+    }
+    best.1
 }
 
 /// As [`to_signed`] where the block is narrow and far from zero: the largest value is code 127.

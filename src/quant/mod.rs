@@ -14,6 +14,7 @@ pub mod iq3;
 pub mod iq4;
 mod minimum;
 pub mod q1_0;
+pub mod q2_0;
 pub mod q2_k;
 pub mod q3_k;
 mod q4_0;
@@ -168,6 +169,7 @@ formats! {
     MXFP4 = 39, 32, 17, Some(fp4::MXFP4);
     NVFP4 = 40, 64, 36, Some(fp4::NVFP4);
     Q1_0 = 41, 128, 18, Some(q1_0::CODEC);
+    Q2_0 = 42, 64, 18, Some(q2_0::CODEC);
 }
 
 impl Codec {

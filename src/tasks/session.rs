@@ -1,7 +1,8 @@
 //! A context as bytes: a long prompt or a conversation is processed once and continued later, elsewhere.
 //!
 //! All numbers are little-endian: the magic, the version (u32), a fingerprint of the model (u64), the number of
-//! tokens (u32) and their ids (u32 each), the context's own bytes, and a checksum (u64) of all before it.
+//! tokens (u32), the length of the caller's note (u32), the tokens' ids (u32 each), the note, the context's own
+//! bytes, and a checksum (u64) of all before it.
 
 use super::TextModel;
 use crate::error::{Code, Error, Result};
@@ -9,8 +10,8 @@ use crate::models::ContextParams;
 
 const MAGIC: &[u8; 8] = b"bitpaneS";
 const VERSION: u32 = 1;
-/// Magic, version, fingerprint, number of tokens.
-const HEAD_LEN: usize = 8 + 4 + 8 + 4;
+/// Magic, version, fingerprint, number of tokens, length of the note.
+const HEAD_LEN: usize = 8 + 4 + 8 + 4 + 4;
 
 /// FNV-1a with 64 bits: finds damage, not intent.
 fn hash(bytes: &[u8]) -> u64 {
@@ -29,29 +30,31 @@ fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Result<&'a [u8; N]> {
 }
 
 impl TextModel {
-    /// The context as bytes, for [`Self::restore_session`].
+    /// The context as bytes, for [`Self::restore_session`], with a note that comes back then.
     ///
     /// # Errors
     /// [`Code::OutOfMemory`].
-    pub fn save_session(&mut self) -> Result<Vec<u8>> {
+    pub fn save_session(&mut self, note: &[u8]) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
         out.extend(self.fingerprint()?.to_le_bytes());
         out.extend((self.held().len() as u32).to_le_bytes());
+        out.extend((note.len() as u32).to_le_bytes());
         out.extend(self.held().iter().flat_map(|id| id.to_le_bytes()));
+        out.extend(note);
         out.extend(self.context().save());
         out.extend(hash(&out).to_le_bytes());
         Ok(out)
     }
 
     /// Takes up a context that [`Self::save_session`] wrote with the same model, loaded in the same way; gives the
-    /// number of its tokens. A prompt that begins with them goes on from there.
+    /// number of its tokens and the note. A prompt that begins with them goes on from there.
     ///
     /// # Errors
     /// [`Code::BadMagic`], [`Code::UnsupportedVersion`], [`Code::Truncated`], [`Code::IntegrityError`],
     /// [`Code::BadArgument`] for another model's, [`Code::ContextOverflow`]. The context is then as it was.
-    pub fn restore_session(&mut self, bytes: &[u8]) -> Result<usize> {
+    pub fn restore_session(&mut self, bytes: &[u8]) -> Result<(usize, Vec<u8>)> {
         let mut rest = bytes;
         if take::<8>(&mut rest).ok() != Some(MAGIC) {
             return Err(wrong(Code::BadMagic, "the bytes are no saved session"));
@@ -65,8 +68,11 @@ impl TextModel {
         }
         let fingerprint = u64::from_le_bytes(*take(&mut rest)?);
         let n_tokens = u32::from_le_bytes(*take(&mut rest)?) as usize;
-        let ids_len = n_tokens.checked_mul(4).filter(|len| HEAD_LEN + len + 8 <= bytes.len());
-        let ids_len = ids_len.ok_or_else(|| wrong(Code::Truncated, "it ends early"))?;
+        let note_len = u32::from_le_bytes(*take(&mut rest)?);
+        let context_at = HEAD_LEN as u64 + 4 * n_tokens as u64 + u64::from(note_len);
+        if context_at + 8 > bytes.len() as u64 {
+            return Err(wrong(Code::Truncated, "it ends early"));
+        }
         let (body, sum) = bytes.split_at(bytes.len() - 8);
         if hash(body).to_le_bytes() != sum {
             return Err(wrong(
@@ -82,7 +88,8 @@ impl TextModel {
             let rule = format!("{n_tokens} tokens do not fit a context of {}", self.n_ctx());
             return Err(wrong(Code::ContextOverflow, rule));
         }
-        let (ids, context) = body[HEAD_LEN..].split_at(ids_len);
+        let (ids, context) = body[HEAD_LEN..].split_at(4 * n_tokens);
+        let (note, context) = context.split_at(note_len as usize);
         let ids: Vec<u32> = ids.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
         if !ids.is_empty() {
             self.check_tokens(&ids).map_err(|error| error.key("session"))?;
@@ -90,7 +97,7 @@ impl TextModel {
         if !self.set_context(ids, context) {
             return Err(wrong(Code::IntegrityError, "its length does not fit the number of its tokens"));
         }
-        Ok(n_tokens)
+        Ok((n_tokens, note.to_vec()))
     }
 
     /// A number that differs where another model computes, or the same one in another way: made from what one token

@@ -149,13 +149,13 @@ impl TextModel {
     /// The context as bytes.
     #[wasm_bindgen(js_name = saveSession)]
     pub fn save_session(&mut self) -> Result<Vec<u8>, JsValue> {
-        self.inner.save_session().map_err(to_object)
+        self.inner.save_session(&[]).map_err(to_object)
     }
 
     /// Takes up a saved context; the number of its tokens.
     #[wasm_bindgen(js_name = restoreSession)]
     pub fn restore_session(&mut self, bytes: &[u8]) -> Result<usize, JsValue> {
-        self.inner.restore_session(bytes).map_err(to_object)
+        Ok(self.inner.restore_session(bytes).map_err(to_object)?.0)
     }
 
     /// Begins a generation; `options` are those of [`tasks::GenerateOptions`].

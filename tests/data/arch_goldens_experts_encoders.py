@@ -78,6 +78,12 @@ def qwen3moe():
     return model, {"2 experts": {"expert_used_count": 2}, "q norm 1": base.ones(model, "attn_q_norm")}
 
 
+def mixtral():
+    keys = {"expert_count": 4, "expert_used_count": 2}
+    model = experts(attention(Model("llama", **keys)), 4, 48)
+    return model, {"1 expert": {"expert_used_count": 1}}
+
+
 def mamba2():
     d_inner, d_state, n_head, n_group, n_tap = 48, 8, 6, 2, 4
     keys = {
@@ -237,6 +243,7 @@ TEXT = {
     "granitemoe": granitemoe,
     "granitemoe-shared": lambda: granitemoe(24),
     "qwen3moe": qwen3moe,
+    "llama-experts": mixtral,
     "mamba2": mamba2,
     "lfm2": lfm2,
     "rwkv7": rwkv7,

@@ -1,4 +1,4 @@
-"""Writes format_goldens.json: what gguf-py (pip install gguf numpy) decodes from pseudo-random
+"""Writes format_goldens.json: what gguf-py (pip install gguf numpy, newer than 0.19) decodes from pseudo-random
 blocks of every block type. `tests/formats.rs` makes the same blocks and compares.
 
 Per type: `values` are the first decoded weights (f32, little-endian hex), `hash` is FNV-1a (64
@@ -45,6 +45,7 @@ SCALES = {
     "MXFP4": [],
     "NVFP4": [],
     "Q1_0": [1],
+    "Q2_0": [1],
 }
 
 
@@ -66,7 +67,16 @@ def q1_0(blocks):
     return np.where(bits > 0, d, -d)
 
 
+def q2_0(blocks):
+    """Q2_0 as ggml defines it; gguf-py has no decoder for it."""
+    d = blocks[:, :2].copy().view("<f2").astype(np.float32)
+    codes = (blocks[:, 2:, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3
+    return d * (codes.reshape(len(blocks), -1).astype(np.float32) - 1)
+
+
 def decode(name, blocks):
+    if name == "Q2_0":
+        return q2_0(blocks)
     if name == "Q1_0":
         return q1_0(blocks)
     return quants.dequantize(blocks, T[name])

@@ -1,5 +1,7 @@
 //! Random inputs out of seeds.
 
+use std::path::Path;
+
 /// Numbers that only depend on where they begin (Steele, Lea and Flood, "Fast splittable pseudorandom number
 /// generators", OOPSLA 2014).
 pub struct Random(pub u64);
@@ -27,9 +29,17 @@ impl Random {
     }
 }
 
+/// The seeds of a target: what lies in its folder, in the order of the names.
+pub fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
 /// A seed with some changes: words put in, parts taken out, doubled, moved in from another seed, bytes changed.
-pub fn mutated(random: &mut Random, seeds: &[&[u8]], words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = random.pick(seeds).to_vec();
+pub fn mutated(random: &mut Random, seeds: &[impl AsRef<[u8]>], words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = seeds[random.below(seeds.len())].as_ref().to_vec();
     for _ in 0..random.below(6) {
         let at = random.below(bytes.len() + 1);
         match random.below(6) {
@@ -44,7 +54,7 @@ pub fn mutated(random: &mut Random, seeds: &[&[u8]], words: &[&[u8]]) -> Vec<u8>
                 bytes.splice(at..at, part);
             }
             4 => {
-                let other = random.pick(seeds);
+                let other = seeds[random.below(seeds.len())].as_ref();
                 let (start, end) = random.range(other.len());
                 bytes.splice(at..at, other[start..end].iter().copied());
             }

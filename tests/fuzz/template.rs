@@ -1,25 +1,9 @@
 //! Templates: whatever they say, they end with a text or an error, soon.
 
-use super::mutate::{Random, mutated};
+use super::mutate::{Random, corpus, mutated};
 use bitpane::Code;
 use bitpane::template::{Clock, MAX_TEXT_BYTES, Value, render};
-
-const SEEDS: [&[u8]; 14] = [
-    b"{% for m in messages %}<|{{ m.role }}|>{{ m['content'] | trim }}{% if not loop.last %},{% endif %}{% endfor %}",
-    b"{%- set ns = namespace(a=0, t='x') -%}{% for i in range(9) if i % 2 %}{% set ns.a = ns.a + i %}{{ ns.a }}{% endfor %}",
-    b"{% macro f(n, m=2) %}{% if n > 0 %}{{ n * m }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(4) ~ f(m=3, n=1) }}",
-    b"{% call(x) w([1, 2]) %}{{ x }}{% endcall %}{% filter upper %}a{% endfilter %}{% raw %}{{ }}{% endraw %}{# c #}",
-    b"{{ messages | map(attribute='role') | join(', ') }}{{ messages | selectattr('role', 'equalto', 'user') | list | tojson(indent=2) }}",
-    b"{{ 'a,b'.split(',')[::-1] }}{{ ' x '.strip() }}{{ 'abc'[1:] }}{{ 'x'.replace('', 'yy').title() }}{{ {'a': [1, (2,)]}.items() }}",
-    b"{% set a, b = [1, 2.5] %}{{ -a ** 2 // b % 3 }}{{ a < b <= 3 and a in [1] or b is not none }}{{ 1 if a else 2 }}",
-    b"{% if tools is defined and tools %}{{ tools | tojson }}{% elif messages[0].role == 'system' %}{{ messages[1:] }}{% else %}{{ raise_exception('x') }}{% endif %}",
-    b"{% set t %}a{{ 1 }}{% endset %}{{ t | indent(4, true) | replace('a', t) | length }}{{ '%s %d' % (t, 1) }}{{ '{} {0}'.format(t) }}",
-    b"{{ [3, 1] | sort | first }}{{ [1, 1] | unique | sum }}{{ 'b a' | wordcount }}{{ 2.5 | round(1) }}{{ '7' | int }}{{ dict(a=1) | dictsort }}",
-    b"{% for k, v in {'x': 1}.items() %}{% for c in v | string %}{{ loop.index0 }}{% break %}{% endfor %}{% continue %}{% else %}e{% endfor %}",
-    b"{% with x = 1 %}{% generation %}{{ x }}{% endgeneration %}{% endwith %}{{ strftime_now('%d %b %Y') }}{{ 'z' * 40 | center(50) }}",
-    b"{% set ns = namespace(t=[1]) %}{% for i in range(30) %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.t == ns.t }}",
-    b"{% set ns = namespace(t='ab') %}{% for i in range(50) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}{{ ns.t }}",
-];
+use std::sync::OnceLock;
 
 const WORDS: [&[u8]; 66] = [
     b"{{",
@@ -99,7 +83,9 @@ fn vars() -> Vec<(String, Value)> {
 }
 
 pub fn one(seed: u64) {
-    let source = mutated(&mut Random(seed), &SEEDS, &WORDS);
+    static SEEDS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    let seeds = SEEDS.get_or_init(|| corpus("template"));
+    let source = mutated(&mut Random(seed), seeds, &WORDS);
     let source = String::from_utf8_lossy(&source);
     match render(&source, vars(), Clock::from_seconds(seed as i64)) {
         Ok(text) => assert!(text.len() <= MAX_TEXT_BYTES),

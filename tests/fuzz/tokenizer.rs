@@ -1,18 +1,11 @@
 //! Tokenizers: damaged metadata is refused or works, and what it encodes comes back.
 
-use super::mutate::{Random, mutated};
+use super::mutate::{Random, corpus, mutated};
 use bitpane::Code;
 use bitpane::container::{Array, Metadata, StrArray, Value};
 use bitpane::tokenizer::{StreamDecoder, Tokenizer};
+use std::sync::OnceLock;
 
-const TEXTS: [&[u8]; 6] = [
-    b"Once upon a time, there was a dog.",
-    b"<s>hello</s> <|im_end|>  world\n\n",
-    "na\u{ef}ve \u{1f600}\u{200d}\u{1f525} \u{2581}\u{2581}x".as_bytes(),
-    b"aaaaaaaaaaaaaaaaaaaaaaaa bbbb   ccc",
-    b"12345 67.89 it's WE'LL don't",
-    b"\xf0\x9f",
-];
 const WORDS: [&[u8]; 12] = [
     b"<s>",
     b"</s>",
@@ -107,6 +100,8 @@ fn metadata(random: &mut Random) -> Metadata {
 }
 
 pub fn one(seed: u64) {
+    static TEXTS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    let texts = TEXTS.get_or_init(|| corpus("tokenizer"));
     let mut random = Random(seed);
     let tokenizer = match Tokenizer::from_gguf(&metadata(&mut random)) {
         Ok(tokenizer) => tokenizer,
@@ -116,7 +111,7 @@ pub fn one(seed: u64) {
         }
     };
     for _ in 0..4 {
-        let text = mutated(&mut random, &TEXTS, &WORDS);
+        let text = mutated(&mut random, texts, &WORDS);
         let text = String::from_utf8_lossy(&text);
         let ids = tokenizer.encode(&text, random.below(2) == 0, random.below(2) == 0).unwrap();
         assert!(ids.iter().all(|&id| (id as usize) < tokenizer.n_vocab()));

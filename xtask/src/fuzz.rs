@@ -1,5 +1,6 @@
 //! Runs tests/fuzz.rs for longer than the tests do.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::process;
@@ -30,11 +31,17 @@ impl Options {
     }
 }
 
+/// The targets, each for so long, beside each other. With the features of the other tests, which are compiled already.
+pub fn command(ws: &Workspace, seconds: u64) -> Command {
+    let mut command = ws.words(&["cargo", "test", "--all-features", "--test", "fuzz", "--", "--nocapture"]);
+    command.env("FUZZ_SECONDS", seconds.to_string());
+    command
+}
+
 /// Runs every target; whether all held.
 pub fn run(ws: &mut Workspace, options: &Options) -> Result<bool, String> {
     setup::ready(ws, |tool| matches!(tool, setup::Tool::Toolchain)).into_result()?;
-    let mut command = ws.words(&["cargo", "test", "--test", "fuzz", "--", "--nocapture"]);
-    command.env("FUZZ_SECONDS", options.seconds.to_string());
+    let mut command = command(ws, options.seconds);
     let limit = COMPILE + Duration::from_secs(4 * options.seconds);
     let outcome = process::run(ws, "fuzz", &mut command, limit).into_result("fuzz")?;
     for line in outcome.output.lines().filter(|line| line.contains(" inputs in ")) {

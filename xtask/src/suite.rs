@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::build;
 use crate::counts::{self, Counts};
+use crate::fuzz;
 use crate::process::{self, Outcome};
 use crate::setup::{self, Tool};
 use crate::workspace::Workspace;
@@ -60,7 +61,7 @@ struct Step {
     run: fn(&Workspace) -> Row,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step {
         name: "format",
         about: "rustfmt changes nothing",
@@ -88,6 +89,12 @@ const STEPS: [Step; 10] = [
                 ["cargo", "test", "--workspace", "--all-features", "--no-fail-fast", "--", "--show-output"];
             tests(ws, "native", &mut ws.words(&words), counts::rust)
         },
+    },
+    Step {
+        name: "fuzz",
+        about: "random templates and tokenizers, a minute each",
+        needs: &[Tool::Toolchain],
+        run: |ws| tests(ws, "fuzz", &mut fuzz::command(ws, 60), counts::rust),
     },
     Step {
         name: "wasm",
