@@ -1,7 +1,7 @@
 //! Contexts that are shifted, marked, saved and taken up again.
 #![cfg(not(target_arch = "wasm32"))]
 
-use bitpane::tasks::{GenerateOptions, LoadOptions, Loaded, Loader, Reason, Step, TextModel};
+use bitpane::tasks::{GenerateOptions, LoadOptions, Loaded, Loader, Reason, Speculation, Step, TextModel};
 use bitpane::{Code, Result};
 use std::path::{Path, PathBuf};
 
@@ -38,6 +38,7 @@ struct Run {
     reason: Reason,
     n_cached: usize,
     n_forgotten: usize,
+    n_right: usize,
 }
 
 fn run(model: &mut TextModel, prompt: &[u32], options: GenerateOptions) -> Result<Run> {
@@ -47,7 +48,9 @@ fn run(model: &mut TextModel, prompt: &[u32], options: GenerateOptions) -> Resul
             break reason;
         }
     };
-    Ok(Run { tokens: g.tokens().to_vec(), reason, n_cached: g.n_cached(), n_forgotten: g.n_forgotten() })
+    let (_, n_right) = g.n_drafted();
+    let (n_cached, n_forgotten) = (g.n_cached(), g.n_forgotten());
+    Ok(Run { tokens: g.tokens().to_vec(), reason, n_cached, n_forgotten, n_right })
 }
 
 fn argmax(row: &[f32]) -> u32 {
@@ -120,6 +123,25 @@ fn every_kind_of_memory_can_be_shifted() {
         let plain = run(&mut model, &[5, 6, 7, 8], greedy(50)).unwrap();
         assert_eq!((plain.tokens.len(), plain.reason), (16, Reason::Context), "{name}");
         assert_eq!(plain.tokens, shifted.tokens[..16], "{name}");
+    }
+}
+
+/// Guesses that were made before tokens were forgotten are void; the text stays the same.
+#[test]
+fn guessing_ahead_changes_nothing_where_the_context_is_shifted() {
+    let mut model = story(48);
+    let prompt = model.tokenize("Once upon a time there was a dog. A dog", true, false).unwrap();
+    for draft in [false, true] {
+        if draft {
+            model.set_draft(story(48)).unwrap();
+        }
+        let options = GenerateOptions { context_shift: true, n_keep: 3, ..greedy(200) };
+        let plain = run(&mut model, &prompt, options.clone()).unwrap();
+        let speculative = Some(Speculation { min_p: 0.0, ..Speculation::default() });
+        let guessed = run(&mut model, &prompt, GenerateOptions { speculative, ..options }).unwrap();
+        assert_eq!(guessed.tokens, plain.tokens);
+        assert_eq!(guessed.n_forgotten, plain.n_forgotten);
+        assert!(plain.n_forgotten > 100 && guessed.n_right > 0, "{} guesses were right", guessed.n_right);
     }
 }
 

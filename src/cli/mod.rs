@@ -47,6 +47,7 @@ Examples:
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(visible_alias = "inspect")]
     Info(info::Args),
     Generate(Box<generate::Args>),
     Chat(Box<chat::Args>),
