@@ -27,6 +27,8 @@ pub mod image;
 
 pub mod template;
 
+pub mod quantizer;
+
 pub mod tasks;
 
 #[cfg(feature = "cli")]

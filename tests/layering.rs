@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. Modules of one layer may use each other.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["error"],
     &["quant"],
     &["container"],
@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 11] = [
     &["models"],
     &["tokenizer", "image", "template"],
     &["grammar"],
+    &["quantizer"],
     &["tasks"],
     &["web", "cli", "bin"],
 ];
