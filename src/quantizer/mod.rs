@@ -9,6 +9,7 @@
 
 mod allocate;
 mod arriving;
+mod gptq;
 pub mod import;
 mod outline;
 mod plan;
@@ -16,6 +17,7 @@ pub mod policy;
 mod rewrite;
 mod rows;
 mod shapes;
+mod statistics;
 mod survey;
 
 pub use allocate::{Budget, CurvePoint};
@@ -25,6 +27,7 @@ pub use outline::{Extra, Outline, Target, Transform};
 pub use plan::{Plan, Planned};
 pub use rewrite::{Calibration, Report, RewriteOptions, Rewriter, TensorReport};
 pub use shapes::restore_shapes;
+pub use statistics::Statistics;
 pub use survey::{Choice, Survey, SurveyOptions, Surveyed, Surveyor};
 
 use crate::error::{Code, Error, Result};
