@@ -6,24 +6,13 @@
 
 #![deny(unsafe_code)]
 
-pub mod error;
-pub mod quant;
-
-pub mod container;
-
-pub mod repack;
-
-pub mod kernels;
-
-pub mod layers;
+pub use bitpane_core::{container, error, image, kernels, layers, quant, repack};
 
 pub mod models;
 
 pub mod tokenizer;
 
 pub mod grammar;
-
-pub mod image;
 
 pub mod template;
 
