@@ -6,7 +6,16 @@
 
 #![deny(unsafe_code)]
 
-pub use bitpane_core::{container, error, image, kernels, layers, quant, repack};
+pub mod error;
+pub mod quant;
+
+pub mod container;
+
+pub mod repack;
+
+pub mod kernels;
+
+pub mod layers;
 
 pub mod models;
 
@@ -14,9 +23,9 @@ pub mod tokenizer;
 
 pub mod grammar;
 
-pub mod template;
+pub mod image;
 
-pub mod quantizer;
+pub mod template;
 
 pub mod tasks;
 

@@ -1,8 +1,8 @@
 //! `bitpane classify`: says what photos show.
 
 use super::{Failure, Outcome, labels, open, output, output::Output, photo};
-use crate::error::Result;
-use crate::tasks::{Class, VisionModel};
+use crate::error::{Code, Error, Result};
+use crate::tasks::{Class, VisionModel, ZeroShotOptions};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,7 +10,7 @@ use std::time::Instant;
 /// Say what photos show, with an image classifier
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// An image classifier (ViT or DeiT): a safetensors or GGUF file
+    /// A vision model: a safetensors (with its config.json beside it) or GGUF file
     model: PathBuf,
     /// Photos: BMP, JPEG, PNG or WebP
     #[arg(value_name = "IMAGE", required = true)]
@@ -18,9 +18,13 @@ pub(super) struct Args {
     /// How many of the most probable classes to name
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
-    /// Names of the classes, one per line, as in "tench" or "n01440764 tench"
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    /// Names of the classes: a file with one per line, as in "tench" or "n01440764 tench"; or, for models that read
+    /// texts (CLIP, SigLIP), what the photos may show, separated by commas
+    #[arg(long, value_name = "FILE|LIST")]
+    labels: Option<String>,
+    /// For models that read texts: the sentence around a label, in which {} stands for it
+    #[arg(long, value_name = "TEXT", default_value_t = ZeroShotOptions::default().template)]
+    template: String,
     #[command(flatten)]
     load: open::LoadArgs,
 }
@@ -49,16 +53,26 @@ struct Failed {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
-    let names = args.labels.as_deref().map(labels::read).transpose()?;
+    let is_list = |given: &str| given.contains(',') && !Path::new(given).exists();
+    let names = match args.labels.as_deref() {
+        None => None,
+        Some(list) if is_list(list) => Some(list.split(',').map(|name| name.trim().to_string()).collect()),
+        Some(file) => Some(labels::read(Path::new(file))?),
+    };
     let mut model = open::vision_model(&args.model, &args.load)?;
-    if let Some(names) = names {
-        let path = args.labels.as_deref().unwrap_or(Path::new(""));
+    let mut task = Task { top_k: args.top_k as usize, zero_shot: None };
+    if model.has_text_tower() {
+        let rule = "the model compares photos with texts: say what they may show";
+        let names = names.ok_or_else(|| Failure::Usage(Error::new(Code::BadArgument, rule).key("labels")))?;
+        task.zero_shot = Some((names, ZeroShotOptions { template: args.template.clone() }));
+    } else if let Some(names) = names {
+        let path = Path::new(args.labels.as_deref().unwrap_or(""));
         model.set_labels(names).map_err(|e| open::in_file(path, e))?;
     }
     let mut results = Vec::with_capacity(args.images.len());
     let mut any_failed = false;
     for path in &args.images {
-        let answer = answer(&mut model, path, args.top_k as usize);
+        let answer = answer(&mut model, path, &task);
         any_failed |= answer.error.is_some();
         if out.json {
             results.push(answer);
@@ -72,10 +86,16 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     if any_failed { Err(Failure::Reported) } else { Ok(()) }
 }
 
+/// What to do with each photo.
+struct Task {
+    top_k: usize,
+    zero_shot: Option<(Vec<String>, ZeroShotOptions)>,
+}
+
 /// Classifies one photo. A photo that fails is reported: the others may be fine.
-fn answer(model: &mut VisionModel, path: &Path, top_k: usize) -> Answer {
+fn answer(model: &mut VisionModel, path: &Path, task: &Task) -> Answer {
     let file = path.display().to_string();
-    match classify(model, path, top_k) {
+    match classify(model, path, task) {
         Ok((top, ms)) => Answer { file, error: None, top, ms },
         Err(error) => {
             output::report(&error);
@@ -85,10 +105,18 @@ fn answer(model: &mut VisionModel, path: &Path, top_k: usize) -> Answer {
     }
 }
 
-fn classify(model: &mut VisionModel, path: &Path, top_k: usize) -> Result<(Vec<Class>, f64)> {
+fn classify(model: &mut VisionModel, path: &Path, task: &Task) -> Result<(Vec<Class>, f64)> {
     let photo = photo::read(path)?;
     let begin = Instant::now();
-    let top = model.classify(&photo.view()?, top_k).map_err(|e| open::in_file(path, e))?;
+    let view = photo.view()?;
+    let top = match &task.zero_shot {
+        None => model.classify(&view, task.top_k),
+        Some((labels, options)) => model.zero_shot(&view, labels, options).map(|mut all| {
+            all.truncate(task.top_k);
+            all
+        }),
+    };
+    let top = top.map_err(|e| open::in_file(path, e))?;
     Ok((top, begin.elapsed().as_secs_f64() * 1e3))
 }
 

@@ -33,7 +33,20 @@ pub(super) struct LoadArgs {
     /// Change the model by this LoRA adapter, a GGUF file; a scale may follow (may be given several times)
     #[arg(long, value_name = "FILE[=SCALE]")]
     lora: Vec<String>,
+    /// Quantize the float tensors whose names fit a pattern to another type; `*` stands for any text (may be given
+    /// several times; the first that fits holds)
+    #[arg(long = "override", value_name = "PATTERN=TYPE")]
+    overrides: Vec<String>,
+    /// The config.json of a vision model in safetensors [default: the one in the model's folder, if any]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The tokenizer.json of a vision model that reads texts [default: the one in the model's folder, if any]
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
 }
+
+/// Far more than a config or a tokenizer needs.
+const MAX_JSON_BYTES: u64 = 64 << 20;
 
 impl LoadArgs {
     /// Options for the loader, with room for that many tokens (or the default).
@@ -41,9 +54,33 @@ impl LoadArgs {
         LoadOptions {
             quantize: self.quantize.clone(),
             reference: self.reference,
+            overrides: self.overrides.clone(),
             context_length,
             ..LoadOptions::default()
         }
+    }
+
+    /// The same with what lies beside the model. GGUF files say of themselves what they are.
+    fn options_for(&self, model: &Path, context_length: Option<usize>) -> Result<LoadOptions> {
+        let is_safetensors = model.to_string_lossy().contains(".safetensors");
+        let read = |given: &Option<PathBuf>, name: &str, beside: bool| -> Result<Option<String>> {
+            match given {
+                Some(path) => read_text(path, MAX_JSON_BYTES).map(Some),
+                None => {
+                    let path = model.with_file_name(name);
+                    if beside && path.is_file() {
+                        read_text(&path, MAX_JSON_BYTES).map(Some)
+                    } else {
+                        Ok(None)
+                    }
+                }
+            }
+        };
+        Ok(LoadOptions {
+            config: read(&self.config, "config.json", is_safetensors)?,
+            tokenizer: read(&self.tokenizer, "tokenizer.json", is_safetensors)?,
+            ..self.options(context_length)
+        })
     }
 
     /// The same for a model that adapters do not fit.
@@ -58,7 +95,7 @@ impl LoadArgs {
 }
 
 /// A guess of the physical cores: small processors often have one for each logical core.
-pub(super) fn default_threads() -> usize {
+fn default_threads() -> usize {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
     logical.div_ceil(2).max(logical.min(4)).min(8)
 }
@@ -114,11 +151,7 @@ pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
 }
 
 /// Gives a file's bytes to `take`, portion by portion, until it returns false or the file ends.
-pub(super) fn read_chunks(
-    path: &Path,
-    mut file: File,
-    mut take: impl FnMut(&[u8]) -> Result<bool>,
-) -> Result<()> {
+fn read_chunks(path: &Path, mut file: File, mut take: impl FnMut(&[u8]) -> Result<bool>) -> Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         match file.read(&mut chunk) {
@@ -209,7 +242,7 @@ fn load(path: &Path, args: &LoadArgs, context_length: Option<usize>) -> std::res
     Loader::new(args.options(context_length), None).map_err(Failure::Usage)?;
     args.start_threads();
     let adapters = args.lora.iter().map(|given| adapter(given)).collect::<Result<Vec<_>>>()?;
-    let mut loader = read_into(path, args.options(context_length))?;
+    let mut loader = read_into(path, args.options_for(path, context_length)?)?;
     for (adapter, scale) in adapters {
         loader.adapt(adapter, scale).map_err(Failure::Usage)?;
     }

@@ -9,7 +9,6 @@ mod lora;
 mod mlp;
 mod moe;
 mod norm;
-pub mod observe;
 mod rope;
 mod ssm;
 mod workspace;

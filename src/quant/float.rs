@@ -18,7 +18,6 @@ macro_rules! float_codec {
                 }
             }),
             search: None,
-            grid: None,
             kernel: KernelForm::$form,
         };
     };

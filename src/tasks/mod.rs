@@ -23,7 +23,7 @@ pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
 pub use score::{Divergence, Score, ScoreOptions, Scoring};
 pub use speculate::Speculation;
 pub use text::TextModel;
-pub use vision::{AttentionOptions, Class, VisionModel};
+pub use vision::{AttentionOptions, Class, VisionModel, ZeroShotOptions, similarity};
 
 use crate::kernels::{backend_name, backend_reason, pool};
 use crate::layers::Mode;
@@ -51,6 +51,14 @@ pub struct ModelInfo {
     pub kv_bytes: u64,
     /// Side of the square input in pixels; 0 for text models.
     pub image_size: usize,
+    /// Names of the classes of vision models, where they are known.
+    pub labels: Vec<String>,
+    /// Layers of a vision model whose attention can be shown, and the heads of each; 0 where there is none.
+    pub n_layer: usize,
+    /// See `n_layer`.
+    pub n_head: usize,
+    /// Whether a vision model compares pictures with texts, and has the tokenizer that this takes.
+    pub reads_texts: bool,
     /// Where the template of conversations comes from: `"model"` or `"chatml (the file has none)"`. `None` for
     /// vision models.
     pub chat_template: Option<&'static str>,

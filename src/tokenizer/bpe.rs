@@ -6,6 +6,7 @@
 
 use super::agenda::{Agenda, Pair};
 use super::pretokenize::{PreTokenizer, Splitter};
+use super::unicode::is_space;
 use super::vocab::{Vocab, as_invalid, attr, byte_of, invalid};
 use crate::container::{Array, Metadata};
 use crate::error::{Error, Result};
@@ -23,6 +24,9 @@ pub(super) struct Bpe {
     merges: Merges,
     /// The token of each byte, or `NONE`: such bytes are left out, as in llama.cpp.
     byte_ids: [u32; 256],
+    /// The same for the last byte of a word, where its token is another, as in CLIP; white space between words is
+    /// then left out.
+    last_ids: Option<Box<[u32; 256]>>,
 }
 
 impl Bpe {
@@ -44,7 +48,15 @@ impl Bpe {
     pub fn new(vocab: &Vocab, merges: Merges, splitter: Splitter, ignore_merges: bool) -> Bpe {
         let byte_id = |byte: u8| vocab.id(char_of(byte).encode_utf8(&mut [0; 4]).as_bytes());
         let byte_ids = std::array::from_fn(|byte| byte_id(byte as u8).unwrap_or(NONE));
-        Bpe { splitter, ignore_merges, merges, byte_ids }
+        Bpe { splitter, ignore_merges, merges, byte_ids, last_ids: None }
+    }
+
+    /// With `suffix` at the end of the last piece of every word.
+    pub fn with_suffix(mut self, vocab: &Vocab, suffix: &str) -> Bpe {
+        let id =
+            |byte: usize| vocab.id(format!("{}{suffix}", char_of(byte as u8)).as_bytes()).unwrap_or(NONE);
+        self.last_ids = Some(Box::new(std::array::from_fn(id)));
+        self
     }
 
     /// Appends the ids of `text`.
@@ -60,7 +72,15 @@ impl Bpe {
                     continue;
                 }
             }
-            merger.run(word.bytes().map(|byte| self.byte_ids[byte as usize]), out);
+            let ids = word.bytes().map(|byte| self.byte_ids[byte as usize]);
+            match &self.last_ids {
+                None => merger.run(ids, out),
+                Some(_) if word.starts_with(is_space) => {}
+                Some(last_ids) => {
+                    let last = word.bytes().last().map(|byte| last_ids[byte as usize]);
+                    merger.run(ids.take(word.len() - 1).chain(last), out);
+                }
+            }
         }
     }
 }

@@ -1,20 +1,22 @@
-//! `tokenizer.json`, the format of Hugging Face's tokenizers: byte-level BPE and WordPiece.
+//! `tokenizer.json`, the format of Hugging Face's tokenizers: byte-level BPE, WordPiece and Unigram.
 //!
 //! Source: <https://huggingface.co/docs/tokenizers>. Where the two differ, special tokens are found as
 //! llama.cpp finds them. What is not supported is an error that names the part, never a guess; one part is
 //! passed over as in llama.cpp: an NFC normalizer (text from keyboards and pages is composed already).
 
 use super::bpe::{Bpe, Merges};
+use super::normalize::{self, NORMALIZER};
 use super::pretokenize::{CHINESE_JAPANESE, LLAMA3, QWEN2, Rule, Splitter};
 use super::special::{Specials, mark_known_texts};
 use super::spm::SPACE;
+use super::unigram::{Spaces, Unigram};
 use super::vocab::{Vocab, attr, invalid};
 use super::wordpiece::{Normalizer, WordPiece};
 use super::{Model, Tokenizer};
 use crate::container::StrArray;
 use crate::error::{Code, Error, Result};
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
 
@@ -49,6 +51,7 @@ struct ModelPart {
     #[serde(default)]
     merges: Vec<MergePart>,
     unk_token: Option<String>,
+    unk_id: Option<u32>,
     continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
     max_input_chars_per_word: Option<usize>,
@@ -66,8 +69,8 @@ enum MergePart {
     Pair(String, String),
 }
 
-/// The texts of a vocabulary with their ids, in file order.
-struct Entries(Vec<(String, u32)>);
+/// The texts of a vocabulary with their ids, in file order; and scores, where it has them.
+struct Entries(Vec<(String, u32)>, Vec<f32>);
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -76,7 +79,16 @@ impl<'de> Deserialize<'de> for Entries {
             type Value = Entries;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("an object of texts and ids")
+                f.write_str("an object of texts and ids, or a list of texts and scores")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Entries, A::Error> {
+                let (mut entries, mut scores) = (Vec::new(), Vec::new());
+                while let Some((text, score)) = list.next_element::<(String, f64)>()? {
+                    entries.push((text, entries.len() as u32));
+                    scores.push(score as f32);
+                }
+                Ok(Entries(entries, scores))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries, A::Error> {
@@ -84,10 +96,10 @@ impl<'de> Deserialize<'de> for Entries {
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);
                 }
-                Ok(Entries(entries))
+                Ok(Entries(entries, Vec::new()))
             }
         }
-        deserializer.deserialize_map(Map)
+        deserializer.deserialize_any(Map)
     }
 }
 
@@ -95,7 +107,6 @@ const VOCAB: &str = "model.vocab";
 const ADDED: &str = "added_tokens";
 const MERGES: &str = "model.merges";
 const PRE: &str = "pre_tokenizer";
-const NORMALIZER: &str = "normalizer";
 const POST: &str = "post_processor";
 const TYPE: &str = "model.type";
 
@@ -117,7 +128,10 @@ impl Tokenizer {
         match file.model.r#type.as_deref().unwrap_or("BPE") {
             "BPE" => read_bpe(file),
             "WordPiece" => read_wordpiece(file),
-            other => Err(invalid(TYPE, format!("{other:?} is not supported; BPE and WordPiece are"))),
+            "Unigram" => read_unigram(file),
+            other => {
+                Err(invalid(TYPE, format!("{other:?} is not supported; BPE, WordPiece and Unigram are")))
+            }
         }
     }
 
@@ -147,13 +161,14 @@ impl Tokenizer {
 
 fn read_bpe(file: File) -> Result<Tokenizer> {
     let model = &file.model;
-    let affixes = [&model.continuing_subword_prefix, &model.end_of_word_suffix];
-    if model.byte_fallback || affixes.iter().any(|a| a.as_deref().is_some_and(|a| !a.is_empty())) {
-        return Err(invalid(TYPE, "BPE is supported over bytes only, without affixes"));
+    let given = |affix: &Option<String>| affix.clone().filter(|a| !a.is_empty());
+    if model.byte_fallback || given(&model.continuing_subword_prefix).is_some() {
+        return Err(invalid(TYPE, "BPE is supported over bytes only, without prefixes"));
     }
-    match kind_of(file.normalizer.as_ref()) {
-        None | Some("NFC") => (),
-        Some(other) => return Err(invalid(NORMALIZER, format!("{other:?} is not supported with BPE"))),
+    let suffix = given(&model.end_of_word_suffix);
+    let normalizer = normalize::Normalizer::read(file.normalizer.as_ref())?;
+    if normalizer.charsmap.is_some() {
+        return Err(invalid(NORMALIZER, "\"Precompiled\" is not supported with BPE"));
     }
     let mut rules = Vec::new();
     let mut byte_level = false;
@@ -171,8 +186,57 @@ fn read_bpe(file: File) -> Result<Tokenizer> {
     }
     let unk = model.unk_token.as_ref().and_then(|text| vocab.id(text.as_bytes()));
     let frame = read_frame(file.post_processor.as_ref(), &vocab)?;
-    let bpe = Bpe::new(&vocab, merges, Splitter::new(rules), model.ignore_merges);
-    finish(vocab, Model::Bpe(Box::new(bpe)), unk, frame)
+    let mut bpe = Bpe::new(&vocab, merges, Splitter::new(rules), model.ignore_merges);
+    if let Some(suffix) = suffix {
+        bpe = bpe.with_suffix(&vocab, &suffix);
+    }
+    let mut tokenizer = finish(vocab, Model::Bpe(Box::new(bpe)), unk, frame)?;
+    tokenizer.normalizer = normalizer.steps;
+    Ok(tokenizer)
+}
+
+fn read_unigram(file: File) -> Result<Tokenizer> {
+    let model = &file.model;
+    if model.byte_fallback {
+        return Err(invalid(TYPE, "Unigram is supported without byte_fallback only"));
+    }
+    if model.vocab.1.len() != model.vocab.0.len() {
+        return Err(invalid(VOCAB, "Unigram needs a score for each token"));
+    }
+    let normalizer = normalize::Normalizer::read(file.normalizer.as_ref())?;
+    let prefix = reads_words(file.pre_tokenizer.as_ref())?;
+    let unk = model.unk_id.filter(|&id| (id as usize) < model.vocab.0.len());
+    let vocab = read_vocab(&file, |text, _| text.to_owned())?;
+    let frame = read_frame(file.post_processor.as_ref(), &vocab)?;
+    let spaces = Spaces { prefix, suffix: false, merge: false };
+    let unigram = Unigram::with_table(&vocab, unk, normalizer.charsmap.as_deref(), spaces)?;
+    let mut tokenizer = finish(vocab, Model::Unigram(unigram), unk, frame)?;
+    tokenizer.normalizer = normalizer.steps;
+    tokenizer.add_space_prefix = prefix;
+    Ok(tokenizer)
+}
+
+/// Whether a pre-tokenizer made of `Metaspace` (and `WhitespaceSplit`, after which it changes nothing) puts a space
+/// before the text.
+fn reads_words(part: Option<&Value>) -> Result<bool> {
+    let Some(part) = part.filter(|part| !part.is_null()) else { return Ok(false) };
+    let parts = match kind_of(Some(part)) {
+        Some("Sequence") => part.get("pretokenizers").and_then(Value::as_array).cloned().unwrap_or_default(),
+        _ => vec![part.clone()],
+    };
+    let mut prefix = false;
+    for part in &parts {
+        match kind_of(Some(part)) {
+            Some("WhitespaceSplit") => {}
+            Some("Metaspace") if part.get("replacement").and_then(Value::as_str) == Some(SPACE) => {
+                let scheme = part.get("prepend_scheme").and_then(Value::as_str);
+                let flag = part.get("add_prefix_space").and_then(Value::as_bool);
+                prefix = scheme.map_or(flag.unwrap_or(true), |scheme| scheme != "never");
+            }
+            _ => return Err(unsupported(format!("Unigram with the pre-tokenizer {part}"))),
+        }
+    }
+    Ok(prefix)
 }
 
 fn read_wordpiece(file: File) -> Result<Tokenizer> {
@@ -269,7 +333,9 @@ fn read_vocab(file: &File, rewrite: impl Fn(&str, bool) -> String) -> Result<Voc
     }
     let mut array = StrArray::default();
     texts.iter().for_each(|text| array.push(text.as_bytes()));
-    Vocab::new(array, vec![0.0; n_tokens], attrs).map_err(|error| error.key(VOCAB))
+    let mut scores = file.model.vocab.1.clone();
+    scores.resize(n_tokens, 0.0);
+    Vocab::new(array, scores, attrs).map_err(|error| error.key(VOCAB))
 }
 
 /// The `type` of a part.
@@ -290,8 +356,12 @@ const PATTERNS: &[(&str, Rule)] = &[
     (r"\p{N}{1,3}", Rule::Numbers(3)),
     (r"\p{N}", Rule::Numbers(1)),
     (r"[一-龥぀-ゟ゠-ヿ]+", CHINESE_JAPANESE),
+    (CLIP_PATTERN, Rule::Clip),
     (r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##, Rule::DeepSeek3),
 ];
+
+/// Of CLIP, which leaves out what it does not match.
+const CLIP_PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// Appends the rules of a pre-tokenizer; sets `byte_level` where it is one.
 fn push_rules(part: Option<&Value>, rules: &mut Vec<Rule>, byte_level: &mut bool) -> Result<()> {
@@ -321,9 +391,12 @@ fn push_rules(part: Option<&Value>, rules: &mut Vec<Rule>, byte_level: &mut bool
         Some("Split") => {
             let pattern = part.get("pattern").and_then(|p| p.get("Regex")).and_then(Value::as_str);
             let rule = PATTERNS.iter().find(|(known, _)| Some(*known) == pattern);
-            let isolated = part.get("behavior").and_then(Value::as_str) == Some("Isolated");
+            let behavior = part.get("behavior").and_then(Value::as_str);
+            let wanted = if pattern == Some(CLIP_PATTERN) { ("Removed", true) } else { ("Isolated", false) };
             match rule {
-                Some((_, rule)) if isolated && !flag("invert", false) => rules.push(*rule),
+                Some((_, rule)) if (behavior, flag("invert", false)) == (Some(wanted.0), wanted.1) => {
+                    rules.push(*rule);
+                }
                 _ => {
                     return Err(unsupported(format!(
                         "a split by {}",

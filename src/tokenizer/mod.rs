@@ -5,6 +5,7 @@ mod bpe;
 mod clean;
 mod json;
 mod kind;
+mod normalize;
 mod partition;
 mod pretokenize;
 mod rwkv;
@@ -23,6 +24,7 @@ use crate::container::{Metadata, StrArray};
 use crate::error::{Code, Error, Result};
 use bpe::Bpe;
 use kind::{Algorithm, Kind};
+use normalize::Step;
 use partition::{Fragment, Partition, Scope};
 use rwkv::Rwkv;
 use special::Specials;
@@ -76,6 +78,8 @@ pub struct Tokenizer {
     pieces: StrArray,
     add_space_prefix: bool,
     clean_spaces: bool,
+    /// What happens to text between special tokens before anything else.
+    normalizer: Vec<Step>,
 }
 
 impl Tokenizer {
@@ -115,7 +119,8 @@ impl Tokenizer {
             pieces.push(&model.piece(&vocab, id));
         }
         let partition = Partition::new(&vocab);
-        Tokenizer { vocab, partition, specials, model, pieces, add_space_prefix, clean_spaces }
+        let normalizer = Vec::new();
+        Tokenizer { vocab, partition, specials, model, pieces, add_space_prefix, clean_spaces, normalizer }
     }
 
     /// Checks that the vocabulary has exactly as many tokens as the embedding has rows.
@@ -223,6 +228,13 @@ impl Tokenizer {
             match fragment {
                 Fragment::Token(id) => ids.push(id),
                 Fragment::Text(text) => {
+                    let normalized;
+                    let text = if self.normalizer.is_empty() {
+                        text
+                    } else {
+                        normalized = self.normalizer.iter().fold(text.to_owned(), |t, step| step.apply(t));
+                        &normalized
+                    };
                     self.model.encode(&self.vocab, text, self.add_space_prefix && after_token, ids);
                 }
             }

@@ -54,6 +54,8 @@ pub(super) enum Rule {
     Ranges(&'static [(char, char)]),
     /// `[^\n]+|\n+`
     Lines,
+    /// `'s|'t|'re|'ve|'m|'ll|'d|L+|N|[^\sLN]+`, where white space is no word
+    Clip,
 }
 
 use Rule::*;
@@ -196,6 +198,7 @@ impl Rule {
             Punctuation(more) => run(text, |c| is_punctuation(c) || more.contains(c)),
             Ranges(ranges) => run(text, |c| ranges.iter().any(|&(low, high)| (low..=high).contains(&c))),
             Lines => run(text, |c| c != '\n').max(run(text, |c| c == '\n')),
+            Clip => clip(text),
         }
     }
 }
@@ -262,6 +265,16 @@ fn gpt2(text: &str) -> usize {
         |t| after_space(t, is_number),
         |t| after_space(t, is_other),
         white_space,
+    ];
+    first_of(rules, text)
+}
+
+fn clip(text: &str) -> usize {
+    let rules: [fn(&str) -> usize; 4] = [
+        |t| contraction(t, false),
+        |t| run(t, is_letter),
+        |t| run_up_to(t, 1, is_number),
+        |t| run(t, is_other),
     ];
     first_of(rules, text)
 }

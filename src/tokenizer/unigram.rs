@@ -23,14 +23,43 @@ pub(super) struct Unigram {
     unk: Option<u32>,
     unknown_score: f64,
     charsmap: Charsmap,
-    space_prefix: bool,
-    space_suffix: bool,
-    merge_spaces: bool,
+    spaces: Spaces,
+}
+
+/// What happens to spaces.
+#[derive(Clone, Copy)]
+pub(super) struct Spaces {
+    /// One is put before the text.
+    pub prefix: bool,
+    /// One is put after the text.
+    pub suffix: bool,
+    /// Several become one.
+    pub merge: bool,
 }
 
 impl Unigram {
     /// Reads the normalization table and its switches (all off where absent).
     pub fn read(meta: &Metadata, vocab: &Vocab, unk: Option<u32>, add_space: bool) -> Result<Unigram> {
+        let switch = |key| Ok(meta.bool(key).map_err(as_invalid)?.unwrap_or(false));
+        let at_end = switch(SUFFIX_SPACE)?;
+        let merge_spaces = switch(MERGE_SPACES)?;
+        let spaces =
+            Spaces { prefix: add_space && !at_end, suffix: add_space && at_end, merge: merge_spaces };
+        Unigram::new(vocab, unk, Charsmap::read(meta)?, spaces)
+    }
+
+    /// An encoder of this vocabulary; `charsmap` is the normalization table as files hold it.
+    pub fn with_table(
+        vocab: &Vocab,
+        unk: Option<u32>,
+        charsmap: Option<&[u8]>,
+        spaces: Spaces,
+    ) -> Result<Unigram> {
+        let charsmap = charsmap.map(Charsmap::parse).transpose()?.unwrap_or_default();
+        Unigram::new(vocab, unk, charsmap, spaces)
+    }
+
+    fn new(vocab: &Vocab, unk: Option<u32>, charsmap: Charsmap, spaces: Spaces) -> Result<Unigram> {
         let mut trie = Trie::new();
         let mut min_score = f32::MAX;
         for id in 0..vocab.len() as u32 {
@@ -45,17 +74,7 @@ impl Unigram {
         if (0..vocab.len() as u32).any(|id| !vocab.score(id).is_finite()) {
             return Err(invalid(SCORES, "a score is infinite"));
         }
-        let switch = |key| Ok(meta.bool(key).map_err(as_invalid)?.unwrap_or(false));
-        let at_end = switch(SUFFIX_SPACE)?;
-        Ok(Unigram {
-            trie,
-            unk,
-            unknown_score: f64::from(min_score) - UNKNOWN_PENALTY,
-            charsmap: Charsmap::read(meta)?,
-            space_prefix: add_space && !at_end,
-            space_suffix: add_space && at_end,
-            merge_spaces: switch(MERGE_SPACES)?,
-        })
+        Ok(Unigram { trie, unk, unknown_score: f64::from(min_score) - UNKNOWN_PENALTY, charsmap, spaces })
     }
 
     /// Appends the ids of `text`.
@@ -116,7 +135,7 @@ impl Unigram {
     fn normalize(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len() * 3 / 2);
         let mut rest = text;
-        let mut prefix_wanted = self.space_prefix;
+        let mut prefix_wanted = self.spaces.prefix;
         let mut in_word = false;
         while let Some(c) = rest.chars().next() {
             let (replacement, n_read) =
@@ -124,12 +143,12 @@ impl Unigram {
             for c in replacement.chars() {
                 if c == ' ' {
                     in_word = false;
-                    if !self.merge_spaces {
+                    if !self.spaces.merge {
                         out.push_str(SPACE);
                     }
                     continue;
                 }
-                if !in_word && (prefix_wanted || self.merge_spaces) {
+                if !in_word && (prefix_wanted || self.spaces.merge) {
                     out.push_str(SPACE);
                     prefix_wanted = false;
                 }
@@ -138,7 +157,7 @@ impl Unigram {
             }
             rest = &rest[n_read..];
         }
-        if self.space_suffix {
+        if self.spaces.suffix {
             out.push_str(SPACE);
         }
         out
@@ -170,6 +189,10 @@ impl Charsmap {
             Some(Array::I64(bytes)) => bytes.iter().map(|&b| b as u8).collect(),
             Some(_) => return Err(invalid(CHARSMAP, "expected an array of bytes")),
         };
+        Charsmap::parse(&bytes)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Charsmap> {
         let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
         let n_node_bytes = bytes.get(..4).map(|b| word(b) as usize);
         let Some((nodes, texts)) = n_node_bytes.and_then(|n| bytes[4..].split_at_checked(n)) else {

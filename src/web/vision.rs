@@ -1,6 +1,6 @@
 //! Vision models.
 
-use super::{to_js, to_object};
+use super::{from_js, to_js, to_object};
 use crate::image::PixelView;
 use crate::tasks;
 use wasm_bindgen::prelude::*;
@@ -46,6 +46,52 @@ impl VisionModel {
         to_js(&self.inner.classify(&rgba(data, width, height)?, top_k).map_err(to_object)?)
     }
 
+    /// Which of some labels fits an RGBA picture: a list of [`tasks::Class`]; `options` are
+    /// [`tasks::ZeroShotOptions`].
+    #[wasm_bindgen(js_name = zeroShot)]
+    pub fn zero_shot(
+        &mut self,
+        data: &[u8],
+        width: usize,
+        height: usize,
+        labels: Vec<String>,
+        options: JsValue,
+    ) -> Result<JsValue, JsValue> {
+        let options: tasks::ZeroShotOptions = from_js(options)?;
+        let image = rgba(data, width, height)?;
+        to_js(&self.inner.zero_shot(&image, &labels, &options).map_err(to_object)?)
+    }
+
+    /// The vector of an RGBA picture, of length 1.
+    #[wasm_bindgen(js_name = embedImage)]
+    pub fn embed_image(&mut self, data: &[u8], width: usize, height: usize) -> Result<Vec<f32>, JsValue> {
+        self.inner.embed_image(&rgba(data, width, height)?).map_err(to_object)
+    }
+
+    /// The vector of a text, of length 1.
+    #[wasm_bindgen(js_name = embedText)]
+    pub fn embed_text(&mut self, text: &str) -> Result<Vec<f32>, JsValue> {
+        self.inner.embed_text(text).map_err(to_object)
+    }
+
+    /// The feature vectors of an RGBA picture's patches.
+    pub fn patches(&mut self, data: &[u8], width: usize, height: usize) -> Result<Values, JsValue> {
+        self.inner.patches(&rgba(data, width, height)?).map(Values::new).map_err(to_object)
+    }
+
+    /// How much the model attends to each patch of an RGBA picture; `options` are [`tasks::AttentionOptions`].
+    pub fn attention(
+        &mut self,
+        data: &[u8],
+        width: usize,
+        height: usize,
+        options: JsValue,
+    ) -> Result<Values, JsValue> {
+        let options: tasks::AttentionOptions = from_js(options)?;
+        let image = rgba(data, width, height)?;
+        self.inner.attention(&image, options).map(Values::new).map_err(to_object)
+    }
+
     /// The pooled feature vector of an RGBA picture.
     pub fn features(&mut self, data: &[u8], width: usize, height: usize) -> Result<Vec<f32>, JsValue> {
         self.inner.features(&rgba(data, width, height)?).map_err(to_object)
@@ -55,5 +101,32 @@ impl VisionModel {
     pub fn logits(&mut self, pixels: &[f32], shape: &[u32]) -> Result<Vec<f32>, JsValue> {
         let shape: Vec<usize> = shape.iter().map(|&side| side as usize).collect();
         self.inner.logits(pixels, &shape).map_err(to_object)
+    }
+}
+
+/// Values with their shape.
+#[wasm_bindgen]
+pub struct Values {
+    inner: crate::models::vision::Values,
+}
+
+impl Values {
+    fn new(inner: crate::models::vision::Values) -> Self {
+        Values { inner }
+    }
+}
+
+#[wasm_bindgen]
+impl Values {
+    /// Outermost dimension first.
+    #[wasm_bindgen(getter)]
+    pub fn shape(&self) -> Vec<u32> {
+        self.inner.shape.iter().map(|&n| n as u32).collect()
+    }
+
+    /// The values, row-major; they are taken out.
+    #[wasm_bindgen(js_name = takeValues)]
+    pub fn take_values(&mut self) -> Vec<f32> {
+        std::mem::take(&mut self.inner.values)
     }
 }

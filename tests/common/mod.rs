@@ -3,6 +3,7 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+#[allow(dead_code)] // not every test file reads them
 /// A file or folder under `../shared`, or `None` (said aloud) where that is absent.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);

@@ -11,7 +11,7 @@ export type Glue = Omit<Exports, "default" | "initSync"> & {
 };
 export type {
   Adapter as WasmAdapter, EncoderModel as WasmEncoder, Generation as WasmGeneration, Loaded as WasmLoaded, Loader as WasmLoader,
-  Hasher as WasmHasher, ShardIndex as WasmShardIndex, TextModel as WasmText, VisionModel as WasmVision,
+  Hasher as WasmHasher, ShardIndex as WasmShardIndex, TextModel as WasmText, Values as WasmValues, VisionModel as WasmVision,
 } from "./simd128/bitpane.js";
 
 // Literal specifiers and literal URLs: bundlers find the files by reading them.

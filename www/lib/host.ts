@@ -19,6 +19,8 @@ export interface Host {
   startWorker?: () => HostWorker;
   /** Makes a source of what only this host knows, such as the path of a file; gives others back. */
   open?: (source: Source) => Source | Promise<Source>;
+  /** Reads a text from an address that only this host knows. */
+  readText?: (url: URL) => Promise<string>;
 }
 
 /** The ways of this host. */

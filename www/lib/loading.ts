@@ -62,7 +62,7 @@ async function readInto<T>(
   }
 }
 
-export function contextOf({ transfer, context }: LoadContext, url: string, signal: AbortSignal, hashKnown: boolean): DownloadContext {
+function contextOf({ transfer, context }: LoadContext, url: string, signal: AbortSignal, hashKnown: boolean): DownloadContext {
   return {
     url, signal, hashKnown,
     options: transfer.download,
@@ -74,7 +74,7 @@ export function contextOf({ transfer, context }: LoadContext, url: string, signa
 }
 
 /** Names the address in an error that the runtime found in its bytes. */
-export function located(error: unknown, url: string | undefined): unknown {
+function located(error: unknown, url: string | undefined): unknown {
   if (url !== undefined && typeof error === "object" && error !== null && !(error instanceof Error)) {
     return { ...error, url };
   }
@@ -94,9 +94,9 @@ class Reading {
     /** Addresses whose server does not answer well to requests for parts. */
     private readonly plain: Set<string>,
   ) {
-    const { quantize, contextLength, kvType, memoryLimit = Infinity } = options;
+    const { quantize, contextLength, kvType, config, tokenizer, overrides, memoryLimit = Infinity } = options;
     const left = Math.max(0, Math.min(memoryLimit, shared.maxBytes) - shared.glue.memoryBytes());
-    this.loader = new shared.glue.Loader({ quantize, contextLength, kvType, memoryLimit: left }, undefined);
+    this.loader = new shared.glue.Loader({ quantize, contextLength, kvType, config, tokenizer, overrides: overrides ?? [], memoryLimit: left }, undefined);
     this.#meter = new Meter(this.loader, files.parts.length, quantize === undefined ? "repack" : "quantize", shared.context);
   }
 
@@ -338,8 +338,7 @@ export async function readHeader(shared: LoadContext, source: WireSource): Promi
   }
 }
 
-/** The bytes of a file from its first on, without keeping them. */
-export async function headerChunks(shared: LoadContext, part: FilePart, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+async function headerChunks(shared: LoadContext, part: FilePart, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
   if (part.type === "blob") return readBlob(part.blob, signal);
   if (part.type === "port") return readPort(part.port, signal);
   return (await Download.open(contextOf(shared, part.url, signal, false), 0, undefined, false)).bytes();

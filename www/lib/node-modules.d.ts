@@ -6,6 +6,7 @@ declare module "node:fs/promises" {
     close: () => Promise<void>;
   }
   export function open(path: URL): Promise<FileHandle>;
+  export function readFile(path: URL, encoding: "utf8"): Promise<string>;
   export function stat(path: URL): Promise<{ isFile: () => boolean }>;
 }
 declare module "node:url" {

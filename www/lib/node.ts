@@ -3,7 +3,7 @@
  * pixels, `{ data, width, height }`: Node has no decoder of its own. Programs end although models are
  * loaded, but not while one is at work.
  */
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 import { Worker as Thread } from "node:worker_threads";
 import { BitpaneError } from "./errors.js";
@@ -63,3 +63,4 @@ async function open(source: Source): Promise<Source> {
 
 host.startWorker = () => new NodeWorker();
 host.open = open;
+host.readText = (url) => readFile(url, "utf8");

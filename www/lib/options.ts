@@ -140,6 +140,15 @@ export const threads: Rule<"auto" | number> = (key, value) => {
   throw badArgument(key, `"${key}" must be "auto" or 1 to ${MAX_THREADS}`);
 };
 
+/** Types by the patterns of tensor names, as the runtime takes them. */
+export const overrides: Rule<Readonly<Record<string, string>>> = (key, value) => {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw badArgument(key, `"${key}" must be an object from patterns to types`);
+  }
+  const pairs = namesOf(value).map((pattern) => [pattern, text(pattern, read(value, pattern))]);
+  return Object.fromEntries(pairs) as Record<string, string>;
+};
+
 /** A SHA-256 in hexadecimal, in lower case. An empty one is refused, never "no check". */
 const oneSha256: Rule<string> = (key, value) => {
   if (typeof value === "string" && /^[0-9a-f]{64}$/i.test(value)) return value.toLowerCase();

@@ -3,8 +3,8 @@ import type { WireError } from "./errors.js";
 import type { BuildChoice, BuildName } from "./features.js";
 import type { DownloadOptions } from "./request.js";
 import type {
-  Classification, CurvePoint, EmbedOptions, FinishReason, GenerateOptions, Inspection, ModelFiles, Perplexity, PerplexityOptions, Piece, PixelData,
-  Progress, QuantizationBudget, QuantizationPlan, QuantizationReport, SpeculationOptions, TextModelInfo, VisionModelInfo, WeightSurvey,
+  AttentionOptions, Classification, EmbedOptions, FinishReason, GenerateOptions, Inspection, Perplexity, PerplexityOptions, Piece, PixelData, Progress, SpeculationOptions,
+  Tensor, TextModelInfo, VisionModelInfo, ZeroShotOptions,
 } from "./types.js";
 
 /** A file in a form that can be posted. */
@@ -57,6 +57,9 @@ export interface WireLoadOptions {
   /** Bytes that the model may take. */
   memoryLimit?: number | undefined;
   labels?: readonly string[] | undefined;
+  config?: string | undefined;
+  tokenizer?: string | undefined;
+  overrides?: string[] | undefined;
 }
 
 /** What is loaded beside a language model. */
@@ -94,23 +97,6 @@ export interface Timed<T> {
   ms: number;
 }
 
-/** What a pass over a file to quantize it needs to know. */
-export interface WireSurveyOptions {
-  files?: ModelFiles | undefined;
-  allowNonfinite?: boolean | undefined;
-  types?: string[] | undefined;
-}
-
-/** What is to be written, and how. */
-export interface WireQuantizeOptions {
-  type?: string | undefined;
-  plan?: QuantizationPlan | undefined;
-  allowRequantize?: boolean | undefined;
-  nearest?: boolean | undefined;
-  files?: ModelFiles | undefined;
-  allowNonfinite?: boolean | undefined;
-}
-
 /** Every call: its arguments and its result. */
 export interface Calls {
   load:
@@ -120,16 +106,6 @@ export interface Calls {
         };
         result: { info: TextModelInfo | VisionModelInfo; loadMs: number } };
   inspect: { args: { source: WireSource; build: BuildName; transfer: WireTransfer }; result: Inspection };
-  survey: {
-    args: { source: WireSource; build: BuildChoice; options: WireSurveyOptions; transfer: WireTransfer };
-    result: { survey: WeightSurvey; curve: CurvePoint[] };
-  };
-  plan: { args: { survey: WeightSurvey; budget: QuantizationBudget }; result: QuantizationPlan };
-  /** Without a build, in the runtime that runs already. */
-  quantize: {
-    args: { source: WireSource; build?: BuildChoice; options: WireQuantizeOptions; transfer: WireTransfer };
-    result: { blob: Blob; report: QuantizationReport };
-  };
   generate: { args: { prompt: WirePrompt; options: WireGenerateOptions }; result: GenerateResult };
   saveSession: { args: Record<string, never>; result: Uint8Array };
   restoreSession: { args: { bytes: Uint8Array }; result: number };
@@ -142,6 +118,13 @@ export interface Calls {
   perplexity: { args: { text: string } & PerplexityOptions; result: Perplexity };
   classify: { args: { image: WireImage; topK: number }; result: Timed<Classification[]> };
   features: { args: { image: WireImage }; result: Timed<Float32Array> };
+  patches: { args: { image: WireImage }; result: Timed<Tensor> };
+  attention: { args: { image: WireImage; options: AttentionOptions }; result: Timed<Tensor> };
+  embedImage: { args: { image: WireImage }; result: Timed<Float32Array> };
+  embedText: { args: { text: string }; result: Timed<Float32Array> };
+  zeroShot: {
+    args: { image: WireImage; labels: string[]; options: ZeroShotOptions }; result: Timed<Classification[]>;
+  };
   imageLogits: { args: { pixels: Float32Array; shape: number[] }; result: Timed<Float32Array> };
 }
 

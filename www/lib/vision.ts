@@ -3,12 +3,18 @@ import { badArgument } from "./errors.js";
 import { postableImage } from "./image.js";
 import { loadInto, LOAD_RULES } from "./load.js";
 import * as rule from "./options.js";
+import { jsonText } from "./json.js";
 import type { Timed } from "./protocol.js";
 import type {
-  Classification, ImageSource, Source, VisionLoadOptions, VisionModelInfo, VisionStats,
+  AttentionOptions, Classification, ImageSource, JsonSource, Source, Tensor, VisionLoadOptions, VisionModelInfo,
+  VisionStats, ZeroShotOptions,
 } from "./types.js";
 
-const VISION_LOAD_RULES: rule.Rules<VisionLoadOptions> = { ...LOAD_RULES, labels: rule.texts };
+const asGiven: rule.Rule<JsonSource> = (_, value) => value as JsonSource;
+
+const VISION_LOAD_RULES: rule.Rules<VisionLoadOptions> = {
+  ...LOAD_RULES, labels: rule.texts, config: asGiven, tokenizer: asGiven, overrides: rule.overrides,
+};
 
 /** Options of {@link VisionModel.classify}. */
 export interface ClassifyOptions {
@@ -22,7 +28,25 @@ export interface ImageLogitsOptions {
   shape: readonly number[];
 }
 
-/** A vision transformer in a worker of its own. */
+/**
+ * How alike two vectors are: the cosine of their angle, -1 to 1; 0 where one of them is zero. Of vectors that
+ * {@link VisionModel.embedImage} and {@link VisionModel.embedText} made.
+ */
+export function similarity(a: Float32Array, b: Float32Array): number {
+  if (!(a instanceof Float32Array && b instanceof Float32Array) || a.length !== b.length) {
+    throw badArgument("b", "similarity takes two Float32Arrays of one length");
+  }
+  let [ab, aa, bb] = [0, 0, 0];
+  a.forEach((x, i) => {
+    const y = b[i] as number;
+    ab += x * y;
+    aa += x * x;
+    bb += y * y;
+  });
+  return aa * bb > 0 ? ab / Math.sqrt(aa * bb) : 0;
+}
+
+/** A vision model in a worker of its own. */
 export class VisionModel {
   readonly #engine: Engine;
   /** What was loaded. */
@@ -36,14 +60,19 @@ export class VisionModel {
   }
 
   /**
-   * Loads a vision transformer from a safetensors or GGUF file.
+   * Loads a vision model from a safetensors or GGUF file. A safetensors file of Hugging Face or timm wants the
+   * `config.json` that belongs to it; a model that reads texts too wants its `tokenizer.json`.
    *
    * @throws {BitpaneError} with the code of what is wrong with the source, the file or the options.
    */
   static async load(source: Source, options: VisionLoadOptions = {}): Promise<VisionModel> {
     const given = rule.readOptions<VisionLoadOptions>(options, VISION_LOAD_RULES);
     const { quantize, labels } = given;
-    const { engine, loaded } = await loadInto("vision", source, given, { quantize, labels });
+    const [config, tokenizer] = await Promise.all([
+      jsonText("config", given.config), jsonText("tokenizer", given.tokenizer),
+    ]);
+    const overrides = Object.entries(given.overrides ?? {}).map(([pattern, type]) => `${pattern}=${type}`);
+    const { engine, loaded } = await loadInto("vision", source, given, { quantize, labels, config, tokenizer, overrides });
     return new VisionModel(engine, loaded.info as VisionModelInfo);
   }
 
@@ -52,17 +81,77 @@ export class VisionModel {
     return { imageMs: this.#imageMs, wasmBytes: this.#engine.wasmBytes };
   }
 
-  /** The likeliest classes of an image, the likeliest first. */
-  async classify(image: ImageSource, options: ClassifyOptions = {}): Promise<Classification[]> {
+  /** The likeliest classes of an image, the likeliest first; of several images a list for each, in their order. */
+  async classify(image: ImageSource, options?: ClassifyOptions): Promise<Classification[]>;
+  async classify(images: readonly ImageSource[], options?: ClassifyOptions): Promise<Classification[][]>;
+  async classify(
+    image: ImageSource | readonly ImageSource[], options: ClassifyOptions = {},
+  ): Promise<Classification[] | Classification[][]> {
     const { topK = 5 } = rule.readOptions<ClassifyOptions>(options, { topK: rule.positive });
-    const { image: pixels, transfer } = await postableImage(image);
-    return this.#timed(this.#engine.call("classify", { image: pixels, topK }, transfer));
+    return this.#each(image, async (one) => {
+      const { image: pixels, transfer } = await postableImage(one);
+      return this.#timed(this.#engine.call("classify", { image: pixels, topK }, transfer));
+    });
   }
 
-  /** The embedding of an image: what the classifier's last layer would see. */
+  /**
+   * Which of some labels fits an image: all of them, the likeliest first; of several images a list for each. For
+   * models that read texts. Scores are probabilities: together 1 (CLIP), or each by itself (SigLIP).
+   */
+  async zeroShot(image: ImageSource, labels: readonly string[], options?: ZeroShotOptions): Promise<Classification[]>;
+  async zeroShot(
+    images: readonly ImageSource[], labels: readonly string[], options?: ZeroShotOptions,
+  ): Promise<Classification[][]>;
+  async zeroShot(
+    image: ImageSource | readonly ImageSource[], labels: readonly string[], options: ZeroShotOptions = {},
+  ): Promise<Classification[] | Classification[][]> {
+    const names = rule.texts("labels", labels);
+    const given = rule.readOptions<ZeroShotOptions>(options, { template: rule.text });
+    return this.#each(image, async (one) => {
+      const { image: pixels, transfer } = await postableImage(one);
+      return this.#timed(this.#engine.call("zeroShot", { image: pixels, labels: names, options: given }, transfer));
+    });
+  }
+
+  /** One vector of an image: what the classifier's last layer would see. */
   async features(image: ImageSource): Promise<Float32Array> {
     const { image: pixels, transfer } = await postableImage(image);
     return this.#timed(this.#engine.call("features", { image: pixels }, transfer));
+  }
+
+  /** A vector for each patch of an image (or place of the last feature map): `[rows, columns, length]`. */
+  async patches(image: ImageSource): Promise<Tensor> {
+    const { image: pixels, transfer } = await postableImage(image);
+    return this.#timed(this.#engine.call("patches", { image: pixels }, transfer));
+  }
+
+  /**
+   * How much the model attends to each patch of an image, `[rows, columns]`: of one layer and head, or of all layers
+   * together. For transformers in which every patch sees every other (not Swin); see `info.nLayer`.
+   */
+  async attention(image: ImageSource, options: AttentionOptions = {}): Promise<Tensor> {
+    const given = rule.readOptions<AttentionOptions>(options, { layer: rule.count, head: rule.count });
+    const { image: pixels, transfer } = await postableImage(image);
+    return this.#timed(this.#engine.call("attention", { image: pixels, options: given }, transfer));
+  }
+
+  /** The vector of an image, of length 1, for {@link similarity}; of several images a list in their order. */
+  async embedImage(image: ImageSource): Promise<Float32Array>;
+  async embedImage(images: readonly ImageSource[]): Promise<Float32Array[]>;
+  async embedImage(image: ImageSource | readonly ImageSource[]): Promise<Float32Array | Float32Array[]> {
+    return this.#each(image, async (one) => {
+      const { image: pixels, transfer } = await postableImage(one);
+      return this.#timed(this.#engine.call("embedImage", { image: pixels }, transfer));
+    });
+  }
+
+  /** The vector of a text, of length 1, for {@link similarity} with images; of several texts a list in their order. */
+  async embedText(text: string): Promise<Float32Array>;
+  async embedText(texts: readonly string[]): Promise<Float32Array[]>;
+  async embedText(text: string | readonly string[]): Promise<Float32Array | Float32Array[]> {
+    const texts = rule.textOrTexts("text", text);
+    const vectors = await Promise.all(texts.map((one) => this.#timed(this.#engine.call("embedText", { text: one }))));
+    return typeof text === "string" ? (vectors[0] as Float32Array) : vectors;
   }
 
   /** The logits for pixels that are already resized and normalised, channels outermost. */
@@ -73,6 +162,14 @@ export class VisionModel {
     if (!(pixels instanceof Float32Array)) throw badArgument("pixels", "pixels must be a Float32Array");
     if (!given.shape) throw badArgument("shape", `"shape" is missing: [1, 3, height, width]`);
     return this.#timed(this.#engine.call("imageLogits", { pixels, shape: [...given.shape] }));
+  }
+
+  /** One result, or one for each of a list. They are asked for one after another: decoded images are large. */
+  async #each<T>(given: ImageSource | readonly ImageSource[], work: (image: ImageSource) => Promise<T>): Promise<T | T[]> {
+    if (!Array.isArray(given)) return work(given as ImageSource);
+    const results: T[] = [];
+    for (const image of given as readonly ImageSource[]) results.push(await work(image));
+    return results;
   }
 
   async #timed<T>(call: Promise<Timed<T>>): Promise<T> {

@@ -90,7 +90,8 @@ pub fn optional_norm(weights: &mut Weights, stem: &str, n: usize, eps: f32) -> R
     if weights.has(&format!("{stem}.weight")) { norm(weights, stem, n, eps).map(Some) } else { Ok(None) }
 }
 
-fn attention(weights: &mut Weights, stem: &str, spec: &EncoderSpec) -> Result<Attention> {
+/// The attention `stem`, over all tokens.
+pub fn attention(weights: &mut Weights, stem: &str, spec: &EncoderSpec) -> Result<Attention> {
     let EncoderSpec { n_embd, n_head, eps, bidirectional, rope, .. } = *spec;
     let name = |part: &str| format!("{stem}.{part}");
     let head_dim = n_embd / n_head;

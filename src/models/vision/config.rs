@@ -136,6 +136,11 @@ impl Config {
         }
     }
 
+    /// A token id.
+    pub fn token(&self, name: &str) -> Option<u32> {
+        self.get(name)?.as_u64()?.try_into().ok()
+    }
+
     /// A finite number above zero, or `default`.
     ///
     /// # Errors

@@ -3,11 +3,18 @@
 //! Which family a file is follows from its `config.json`, from GGUF's `general.architecture`, or from the names
 //! of its tensors. Whatever a config does not say follows from the shapes.
 
+pub mod beit;
 mod block;
+pub mod clip;
 mod cnn;
 pub mod config;
+pub mod dinov2;
+pub mod dinov3;
+pub mod eva;
 pub mod names;
 mod pool;
+pub mod swin;
+mod text_tower;
 mod tower;
 pub mod vit;
 
@@ -178,33 +185,40 @@ pub struct VisionFamily {
 #[rustfmt::skip] // one row each
 pub const FAMILIES: &[VisionFamily] = &[
     cnn::QCNN,
+    cnn::MOBILEVIT,
     cnn::CONVNEXT,
     cnn::RESNET,
     cnn::MOBILENET_V1,
     cnn::MOBILENET_V2,
     cnn::MOBILENET_V3,
     cnn::EFFICIENTNET,
+    clip::SIGLIP,
+    clip::CLIP,
+    swin::FAMILY,
+    beit::FAMILY,
+    dinov3::FAMILY,
+    dinov2::FAMILY,
+    eva::FAMILY,
     vit::FAMILY,
 ];
 
-/// The family of that name, for GGUF files. Those of llama.cpp's converters are all "clip": what they are their
-/// tensors show.
+/// The family of that name, for GGUF files. Those of llama.cpp's converters are all "clip": the class token tells
+/// CLIP from SigLIP.
 pub fn by_name(name: &str, tensors: &[&str]) -> Option<&'static VisionFamily> {
-    match name {
-        "clip" => find(None, tensors),
-        name => FAMILIES.iter().find(|f| f.name == name),
-    }
+    let name = match name {
+        "clip" if tensors.iter().any(|t| names::transformer(t) == "cls_token") => "clip",
+        "clip" => "siglip",
+        other => other,
+    };
+    FAMILIES.iter().find(|f| f.name == name)
 }
 
 /// The family that a config names, or that tensors show.
 pub fn find(config: Option<&Config>, tensors: &[&str]) -> Option<&'static VisionFamily> {
-    let named = config.and_then(Config::model_type).and_then(|name| {
-        let begins = |f: &&VisionFamily| {
-            let known = f.model_types.iter().filter(|known| name.starts_with(*known));
-            known.map(|known| known.len()).max().unwrap_or(0)
-        };
-        FAMILIES.iter().filter(|f| begins(f) > 0).max_by_key(begins)
-    });
+    if let Some(name) = config.and_then(|config| config.str("model_type")) {
+        return FAMILIES.iter().find(|family| family.model_types.contains(&name));
+    }
+    let named = config.and_then(Config::model_type).and_then(by_timm_name);
     named.or_else(|| {
         FAMILIES.iter().find(|family| {
             let names: std::collections::BTreeSet<String> =
@@ -212,6 +226,18 @@ pub fn find(config: Option<&Config>, tensors: &[&str]) -> Option<&'static Vision
             (family.is_it)(&|name| names.contains(name))
         })
     })
+}
+
+/// The family whose name of an architecture in timm goes on with a size: `resnet50`, `swin_tiny`, but not
+/// `swinv2_tiny`. What is called `vit_` there can be of any family.
+fn by_timm_name(name: &str) -> Option<&'static VisionFamily> {
+    let goes_on = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphabetic());
+    let fits = |known: &str| name.strip_prefix(known).is_some_and(goes_on);
+    let length = |f: &VisionFamily| {
+        f.model_types.iter().filter(|known| fits(known)).map(|known| known.len()).max().unwrap_or(0)
+    };
+    let best = FAMILIES.iter().filter(|_| !name.starts_with("vit_")).max_by_key(|f| length(f))?;
+    (length(best) > 0).then_some(best)
 }
 
 /// How a transformer's tensors are kept.

@@ -360,7 +360,7 @@ fn resample(x: &[f32], len: usize, new_len: usize, n: usize) -> Vec<f32> {
 
 /// `[3, height, width]` to `[n_patch, 3 * patch * patch]`, patches row by row; within a patch the order of a
 /// convolution kernel: channel, row, column.
-fn cut_patches(picture: Picture, patch: usize, out: &mut [f32]) {
+pub fn cut_patches(picture: Picture, patch: usize, out: &mut [f32]) {
     let Picture { pixels, height, width } = picture;
     let mut rows = out.chunks_exact_mut(patch);
     for py in 0..height / patch {

@@ -15,7 +15,7 @@ use crate::layers::{Activation, Linear, Mode, Norm};
 /// The family.
 pub const FAMILY: VisionFamily = VisionFamily {
     name: "vit",
-    model_types: &["vit", "deit", "vit_"],
+    model_types: &["vit", "deit"],
     is_it: |has| has("patch_embed.proj.weight"),
     canonical: names::transformer,
     role: transformer_role,

@@ -1,6 +1,9 @@
 //! A vision model with its preprocessing and labels.
 
 mod preprocessing;
+mod zero_shot;
+
+pub use zero_shot::{ZeroShotOptions, similarity};
 
 use super::ModelInfo;
 use crate::container::Metadata;
@@ -8,7 +11,9 @@ use crate::error::{Code, Error, Result};
 use crate::image::{PixelView, Preprocess, preprocess};
 use crate::layers::Mode;
 use crate::models::vision::{AttentionMap, Output, Picture, Values, VisionArch};
+use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One class of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,6 +53,9 @@ pub struct VisionModel {
     model: Box<dyn VisionArch>,
     preprocess: Preprocess,
     labels: Vec<String>,
+    tokenizer: Option<Tokenizer>,
+    /// Vectors of the texts that were compared last, of length 1.
+    texts: BTreeMap<String, Vec<f32>>,
     mode: Mode,
     info: ModelInfo,
 }
@@ -63,9 +71,19 @@ impl VisionModel {
         info.kind = "vision";
         info.image_size = facts.image_size;
         info.n_output = facts.n_class;
+        (info.n_layer, info.n_head) = (facts.n_layer, facts.n_head);
         let preprocess = preprocessing::read_preprocess(metadata, facts.image_size)?;
-        let labels = facts.labels.clone();
-        Ok(VisionModel { model, preprocess, labels, mode, info })
+        let mut labels = facts.labels.clone();
+        if !labels.is_empty() && labels.len() != facts.n_class {
+            info.notes.push(format!("{} names for {} classes are not used", labels.len(), facts.n_class));
+            labels.clear();
+        }
+        if labels.is_empty() {
+            labels = imagenet_names(facts.n_class);
+        }
+        info.labels = labels.clone();
+        let texts = BTreeMap::new();
+        Ok(VisionModel { model, preprocess, labels, tokenizer: None, texts, mode, info })
     }
 
     /// Facts about the model; [`ModelInfo::backend`] is what computes at this moment.
@@ -87,6 +105,7 @@ impl VisionModel {
             let rule = format!("{} labels for {} classes", labels.len(), self.info.n_output);
             return Err(Error::new(Code::BadArgument, rule).key("labels"));
         }
+        self.info.labels = labels.clone();
         self.labels = labels;
         Ok(())
     }
@@ -100,18 +119,9 @@ impl VisionModel {
             return Err(Error::new(Code::BadArgument, "must be at least 1").key("topK"));
         }
         let logits = self.show(image, Output::Logits)?.values;
-        let max = logits.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
-        let weight = |l: f32| libm::expf(l - max);
-        let sum: f32 = logits.iter().map(|&l| weight(l)).sum();
-        let mut order: Vec<usize> = (0..logits.len()).collect();
-        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
-        let class = |&index: &usize| Class {
-            index,
-            label: self.labels.get(index).cloned().unwrap_or_else(|| format!("class {index}")),
-            score: weight(logits[index]) / sum,
-            logit: logits[index],
-        };
-        Ok(order.iter().take(top_k).map(class).collect())
+        let mut classes = ranked(&logits, &softmax(&logits), &self.labels);
+        classes.truncate(top_k);
+        Ok(classes)
     }
 
     /// Logits of normalised pixels; `shape` is `[1, 3, height, width]` or `[3, height, width]`.
@@ -180,4 +190,34 @@ impl VisionModel {
     pub fn attention(&mut self, image: &PixelView, options: AttentionOptions) -> Result<Values> {
         self.show(image, Output::Attention(options.map()?))
     }
+}
+
+/// ImageNet-1k's classes, where a model has as many (or one more before them, "background", as in TensorFlow).
+fn imagenet_names(n_class: usize) -> Vec<String> {
+    let names = include_str!("imagenet.txt").lines().map(String::from);
+    match n_class {
+        1000 => names.collect(),
+        1001 => std::iter::once("background".into()).chain(names).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let max = logits.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
+    let weights: Vec<f32> = logits.iter().map(|&l| libm::expf(l - max)).collect();
+    let sum: f32 = weights.iter().sum();
+    weights.iter().map(|w| w / sum).collect()
+}
+
+/// All classes, best first.
+fn ranked(logits: &[f32], scores: &[f32], labels: &[String]) -> Vec<Class> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    let class = |index: usize| Class {
+        index,
+        label: labels.get(index).cloned().unwrap_or_else(|| format!("class {index}")),
+        score: scores[index],
+        logit: logits[index],
+    };
+    order.into_iter().map(class).collect()
 }

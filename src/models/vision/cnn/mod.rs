@@ -3,12 +3,14 @@
 mod convnext;
 mod inverted;
 mod layout;
+mod mobilevit;
 mod net;
 mod quantized;
 mod resnet;
 
 pub use convnext::CONVNEXT;
 pub use inverted::{EFFICIENTNET, MOBILENET_V1, MOBILENET_V2, MOBILENET_V3};
+pub use mobilevit::MOBILEVIT;
 pub use quantized::QCNN;
 pub use resnet::RESNET;
 

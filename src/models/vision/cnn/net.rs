@@ -5,7 +5,8 @@ use crate::error::{Code, Error, Result};
 use crate::kernels::act::Activations;
 use crate::kernels::vecmath;
 use crate::layers::{
-    Activation, Conv2d, FeatureMap, Filter, I, LayerNorm, Linear, Mode, Padding, SqueezeExcite, max_pool,
+    Activation, Conv2d, FeatureMap, Filter, I, LayerNorm, Linear, Mode, Padding, SqueezeExcite, Workspace,
+    max_pool,
 };
 use crate::models::{Tensor, Weights};
 
@@ -34,6 +35,16 @@ pub(super) enum Op {
     Norm(LayerNorm),
     /// Multiplies each channel.
     Scale(Vec<f32>),
+    /// The channels of the kept map, then those of x.
+    Join,
+    /// What a family has of its own.
+    Own(Box<dyn MapOp>),
+}
+
+/// An operator of one family.
+pub(super) trait MapOp {
+    /// Changes `x`, whose channels stay as many.
+    fn apply(&self, x: &mut FeatureMap, w: &mut Workspace, mode: Mode) -> Result<()>;
 }
 
 /// Takes tensors and puts operators together; errors name the tensor.
@@ -118,6 +129,17 @@ impl<'a> Builder<'a> {
         let expand = linear(self.weights, expand, self.channels, n)?;
         self.ops.push(Op::SqueezeExcite(SqueezeExcite { reduce, expand, activation, gate }));
         Ok(())
+    }
+
+    /// Has the kept channels stand before those of x.
+    pub(super) fn join(&mut self) {
+        self.channels += self.kept;
+        self.ops.push(Op::Join);
+    }
+
+    /// Adds an operator of the family's own.
+    pub(super) fn op(&mut self, op: Box<dyn MapOp>) {
+        self.ops.push(Op::Own(op));
     }
 
     /// Adds pooling by the maximum.
@@ -232,7 +254,7 @@ fn linear(weights: &mut Weights, stem: &str, n: usize, k: usize) -> Result<Linea
     let bias = weights.optional_values(&format!("{stem}.bias"), n)?;
     match weights.take(&name)? {
         (shape, Tensor::Matrix(weight)) if matches!(shape[..], [a, b] | [a, b, 1, 1] if [a, b] == [n, k]) => {
-            Ok(Linear { name: name.as_str().into(), weight, bias, scale: None, lora: Vec::new() })
+            Ok(Linear { weight, bias, scale: None, lora: Vec::new() })
         }
         // A squeeze to one channel: its kernel looks like a depthwise one.
         (shape, _) => {
@@ -264,11 +286,12 @@ struct State {
     kept: FeatureMap,
     out: FeatureMap,
     act: Activations,
+    work: Workspace,
 }
 
 impl State {
-    fn run(&mut self, op: &Op, mode: Mode) {
-        let State { x, kept, out, act } = self;
+    fn run(&mut self, op: &Op, mode: Mode) -> Result<()> {
+        let State { x, kept, out, act, work } = self;
         match op {
             Op::Conv(conv) => {
                 conv.forward(x, act, mode, out);
@@ -300,7 +323,17 @@ impl State {
             Op::Scale(scale) => {
                 x.data.chunks_exact_mut(scale.len()).for_each(|row| vecmath::mul::<I>(row, scale));
             }
+            Op::Join => {
+                let [height, width, channels] = x.shape;
+                out.shape = [height, width, channels + kept.shape[2]];
+                out.data.clear();
+                let rows = kept.data.chunks_exact(kept.shape[2]).zip(x.data.chunks_exact(channels));
+                rows.for_each(|(kept, x)| out.data.extend(kept.iter().chain(x)));
+                std::mem::swap(x, out);
+            }
+            Op::Own(op) => op.apply(x, work, mode)?,
         }
+        Ok(())
     }
 }
 
@@ -317,7 +350,7 @@ impl VisionArch for Cnn {
             Output::Attention(_) => return Err(self.info.lacks("attention")),
             _ => self.ops.len(),
         };
-        self.ops[..n_ops].iter().for_each(|op| state.run(op, mode));
+        self.ops[..n_ops].iter().try_for_each(|op| state.run(op, mode))?;
         let x = &state.x;
         Ok(match (output, &self.head) {
             (Output::Patches, _) => Values { shape: x.shape.to_vec(), values: x.data.clone() },
