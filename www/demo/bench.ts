@@ -143,7 +143,7 @@ function readPlan(query: URLSearchParams): Plan {
     const value = Number(query.get(key) || fallback);
     return Number.isInteger(value) && value > 0 ? value : fallback;
   };
-  const options: LoadOptions = {};
+  const options: LoadOptions = { cache: false };
   const quantize = query.get("quantize");
   if (quantize) options.quantize = quantize;
   const threads = query.get("threads");

@@ -78,7 +78,8 @@ async function loadBuiltIn<K extends Kind>(kind: K, onProgress: (progress: Progr
   if (!file) throw new Error("this copy of the page has no built-in model of this kind: open or drop one");
   const source = `models/${file}`;
   const { threads } = loadOptions();
-  const options = { onProgress, ...(threads && { threads }) };
+  // The service worker keeps the files of the page.
+  const options = { onProgress, cache: false, ...(threads && { threads }) };
   const model = kind === "text" ? await TextModel.load(source, options) : await VisionModel.load(source, options);
   const now = used[kind];
   if (now) {

@@ -1,6 +1,7 @@
 /** The settings view. */
 import { byId, formatBytes, make } from "./dom.js";
-import { say } from "./notice.js";
+import { complain, say } from "./notice.js";
+import { bitpane } from "./package.js";
 import { change, RANGES, resetSettings, settings, type Settings } from "./settings.js";
 import { forget } from "./store.js";
 
@@ -115,13 +116,25 @@ function addData(box: HTMLElement): void {
       forget("conversations");
       say("The conversations are forgotten; what the chat shows now goes with the page.");
     }),
-    dataRow("The page", "What is kept for use without a network, models included.", "Forget", () => void forgetPage(usage)),
+    dataRow("Downloaded models", "What was opened from an address, for the next visit.", "Forget", () => void forgetModels(usage)),
+    dataRow("The page", "What is kept for use without a network, the built-in models included.", "Forget", () => void forgetPage(usage)),
     dataRow("Settings", "As they were at first.", "Reset", () => {
       resetSettings();
       fill();
       say("The settings are as they were at first.");
     }),
   );
+}
+
+async function forgetModels(usage: HTMLElement): Promise<void> {
+  try {
+    const { cache } = await bitpane();
+    await cache.clear();
+    say("The downloaded models are gone.");
+  } catch (error) {
+    complain(error, "Not all of them are gone");
+  }
+  await showUsage(usage);
 }
 
 async function forgetPage(usage: HTMLElement): Promise<void> {

@@ -46,7 +46,7 @@ function part(source: OneFile): WirePart {
   return { type: "url", url: addressOf(source).href };
 }
 
-const SCHEMES = ["http:", "https:", "blob:", "data:"];
+const SCHEMES = ["http:", "https:", "blob:", "data:", "chrome-extension:", "moz-extension:"];
 
 /** The address, without its fragment, which servers never see. */
 export function addressOf(source: string | URL): URL {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod consumers;
 mod counts;
 mod demo;
 mod exact;
@@ -26,6 +27,7 @@ usage: cargo xtask <command>
   build                                 make pkg/ (the npm package) and the page
   serve [the same options]              serve what is built already
   bench [--help] [OPTION ...]           measure it beside its peers; the options are the runner's
+  consumers [--all] [--only NAME,...]   install the packed package into fresh projects and drive them
   setup                                 only install what the other commands need
   help                                  print this
 
@@ -89,6 +91,7 @@ fn dispatch(args: &[String]) -> Result<bool, String> {
             let options = suite::Options::parse(options)?;
             Ok(suite::run(&mut workspace, &options))
         }
+        "consumers" => consumers::run(&mut workspace, &consumers::Options::parse(options)?),
         "fuzz" => fuzz::run(&mut workspace, &fuzz::Options::parse(options)?),
         other => Err(format!("unknown command {other:?}; `cargo xtask help` lists them")),
     }

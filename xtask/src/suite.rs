@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::build;
+use crate::consumers;
 use crate::counts::{self, Counts};
 use crate::fuzz;
 use crate::process::{self, Outcome};
@@ -61,7 +62,7 @@ struct Step {
     run: fn(&Workspace) -> Row,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step {
         name: "format",
         about: "rustfmt changes nothing",
@@ -138,6 +139,15 @@ const STEPS: [Step; 11] = [
         needs: &[Tool::Node, Tool::Chromium],
         run: browser,
     },
+    Step {
+        name: "consumers",
+        about: "the packed package in fresh projects: static files, esbuild, Vite, Node",
+        needs: &[Tool::Node, Tool::Chromium],
+        run: |ws| {
+            let mut command = consumers::command(ws, &consumers::Options::default());
+            tests(ws, "consumers", &mut command, counts::node)
+        },
+    },
 ];
 
 /// The result of a step.
@@ -156,7 +166,7 @@ struct Row {
 pub fn run(ws: &mut Workspace, options: &Options) -> bool {
     if options.list {
         for step in &STEPS {
-            println!("{:<8} {}", step.name, step.about);
+            println!("{:<10} {}", step.name, step.about);
         }
         return true;
     }
