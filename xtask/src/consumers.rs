@@ -19,12 +19,17 @@ pub struct Options {
 }
 
 impl Options {
+    /// All that there are.
+    pub fn every() -> Options {
+        Options { only: Some("all".into()) }
+    }
+
     /// Reads the options from the command line.
     pub fn parse(args: &[String]) -> Result<Options, String> {
         let words: Vec<&str> = args.iter().flat_map(|arg| arg.split('=')).collect();
         match words[..] {
             [] => Ok(Options::default()),
-            ["--all"] => Ok(Options { only: Some("all".into()) }),
+            ["--all"] => Ok(Options::every()),
             ["--only", names] if !names.is_empty() => Ok(Options { only: Some(names.into()) }),
             _ => Err("the options are --all and --only NAME,...; `cargo xtask help` lists them".into()),
         }

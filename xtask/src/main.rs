@@ -7,7 +7,9 @@ mod counts;
 mod demo;
 mod exact;
 mod fuzz;
+mod licences;
 mod process;
+mod release;
 mod server;
 mod setup;
 mod suite;
@@ -28,6 +30,8 @@ usage: cargo xtask <command>
   serve [the same options]              serve what is built already
   bench [--help] [OPTION ...]           measure it beside its peers; the options are the runner's
   consumers [--all] [--only NAME,...]   install the packed package into fresh projects and drive them
+  licences                              write the list of what is built in, and under which terms
+  release --dry-run [--no-tests]        all checks, the package twice with the same bytes, the tables of README
   setup                                 only install what the other commands need
   help                                  print this
 
@@ -82,6 +86,12 @@ fn dispatch(args: &[String]) -> Result<bool, String> {
             demo::serve(&workspace, &options)?;
             Ok(true)
         }
+        "licences" => {
+            none_left(options)?;
+            licences::write(&workspace)?;
+            Ok(true)
+        }
+        "release" => release::run(&mut workspace, &release::Options::parse(options)?),
         "serve" => {
             demo::serve(&workspace, &demo::Options::parse(options)?)?;
             Ok(true)

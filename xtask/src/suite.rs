@@ -7,6 +7,7 @@ use crate::build;
 use crate::consumers;
 use crate::counts::{self, Counts};
 use crate::fuzz;
+use crate::licences;
 use crate::process::{self, Outcome};
 use crate::setup::{self, Tool};
 use crate::workspace::Workspace;
@@ -62,7 +63,7 @@ struct Step {
     run: fn(&Workspace) -> Row,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step {
         name: "format",
         about: "rustfmt changes nothing",
@@ -80,6 +81,16 @@ const STEPS: [Step; 12] = [
         about: "the documentation builds, with every link in it",
         needs: &[Tool::Toolchain],
         run: docs,
+    },
+    Step {
+        name: "licences",
+        about: "the list of what is built in is up to date, and all of it may be",
+        needs: &[Tool::Toolchain],
+        run: |ws| {
+            let start = Instant::now();
+            let failure = licences::check(ws).err();
+            Row::of_check("licences", start.elapsed(), failure)
+        },
     },
     Step {
         name: "native",
