@@ -6,16 +6,7 @@
 
 #![deny(unsafe_code)]
 
-pub mod error;
-pub mod quant;
-
-pub mod container;
-
-pub mod repack;
-
-pub mod kernels;
-
-pub mod layers;
+pub use bitpane_core::{container, error, image, kernels, layers, quant, repack};
 
 pub mod models;
 
@@ -23,9 +14,9 @@ pub mod tokenizer;
 
 pub mod grammar;
 
-pub mod image;
-
 pub mod template;
+
+pub mod quantizer;
 
 pub mod tasks;
 

@@ -15,10 +15,12 @@ mod open;
 mod output;
 mod perplexity;
 mod photo;
+mod quantize;
 mod rerank;
 mod sampling;
 mod serve;
 mod session;
+mod source;
 mod template;
 mod tokenize;
 
@@ -61,6 +63,7 @@ enum Command {
     Bench(bench::Args),
     Serve(Box<serve::Args>),
     Completions(completions::Args),
+    Quantize(Box<quantize::Args>),
 }
 
 /// Why a command ended early.
@@ -120,6 +123,7 @@ pub fn run() -> i32 {
         Command::Bench(args) => bench::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, &mut out),
         Command::Serve(args) => serve::run(&args, &mut out),
+        Command::Quantize(args) => quantize::run(&args, &mut out),
     };
     exit_code(outcome.and_then(|()| Ok(out.finish()?)))
 }

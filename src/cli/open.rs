@@ -95,7 +95,7 @@ impl LoadArgs {
 }
 
 /// A guess of the physical cores: small processors often have one for each logical core.
-fn default_threads() -> usize {
+pub(super) fn default_threads() -> usize {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
     logical.div_ceil(2).max(logical.min(4)).min(8)
 }
@@ -151,7 +151,11 @@ pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
 }
 
 /// Gives a file's bytes to `take`, portion by portion, until it returns false or the file ends.
-fn read_chunks(path: &Path, mut file: File, mut take: impl FnMut(&[u8]) -> Result<bool>) -> Result<()> {
+pub(super) fn read_chunks(
+    path: &Path,
+    mut file: File,
+    mut take: impl FnMut(&[u8]) -> Result<bool>,
+) -> Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         match file.read(&mut chunk) {

@@ -124,6 +124,14 @@ impl GgufWriter {
         out.finish()
     }
 
+    /// Bytes before the tensor data.
+    ///
+    /// # Errors
+    /// As [`GgufWriter::begin`].
+    pub fn header_bytes(&self) -> Result<u64> {
+        Ok(self.header()?.len() as u64)
+    }
+
     /// Everything before the tensor data, padding included.
     fn header(&self) -> Result<Vec<u8>> {
         check_unique(self.metadata.iter().map(|(k, _)| k), |key| {
@@ -190,6 +198,11 @@ impl<W: Write> GgufData<W> {
         write_all(&mut self.out, bytes)?;
         self.written += bytes.len() as u64;
         self.close_tensor()
+    }
+
+    /// Where the bytes go.
+    pub fn inner_mut(&mut self) -> &mut W {
+        &mut self.out
     }
 
     /// Moves past tensors without elements: they have no data to wait for.

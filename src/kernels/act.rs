@@ -13,7 +13,7 @@ use crate::repack::{SUPER_K, TILE_K};
 
 pub use coded::Coded;
 use coded::Layout;
-pub(super) use coded::MIN_GROUPS;
+pub(super) use coded::{MIN_GROUP_BYTES, MIN_GROUPS, min_parts};
 
 /// Rows per tile of the matrix-matrix kernels; rows are padded to a multiple of it.
 pub const MR: usize = 4;
@@ -133,6 +133,9 @@ impl Activations {
             let (picked, is_new) = slot(&mut self.picked, layout);
             if is_new {
                 picked.pick(all, self.m, rows);
+                if span == Span::Super {
+                    picked.code_sums::<P>();
+                }
             }
         }
     }

@@ -95,7 +95,7 @@ const UNIT: usize = 64;
 /// Calls `chunk(first, values)` on pieces that cover `x`, possibly at the same time; `first` is the place
 /// of the piece in `x`. All but the last are a multiple of `unit` long, or of 64 where that is 1.
 /// `work` is that of a value, as [`work`] has it.
-pub fn chunks(x: &mut [f32], unit: usize, work: usize, chunk: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+pub fn chunks<T: Send>(x: &mut [T], unit: usize, work: usize, chunk: &(dyn Fn(usize, &mut [T]) + Sync)) {
     let unit = if unit == 1 { UNIT } else { unit };
     let len = x.len();
     let shared = Shared::new(x);

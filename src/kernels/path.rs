@@ -95,12 +95,44 @@ pub trait DotPath: 'static {
     /// The sums of 4 columns as i32.
     fn total(consts: Self::Consts, acc: Self::Acc) -> <Self::I as Isa>::V;
 
-    /// `sums + total(acc) * scales`, each i16 scale twice in its column's lane.
+    /// `sums + total(acc) * scales`, with scales as [`Self::scales`] gives them.
     fn add_scaled(
         sums: <Self::I as Isa>::V,
         acc: Self::Acc,
         scales: <Self::I as Isa>::V,
     ) -> <Self::I as Isa>::V;
+
+    /// The i8 scales of 8 columns, for [`Self::add_scaled`].
+    ///
+    /// # Safety
+    /// 8 bytes at `p` are readable.
+    #[inline(always)]
+    unsafe fn scales(p: *const u8) -> [<Self::I as Isa>::V; 2] {
+        // SAFETY: the caller's.
+        let s = unsafe { Self::I::load8x8(p) };
+        [Self::I::extend_low16(s), Self::I::extend_high16(s)]
+    }
+
+    /// An i32 scale (of 16 bits) per column, for [`Self::add_scaled`].
+    #[inline(always)]
+    fn scale_of(scale: <Self::I as Isa>::V) -> <Self::I as Isa>::V {
+        scale
+    }
+
+    /// The masks of [`Self::dot_field`], for each u16.
+    const FIELD_MASKS: [u16; 4];
+    /// By how many bits the products of [`Self::dot_field`] are shifted up.
+    const FIELD_SHIFTS: [u32; 4];
+
+    /// `acc + products` with the 2-bit codes in field `F` of each byte (bits 2 F and 2 F + 1), mostly
+    /// where they are: the products come out as multiples, which costs one shift per sum instead
+    /// of one per vector.
+    fn dot_field<const F: usize>(
+        acc: Self::Acc,
+        codes: <Self::I as Isa>::V,
+        mask: <Self::I as Isa>::V,
+        act: Self::Act,
+    ) -> Self::Acc;
 
     /// `acc + products` with codes 0..=127.
     fn dot_u7(acc: Self::Acc, codes: <Self::I as Isa>::V, act: Self::Act) -> Self::Acc;
@@ -149,10 +181,10 @@ pub trait SignedPath: DotPath {
     unsafe fn store_panel_i8(p: *mut u8, codes: <Self::I as Isa>::V);
 }
 
-/// `sums + acc * scales` where sums are i32 all along; each i16 scale is twice in its lane.
+/// `sums + acc * scales` where all are i32.
 #[inline(always)]
 pub(super) fn add_scaled32<I: Isa>(sums: I::V, acc: I::V, scales: I::V) -> I::V {
-    I::add32(sums, I::mul32(acc, I::sar32::<16>(scales)))
+    I::add32(sums, I::mul32(acc, scales))
 }
 
 /// Plain SIMD on x86: codes widened to i16 in even and odd planes, multiplied by
@@ -214,6 +246,15 @@ impl<I: Isa> DotPath for P16<I> {
         let even = I::shr16::<8>(I::shl16::<8>(codes));
         let odd = I::shr16::<8>(codes);
         I::add32(I::add32(acc, I::dot16(even, act.0)), I::dot16(odd, act.1))
+    }
+
+    const FIELD_MASKS: [u16; 4] = [0x0003, 0x000c, 0x0030, 0x00c0];
+    const FIELD_SHIFTS: [u32; 4] = [0, 2, 4, 6];
+
+    #[inline(always)]
+    fn dot_field<const F: usize>(acc: I::V, codes: I::V, mask: I::V, act: Self::Act) -> I::V {
+        let acc = I::add32(acc, I::dot16(I::and(codes, mask), act.0));
+        I::add32(acc, I::dot16(I::and(I::shr16::<8>(codes), mask), act.1))
     }
 
     #[inline(always)]

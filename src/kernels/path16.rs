@@ -35,6 +35,16 @@ impl<V: Copy> Consts<V> {
     }
 }
 
+/// Two fields of a byte where they are, two shifted: sums over 64 k then fit 16 bits four times over.
+pub(super) const FIELD_MASKS: [u16; 4] = [0x0303, 0x0c0c, 0x0303, 0x0c0c];
+pub(super) const FIELD_SHIFTS: [u32; 4] = [0, 2, 0, 2];
+
+/// See [`DotPath::dot_field`].
+#[inline(always)]
+pub(super) fn field<I: Isa, const F: usize>(codes: I::V, mask: I::V) -> I::V {
+    I::and(if F >= 2 { I::shr16::<4>(codes) } else { codes }, mask)
+}
+
 /// Two i16 in an i32.
 #[inline(always)]
 fn pair(low: i32, high: i32) -> i32 {
@@ -120,6 +130,18 @@ impl<I: PairDot8> DotPath for D16<I> {
     }
 
     #[inline(always)]
+    unsafe fn scales(p: *const u8) -> [I::V; 2] {
+        // SAFETY: the caller's.
+        let s = unsafe { I::load8x8(p) };
+        [I::pair_low16(s), I::pair_high16(s)]
+    }
+
+    #[inline(always)]
+    fn scale_of(scale: I::V) -> I::V {
+        I::blend16(scale, I::shl32::<16>(scale))
+    }
+
+    #[inline(always)]
     fn add_scaled(sums: I::V, acc: I::V, scales: I::V) -> I::V {
         I::add32(sums, I::dot16(acc, scales))
     }
@@ -127,6 +149,14 @@ impl<I: PairDot8> DotPath for D16<I> {
     #[inline(always)]
     fn dot_u7(acc: I::V, codes: I::V, act: I::V) -> I::V {
         I::add16(acc, I::pair_dot8(act, codes))
+    }
+
+    const FIELD_MASKS: [u16; 4] = FIELD_MASKS;
+    const FIELD_SHIFTS: [u32; 4] = FIELD_SHIFTS;
+
+    #[inline(always)]
+    fn dot_field<const F: usize>(acc: Self::Acc, codes: I::V, mask: I::V, act: I::V) -> Self::Acc {
+        Self::dot_u7(acc, field::<I, F>(codes, mask), act)
     }
 
     #[inline(always)]
@@ -226,6 +256,14 @@ impl<I: Isa> DotPath for X16<I> {
             high: I::add16(acc.high, I::mul_high8(codes, act)),
             whole: acc.whole,
         }
+    }
+
+    const FIELD_MASKS: [u16; 4] = FIELD_MASKS;
+    const FIELD_SHIFTS: [u32; 4] = FIELD_SHIFTS;
+
+    #[inline(always)]
+    fn dot_field<const F: usize>(acc: Self::Acc, codes: I::V, mask: I::V, act: I::V) -> Self::Acc {
+        Self::dot_u7(acc, field::<I, F>(codes, mask), act)
     }
 
     #[inline(always)]

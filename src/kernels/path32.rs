@@ -8,6 +8,7 @@
 
 use super::isa::Dot8;
 use super::path::{DotPath, SignedPath, add_scaled32};
+use super::path16::{FIELD_MASKS, FIELD_SHIFTS, field};
 use std::marker::PhantomData;
 
 /// How an engine reads second-operand bytes above 127.
@@ -102,6 +103,14 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
     #[inline(always)]
     fn dot_u7(acc: I::V, codes: I::V, act: I::V) -> I::V {
         I::dot8_unsigned(acc, act, codes)
+    }
+
+    const FIELD_MASKS: [u16; 4] = FIELD_MASKS;
+    const FIELD_SHIFTS: [u32; 4] = FIELD_SHIFTS;
+
+    #[inline(always)]
+    fn dot_field<const F: usize>(acc: I::V, codes: I::V, mask: I::V, act: I::V) -> I::V {
+        I::dot8_unsigned(acc, act, field::<I, F>(codes, mask))
     }
 
     #[inline(always)]

@@ -1,12 +1,14 @@
 //! `y = x W^T * scale + b`.
 
-use super::Lora;
+use super::{Lora, observe};
 use crate::kernels::parallel::{self, work};
 use crate::kernels::{act::Activations, matmul_many};
 use crate::repack::PackedWeights;
 
 /// A matrix product with an optional scale and bias.
 pub struct Linear {
+    /// The name of the weight in its file.
+    pub name: Box<str>,
     /// `[n, k]`.
     pub weight: PackedWeights,
     /// `[n]`.
@@ -30,6 +32,7 @@ impl Linear {
         act: &mut Activations,
         mut outs: [&mut [f32]; N],
     ) {
+        layers.iter().for_each(|layer| observe::seen(&layer.name, act));
         let mut outs_left = outs.iter_mut();
         let mut products = layers.map(|layer| match outs_left.next() {
             Some(out) => (&layer.weight, &mut **out),

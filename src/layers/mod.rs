@@ -9,6 +9,7 @@ mod lora;
 mod mlp;
 mod moe;
 mod norm;
+pub mod observe;
 mod rope;
 mod ssm;
 mod workspace;

@@ -4,7 +4,7 @@ use super::{Block, Context, ContextParams, KvContext, LanguageModel, Memory, Tex
 use crate::error::Result;
 use crate::kernels::matmul;
 use crate::kernels::vecmath;
-use crate::layers::{Attention, Batch, I, Linear, Mode, Norm, Rope, Workspace};
+use crate::layers::{Attention, Batch, I, Linear, Mode, Norm, Rope, Workspace, observe};
 use crate::repack::PackedWeights;
 
 /// A decoder: `logits = W_out norm(layers(embedding(tokens)))`.
@@ -80,6 +80,7 @@ impl Decoder {
         match &self.output {
             Output::Own(output) => output.forward(act, logits),
             Output::Tied(bias) => {
+                observe::seen("token_embd.weight", act);
                 matmul(act, &self.token_embd, logits);
                 if let Some(bias) = bias {
                     logits.chunks_exact_mut(n_vocab).for_each(|row| vecmath::add::<I>(row, bias));

@@ -185,7 +185,7 @@ impl Weights {
         let bias = self.optional_values(&format!("{stem}.bias"), n)?;
         let scale = self.optional_values(&format!("{stem}.scale"), 1)?.map(|s| s[0]);
         let lora = self.adapters.remove(&name).unwrap_or_default();
-        Ok(Linear { weight, bias, scale, lora })
+        Ok(Linear { name: name.into(), weight, bias, scale, lora })
     }
 
     /// `stem.weight` and `stem.bias`, `[n]` each.

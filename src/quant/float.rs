@@ -18,6 +18,7 @@ macro_rules! float_codec {
                 }
             }),
             search: None,
+            grid: None,
             kernel: KernelForm::$form,
         };
     };

@@ -31,12 +31,14 @@ pub(super) const MXFP4: Codec = Codec {
     dequantize: dequantize_mxfp4,
     quantize: Some(quantize_mxfp4),
     search: Some(search_mxfp4),
+    grid: None,
     kernel: KernelForm::I8(unpack_mxfp4),
 };
 pub(super) const NVFP4: Codec = Codec {
     dequantize: dequantize_nvfp4,
     quantize: None,
     search: None,
+    grid: None,
     kernel: KernelForm::I8(unpack_nvfp4),
 };
 

@@ -33,10 +33,20 @@ pub const OFFSET: u8 = 9;
 /// Bits per code of [`decompose_iq1_m`].
 pub const BITS: u32 = 5;
 
-pub(super) const IQ1_S: Codec =
-    Codec { dequantize: dequantize_s, quantize: None, search: None, kernel: KernelForm::I8(unpack_s) };
-pub(super) const IQ1_M: Codec =
-    Codec { dequantize: dequantize_m, quantize: None, search: None, kernel: KernelForm::I8(unpack_m) };
+pub(super) const IQ1_S: Codec = Codec {
+    dequantize: dequantize_s,
+    quantize: None,
+    search: None,
+    grid: None,
+    kernel: KernelForm::I8(unpack_s),
+};
+pub(super) const IQ1_M: Codec = Codec {
+    dequantize: dequantize_m,
+    quantize: None,
+    search: None,
+    grid: None,
+    kernel: KernelForm::I8(unpack_m),
+};
 
 /// Eight times entry `index`, shifted, plus `offset`.
 fn entry(index: u16, shift_down: bool, offset: i8) -> [u8; 8] {

@@ -40,12 +40,17 @@ pub const BITS: u32 = 7;
 /// The fourth is not used by any entry.
 const LEVELS: [u8; 4] = [8, 25, 43, 0];
 
-pub(super) const IQ2_XXS: Codec =
-    Codec { dequantize: dequantize_xxs, quantize: None, search: None, kernel: KernelForm::I8(unpack_xxs) };
+pub(super) const IQ2_XXS: Codec = Codec {
+    dequantize: dequantize_xxs,
+    quantize: None,
+    search: None,
+    grid: None,
+    kernel: KernelForm::I8(unpack_xxs),
+};
 pub(super) const IQ2_XS: Codec =
-    Codec { dequantize: dequantize_xs, quantize: None, search: None, kernel: KernelForm::ViaI8 };
+    Codec { dequantize: dequantize_xs, quantize: None, search: None, grid: None, kernel: KernelForm::ViaI8 };
 pub(super) const IQ2_S: Codec =
-    Codec { dequantize: dequantize_s, quantize: None, search: None, kernel: KernelForm::ViaI8 };
+    Codec { dequantize: dequantize_s, quantize: None, search: None, grid: None, kernel: KernelForm::ViaI8 };
 
 /// One entry with its signs, as signed codes.
 fn entry(word: u16, signs: u8) -> [u8; 8] {

@@ -30,10 +30,20 @@ pub const IQ3_S_BYTES: usize = 110;
 const XXS_LEVELS: [u8; 8] = [4, 12, 20, 28, 36, 44, 52, 62];
 const S_LEVELS: [u8; 8] = [1, 3, 5, 7, 9, 11, 13, 15];
 
-pub(super) const IQ3_XXS: Codec =
-    Codec { dequantize: dequantize_xxs, quantize: None, search: None, kernel: KernelForm::I8(unpack_xxs) };
-pub(super) const IQ3_S: Codec =
-    Codec { dequantize: dequantize_s, quantize: None, search: None, kernel: KernelForm::I8(unpack_s) };
+pub(super) const IQ3_XXS: Codec = Codec {
+    dequantize: dequantize_xxs,
+    quantize: None,
+    search: None,
+    grid: None,
+    kernel: KernelForm::I8(unpack_xxs),
+};
+pub(super) const IQ3_S: Codec = Codec {
+    dequantize: dequantize_s,
+    quantize: None,
+    search: None,
+    grid: None,
+    kernel: KernelForm::I8(unpack_s),
+};
 
 /// Two entries with their signs, as signed codes.
 fn entries(words: [u16; 2], levels: &[u8; 8], signs: u8) -> [u8; 8] {

@@ -16,7 +16,7 @@ use super::blocks::{
 };
 use super::search::{self, Nonlinear, SignedForm, super_signed, symmetric};
 use super::superblock::LEN;
-use super::{Codec, KernelForm};
+use super::{Codec, Grid, GridRule, KernelForm};
 
 /// Bytes per IQ4_NL block.
 pub const IQ4_NL_BYTES: usize = 18;
@@ -29,12 +29,14 @@ pub(super) const IQ4_NL: Codec = Codec {
     dequantize: dequantize_nl,
     quantize: Some(quantize_nl),
     search: Some(search_nl),
+    grid: Some(GRID_NL),
     kernel: KernelForm::I8(unpack_nl),
 };
 pub(super) const IQ4_XS: Codec = Codec {
     dequantize: dequantize_xs,
     quantize: Some(quantize_xs),
     search: Some(search_xs),
+    grid: Some(GRID_XS),
     kernel: KernelForm::I8(unpack_xs),
 };
 
@@ -146,4 +148,36 @@ fn search_xs(values: &[f32], weights: &[f32], out: &mut [u8]) {
 fn nearest_level(v: f32) -> u8 {
     let middle = |pair: &[i8]| (f32::from(pair[0]) + f32::from(pair[1])) / 2.0;
     LEVELS.windows(2).filter(|pair| v > middle(pair)).count() as u8
+}
+
+const GRID_NL: GridRule = GridRule {
+    read: |block, grid| {
+        grid.set_uniform(GROUP, f16_at(block, 0), 0.0, (0.0, 15.0));
+        grid.levels = Some(&LEVELS);
+    },
+    write: |grid, block| join_codes(&grid.codes, &mut block[2..]),
+};
+
+const GRID_XS: GridRule =
+    GridRule { read: read_xs, write: |grid, block| join_codes(&grid.codes, &mut block[8..]) };
+
+fn read_xs(block: &[u8], grid: &mut Grid) {
+    let (mut codes, mut scales) = ([0u8; LEN], [0f32; LEN / GROUP]);
+    if let Some(block) = block.as_array() {
+        unpack_xs_block(block, &mut codes, &mut scales);
+    }
+    grid.set_uniform(LEN, 0.0, 0.0, (0.0, 15.0));
+    for (steps, scale) in grid.step.chunks_exact_mut(GROUP).zip(scales) {
+        steps.fill(scale);
+    }
+    grid.levels = Some(&LEVELS);
+}
+
+/// 16 bytes for each 32 codes.
+fn join_codes(codes: &[u8], qs: &mut [u8]) {
+    for (codes, qs) in codes.chunks_exact(GROUP).zip(qs.chunks_exact_mut(16)) {
+        for (i, q) in qs.iter_mut().enumerate() {
+            *q = codes[i] | codes[i + 16] << 4;
+        }
+    }
 }

@@ -7,6 +7,7 @@
 mod blocks;
 mod float;
 pub mod fp4;
+mod grid;
 mod grids;
 pub mod iq1;
 pub mod iq2;
@@ -31,6 +32,7 @@ mod ternary;
 pub mod tq1_0;
 pub mod tq2_0;
 
+pub use grid::{Grid, GridRule};
 pub use q4_0::Q4_0;
 pub use q8_0::Q8_0;
 
@@ -70,6 +72,8 @@ pub struct Codec {
     pub quantize: Option<Quantize>,
     /// f32 to blocks with a search for the scales; `None` where rounding leaves nothing to search for.
     pub search: Option<Search>,
+    /// Rounding under scales that are set, one element at a time; `None` where nothing needs it.
+    pub grid: Option<GridRule>,
     /// How the kernels hold this type.
     pub kernel: KernelForm,
 }

@@ -15,8 +15,13 @@ pub const LEN: usize = 128;
 /// Bytes per block.
 pub const BYTES: usize = 18;
 
-pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Bits(unpack) };
+pub(super) const CODEC: Codec = Codec {
+    dequantize,
+    quantize: Some(quantize),
+    search: Some(search),
+    grid: None,
+    kernel: KernelForm::Bits(unpack),
+};
 
 /// Splits one block into its signs, `w[i] = d * (2 * bits[i] - 1)`; returns d.
 pub fn decompose(block: &[u8], bits: &mut [u8; LEN]) -> f32 {

@@ -17,7 +17,7 @@ pub const OFFSET: u8 = 1;
 
 /// The kernels hold the codes in 4 bits.
 pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: None, search: None, kernel: KernelForm::U4(unpack) };
+    Codec { dequantize, quantize: None, search: None, grid: None, kernel: KernelForm::U4(unpack) };
 
 /// Splits one block into its codes, `w[i] = d * (codes[i] - 1)`; returns d.
 pub fn decompose(block: &[u8], codes: &mut [u8; LEN]) -> f32 {

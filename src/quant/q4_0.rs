@@ -7,7 +7,7 @@
 
 use super::blocks::{nearest_f16, put_f16};
 use super::search::{self, Linear, codes, symmetric};
-use super::{Codec, KernelForm};
+use super::{Codec, GridRule, KernelForm};
 use half::f16;
 
 /// Block geometry of Q4_0.
@@ -20,8 +20,13 @@ impl Q4_0 {
     pub const BLOCK_BYTES: usize = 18;
 }
 
-pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::U4(unpack) };
+pub(super) const CODEC: Codec = Codec {
+    dequantize,
+    quantize: Some(quantize),
+    search: Some(search),
+    grid: Some(GRID),
+    kernel: KernelForm::U4(unpack),
+};
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
     for (block, out) in bytes.chunks_exact(Q4_0::BLOCK_BYTES).zip(out.chunks_exact_mut(Q4_0::BLOCK_LEN)) {
@@ -82,3 +87,19 @@ fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
         },
     );
 }
+
+const GRID: GridRule = GridRule {
+    read: |block, grid| {
+        grid.set_uniform(
+            Q4_0::BLOCK_LEN,
+            f16::from_le_bytes([block[0], block[1]]).to_f32(),
+            0.0,
+            (8.0, 15.0),
+        );
+    },
+    write: |grid, block| {
+        for i in 0..16 {
+            block[2 + i] = grid.codes[i] | grid.codes[i + 16] << 4;
+        }
+    },
+};

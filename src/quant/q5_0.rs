@@ -11,15 +11,20 @@ use super::blocks::{
 };
 use super::minimum::{add_fifth_bits, fifth_bits, join_nibbles, split_nibbles};
 use super::search::{self, Linear, codes, symmetric};
-use super::{Codec, KernelForm};
+use super::{Codec, GridRule, KernelForm};
 
 /// Bytes per block.
 pub const BYTES: usize = 22;
 /// What is subtracted from a code.
 pub const OFFSET: u8 = 16;
 
-pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::I8(unpack) };
+pub(super) const CODEC: Codec = Codec {
+    dequantize,
+    quantize: Some(quantize),
+    search: Some(search),
+    grid: Some(GRID),
+    kernel: KernelForm::I8(unpack),
+};
 
 /// Splits one block into its codes, `w = d * (code - OFFSET)`; returns d.
 pub fn decompose(block: &[u8], codes: &mut [u8; GROUP]) -> f32 {
@@ -71,3 +76,13 @@ fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
         compose(d, &codes(x, d, LEVELS).map(|level| (level + 16.0) as u8), block);
     });
 }
+
+const GRID: GridRule = GridRule {
+    read: |block, grid| grid.set_uniform(GROUP, f16_at(block, 0), 0.0, (16.0, 31.0)),
+    write: |grid, block| {
+        let d = f16_at(block, 0);
+        if let (Some(codes), Some(block)) = (grid.codes.first_chunk(), block.as_mut_array()) {
+            compose(d, codes, block);
+        }
+    },
+};

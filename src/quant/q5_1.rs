@@ -8,13 +8,18 @@
 //! Source: ggml-common.h, `block_q5_1`; gguf-py, `quants.py`.
 
 use super::blocks::{GROUP, encode_blocks, f16_at, put_f16, u32_at, unpack_blocks};
-use super::{Codec, KernelForm, minimum, search};
+use super::{Codec, GridRule, KernelForm, minimum, search};
 
 /// Bytes per block.
 pub const BYTES: usize = 24;
 
-pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::I8(unpack) };
+pub(super) const CODEC: Codec = Codec {
+    dequantize,
+    quantize: Some(quantize),
+    search: Some(search),
+    grid: Some(GRID),
+    kernel: KernelForm::I8(unpack),
+};
 
 /// Splits one block into its codes; returns (d, m).
 pub fn decompose(block: &[u8], codes: &mut [u8; GROUP]) -> (f32, f32) {
@@ -54,3 +59,13 @@ fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
         compose(d, m, &codes, block);
     });
 }
+
+const GRID: GridRule = GridRule {
+    read: |block, grid| grid.set_uniform(GROUP, f16_at(block, 0), f16_at(block, 2), (0.0, 31.0)),
+    write: |grid, block| {
+        let (d, m) = (f16_at(block, 0), f16_at(block, 2));
+        if let (Some(codes), Some(block)) = (grid.codes.first_chunk(), block.as_mut_array()) {
+            compose(d, m, codes, block);
+        }
+    },
+};

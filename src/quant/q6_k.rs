@@ -12,7 +12,7 @@
 use super::blocks::{encode_blocks, f16_at, put_f16};
 use super::search::{self, Linear, SignedForm, super_signed};
 use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
-use super::{Codec, KernelForm, SuperForm};
+use super::{Codec, GridRule, KernelForm, SuperForm};
 
 /// Bytes per block.
 pub const BYTES: usize = 210;
@@ -24,8 +24,13 @@ pub const BITS: u32 = 6;
 const FORM: SuperForm =
     SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: false, block_bytes: BYTES, decompose };
 
-pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Super(FORM) };
+pub(super) const CODEC: Codec = Codec {
+    dequantize,
+    quantize: Some(quantize),
+    search: Some(search),
+    grid: Some(GRID),
+    kernel: KernelForm::Super(FORM),
+};
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -84,3 +89,19 @@ fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
         compose(&parts, block);
     });
 }
+
+const GRID: GridRule = GridRule {
+    read: |block, grid| {
+        let mut parts = SuperBlock::default();
+        decompose(block, &mut parts);
+        grid.set_super(&parts, OFFSET, 63);
+    },
+    write: |grid, block| {
+        let mut parts = SuperBlock::default();
+        decompose(block, &mut parts);
+        parts.codes = grid.codes;
+        if let Some(block) = block.as_mut_array() {
+            compose(&parts, block);
+        }
+    },
+};

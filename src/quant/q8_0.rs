@@ -7,7 +7,7 @@
 
 use super::blocks::{nearest_f16, put_f16};
 use super::search::{self, Linear, codes, symmetric};
-use super::{Codec, KernelForm};
+use super::{Codec, GridRule, KernelForm};
 use half::f16;
 
 /// Block geometry of Q8_0.
@@ -20,8 +20,13 @@ impl Q8_0 {
     pub const BLOCK_BYTES: usize = 34;
 }
 
-pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::I8(unpack) };
+pub(super) const CODEC: Codec = Codec {
+    dequantize,
+    quantize: Some(quantize),
+    search: Some(search),
+    grid: Some(GRID),
+    kernel: KernelForm::I8(unpack),
+};
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
     for (block, out) in bytes.chunks_exact(Q8_0::BLOCK_BYTES).zip(out.chunks_exact_mut(Q8_0::BLOCK_LEN)) {
@@ -70,3 +75,19 @@ fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
         },
     );
 }
+
+const GRID: GridRule = GridRule {
+    read: |block, grid| {
+        grid.set_uniform(
+            Q8_0::BLOCK_LEN,
+            f16::from_le_bytes([block[0], block[1]]).to_f32(),
+            0.0,
+            (127.0, 254.0),
+        );
+    },
+    write: |grid, block| {
+        for (q, code) in block[2..].iter_mut().zip(grid.codes) {
+            *q = code.wrapping_sub(127);
+        }
+    },
+};

@@ -21,8 +21,13 @@ pub const BITS: u32 = 2;
 const FORM: SuperForm =
     SuperForm { bits: BITS, offset: OFFSET, sub_len: 256, has_min: false, block_bytes: BYTES, decompose };
 
-pub(super) const CODEC: Codec =
-    Codec { dequantize, quantize: Some(quantize), search: Some(search), kernel: KernelForm::Super(FORM) };
+pub(super) const CODEC: Codec = Codec {
+    dequantize,
+    quantize: Some(quantize),
+    search: Some(search),
+    grid: None,
+    kernel: KernelForm::Super(FORM),
+};
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {

@@ -14,6 +14,8 @@ pub struct Packer {
     /// File bytes of the strip being collected.
     rows: Vec<u8>,
     row_bytes: usize,
+    /// Whether blocks reach over rows.
+    is_folded: bool,
     next_strip: usize,
     scratch: Scratch,
 }
@@ -36,6 +38,9 @@ impl Packer {
     /// type, [`Code::OutOfMemory`].
     pub fn new(source: DType, target: DType, n: usize, k: usize) -> Result<Self> {
         let (source, target) = (source.codec()?, target.codec()?);
+        if source.0.dtype == target.0.dtype && k > 0 && !k.is_multiple_of(source.0.block_len) {
+            return Packer::folded(source, n, k);
+        }
         for (format, _) in [source, target] {
             if k == 0 || n == 0 || !k.is_multiple_of(format.block_len) {
                 let rule = format!("{n} x {k} is not whole blocks of {} ({})", format.block_len, format.name);
@@ -59,6 +64,7 @@ impl Packer {
             out,
             rows: Vec::new(),
             row_bytes,
+            is_folded: false,
             next_strip: 0,
             scratch: Scratch::default(),
         })
@@ -71,6 +77,58 @@ impl Packer {
         (packing_of(codec.kernel).strip_bytes(k) as u64).checked_mul(n.div_ceil(NR) as u64)
     }
 
+    /// A packer for a matrix whose blocks reach over rows: 16 rows are whole blocks, or all of them. It is held as
+    /// 8-bit codes with a scale per 32, at most 1/254 of each 32's largest magnitude off.
+    fn folded(source: (&'static Format, Codec), n: usize, k: usize) -> Result<Self> {
+        let (format, codec) = source;
+        let fits = |rows: usize| k.checked_mul(rows).is_some_and(|len| len.is_multiple_of(format.block_len));
+        if !fits(n % NR) || !fits(NR) || !k.is_multiple_of(TILE_K) {
+            let rule = format!("{n} x {k} is not whole blocks of {} ({})", format.block_len, format.name);
+            return Err(Error::new(Code::BadShape, rule));
+        }
+        let n_bytes = Packing::I8.strip_bytes(k).checked_mul(n.div_ceil(NR));
+        let overflow =
+            || Error::new(Code::Overflow, format!("{n} x {k} weights do not fit the address space"));
+        let data = AlignedBytes::zeroed(n_bytes.ok_or_else(overflow)?)?;
+        Ok(Packer {
+            source,
+            target: (format, Codec { kernel: KernelForm::ViaI8, ..codec }),
+            out: PackedWeights { packing: Packing::I8, n, k, data },
+            rows: Vec::new(),
+            row_bytes: 0,
+            is_folded: true,
+            next_strip: 0,
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// File bytes of the strip being collected.
+    fn strip_source_bytes(&self) -> usize {
+        let rows = self.strip_rows();
+        match self.is_folded {
+            true => rows * self.out.k / self.source.0.block_len * self.source.0.block_bytes,
+            false => rows * self.row_bytes,
+        }
+    }
+
+    /// Packs a strip whose blocks reach over rows.
+    fn pack_folded(&mut self) {
+        let k = self.out.k;
+        let strip_bytes = self.out.packing.strip_bytes(k);
+        let mut values = vec![0f32; self.strip_rows() * k];
+        (self.source.1.dequantize)(&self.rows, &mut values);
+        let strip = &mut self.out.data[self.next_strip * strip_bytes..][..strip_bytes];
+        self.scratch.reserve(k);
+        for (column, row) in values.chunks_exact(k).enumerate() {
+            self.scratch.values.clear();
+            self.scratch.values.extend_from_slice(row);
+            self.scratch.round_to_i8();
+            self.scratch.write_codes(column, self.out.packing, strip);
+        }
+        self.rows.clear();
+        self.next_strip += 1;
+    }
+
     /// Takes the next file bytes.
     ///
     /// # Errors
@@ -78,14 +136,16 @@ impl Packer {
     /// more bytes come than the matrix has.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let want = self.strip_rows() * self.row_bytes - self.rows.len();
+            let want = self.strip_source_bytes() - self.rows.len();
             if want == 0 {
                 return Err(Error::new(Code::BadShape, "more bytes than the matrix holds"));
             }
             let (now, rest) = bytes.split_at(want.min(bytes.len()));
             self.rows.extend_from_slice(now);
             bytes = rest;
-            if now.len() == want {
+            if now.len() == want && self.is_folded {
+                self.pack_folded();
+            } else if now.len() == want {
                 self.pack_strip()?;
             }
         }

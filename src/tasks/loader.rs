@@ -10,8 +10,10 @@ use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
 use crate::layers::Mode;
 use crate::models::vision::{Config, Role, Source};
-use crate::models::{Adapter, Family, Tensor, Weights, identify, is_adapter, names};
-use crate::quant::{DType, Format, KernelForm, ROUNDED};
+use crate::models::{Adapter, Family, Tensor, Weights, identify, is_adapter};
+use crate::quant::{DType, KernelForm, ROUNDED};
+use crate::quantizer::policy::{self, at_least_8_bits, fitting, holds_no_weights, is_kept, matrix_shape};
+use crate::quantizer::{restore_shapes, writable};
 use crate::repack::Packer;
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
@@ -88,7 +90,7 @@ impl Loader {
     /// # Errors
     /// [`Code::BadArgument`] naming the option.
     pub fn new(options: LoadOptions, file_len: Option<u64>) -> Result<Self> {
-        let target = options.quantize.as_deref().map(quantize_target).transpose()?;
+        let target = options.quantize.as_deref().map(|name| writable(name, "quantize")).transpose()?;
         let bad = |key: &str, rule: String| Err(Error::new(Code::BadArgument, rule).key(key));
         if options.context_length == Some(0) {
             return bad("contextLength", "must be at least 1".into());
@@ -272,7 +274,7 @@ impl Override {
         if pattern.is_empty() {
             return Err(bad(format!("{given:?} names no tensors")));
         }
-        let dtype = quantize_target(name).map_err(|e| bad(e.message))?;
+        let dtype = writable(name, "overrides").map_err(|e| bad(e.message))?;
         Ok(Override { pattern: pattern.into(), dtype })
     }
 
@@ -288,19 +290,6 @@ impl Override {
             }
         }
         rest.ends_with(last)
-    }
-}
-
-fn quantize_target(name: &str) -> Result<DType> {
-    let writable = |f: &Format| f.codec.is_some_and(|c| c.quantize.is_some());
-    match DType::from_name(name).and_then(DType::format).filter(|f| writable(f)) {
-        Some(format) => Ok(format.dtype),
-        None => {
-            let known: Vec<_> =
-                crate::quant::FORMATS.iter().filter(|f| writable(f)).map(|f| f.name).collect();
-            let rule = format!("{name:?} cannot be quantized to; supported: {}", known.join(", "));
-            Err(Error::new(Code::BadArgument, rule).key("quantize"))
-        }
     }
 }
 
@@ -410,11 +399,7 @@ impl Collect {
     }
 
     fn role(&self, tensor: &TensorInfo) -> Role {
-        match &self.family {
-            Some(Family::Vision(family)) => (family.role)(&(family.canonical)(&tensor.name), &tensor.shape),
-            _ if names::is_table(&tensor.name) => Role::Table,
-            _ => Role::Matrix,
-        }
+        policy::role(self.family.as_ref(), &tensor.name, &tensor.shape)
     }
 
     /// Whether a tensor is kept as the bytes that it is.
@@ -463,12 +448,6 @@ impl Collect {
     }
 }
 
-/// Index buffers, masks and the like, which may stand beside the weights of a model.
-fn holds_no_weights(dtype: DType) -> bool {
-    let numbers = [DType::I8, DType::I16, DType::I32, DType::I64, DType::F64];
-    dtype.codec().is_err() && (numbers.contains(&dtype) || dtype.format().is_none())
-}
-
 fn unusable(tensor: &TensorInfo, header: Option<&Header>) -> Tensor {
     match header.map(|h| h.kind) {
         Some(ContainerKind::Safetensors) => Tensor::Unusable {
@@ -479,39 +458,11 @@ fn unusable(tensor: &TensorInfo, header: Option<&Header>) -> Tensor {
     }
 }
 
-/// `[n, k]` of a tensor that is multiplied, and the number of experts where it is a stack of
-/// matrices: rank 2, a convolution kernel of rank 4, or experts of rank 3. What is added or
-/// taken element by element is no matrix, whatever its rank.
-fn matrix_shape(tensor: &TensorInfo) -> Option<(Option<usize>, usize, usize)> {
-    match tensor.shape.as_slice() {
-        [n_expert, n, k] if tensor.name.contains("_exps.") => Some((Some(*n_expert), *n, *k)),
-        [n, rest @ ..] if matches!(rest.len(), 1 | 3) => Some((None, *n, rest.iter().product())),
-        _ => None,
-    }
-}
-
-/// Matrices whose rounding costs far more than it saves: routers, low-rank projections, and
-/// position embeddings, which are only added.
-fn is_kept(name: &str) -> bool {
-    name == "position_embd.weight"
-        || name.contains(".ffn_gate_inp")
-        || name.contains(".time_mix_") && !names::is_rwkv_projection(name)
-}
-
-fn at_least_8_bits(target: DType) -> DType {
-    let Some(format) = target.format() else { return target };
-    if format.block_bytes < format.block_len { DType::Q8_0 } else { target }
-}
-
-/// The wanted type, or the next finer one whose blocks divide k.
-fn fitting(wanted: DType, source: &Format, k: usize) -> DType {
-    let fits = |d: &DType| d.format().is_some_and(|f| k.is_multiple_of(f.block_len));
-    let plain = if source.dtype == DType::F32 { DType::F16 } else { source.dtype };
-    [wanted, DType::Q8_0, plain].into_iter().find(fits).unwrap_or(plain)
-}
-
 impl Sink for Collect {
     fn header(&mut self, header: &Header) -> Result<()> {
+        let mut restored = header.clone();
+        restore_shapes(&mut restored)?;
+        let header = &restored;
         self.shards.take(header, self.header.as_ref())?;
         let whole = match self.header.take() {
             None => header.clone(),

@@ -8,12 +8,14 @@ mod encoder;
 mod inspect;
 mod loader;
 mod pool;
+mod quantize;
 mod text;
 mod vision;
 
 pub use encoder::EncoderModel;
 pub use inspect::Inspector;
 pub use loader::{Adapter, Hasher, Loaded, Loader, ShardIndex, shard_names};
+pub use quantize::{Quantizer, Surveyor};
 pub use text::{Generation, Scoring, TextModel};
 pub use vision::VisionModel;
 

@@ -5,6 +5,8 @@
 
 use bitpane::kernels::act::{Activations, Span};
 use bitpane::kernels::attention::{KvCache, Mask, Query, Scratch, attention};
+use bitpane::kernels::isa::{Isa, Native};
+use bitpane::kernels::path::DotPath;
 use bitpane::kernels::{PlainPath, isa, matmul};
 use bitpane::quant::DType;
 use bitpane::repack::{PackedWeights, Packer};
@@ -72,6 +74,72 @@ pub extern "C" fn run_matmul(rounds: usize) {
             matmul(&mut s.act, &s.weights[i % s.weights.len()], &mut s.out);
         }
     });
+}
+
+/// Bytes of the operands of [`roof`]: they stay in the first-level cache.
+const ROOF_BYTES: usize = 12 * 1024;
+
+/// The most that a path can do: `rounds` times 12 KiB of unpacked codes from the first-level cache, each vector
+/// into a sum of its own with an activation that stays in a register. Gives the products of a round.
+#[unsafe(no_mangle)]
+pub extern "C" fn roof(index: usize, rounds: usize) -> usize {
+    use bitpane::kernels::path16;
+    match index {
+        0 => dots::<PlainPath>(rounds),
+        1 => dots::<path16::X16<Native>>(rounds),
+        #[cfg(target_feature = "relaxed-simd")]
+        2 => dots::<path16::D16<Native>>(rounds),
+        #[cfg(target_feature = "relaxed-simd")]
+        _ => dots::<bitpane::kernels::path32::D32<Native, bitpane::kernels::path32::Unsigned>>(rounds),
+        #[cfg(not(target_feature = "relaxed-simd"))]
+        _ => 0,
+    }
+}
+
+/// Operands on cache lines of their own.
+#[repr(align(64))]
+struct Operands([u8; ROOF_BYTES]);
+
+fn dots<P: DotPath<I = Native>>(rounds: usize) -> usize {
+    const SUMS: usize = 12;
+    let codes = std::hint::black_box(Operands([0x21; ROOF_BYTES]));
+    let act = std::hint::black_box(Native::splat32(0x0102_0304));
+    let mut sums = [P::begin(Native::splat32(0)); SUMS];
+    for _ in 0..rounds {
+        let mut from = codes.0.as_ptr();
+        for _ in 0..std::hint::black_box(ROOF_BYTES / (16 * SUMS)) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the steps cover the codes.
+                *sum = P::dot_panel(*sum, unsafe { Native::load(from.add(16 * i)) }, act);
+            }
+            from = from.wrapping_add(16 * SUMS);
+        }
+    }
+    let consts = P::consts();
+    std::hint::black_box(sums.map(|sum| Native::sum32(P::total(consts, sum))));
+    ROOF_BYTES / P::PANEL_VECS
+}
+
+/// Reads the packed matrices once, front to back; gives the bytes of them all.
+#[unsafe(no_mangle)]
+pub extern "C" fn stream(rounds: usize) -> usize {
+    STATE.with_borrow(|s| {
+        for _ in 0..rounds {
+            for w in &s.weights {
+                let mut sums = [Native::splat32(0); 4];
+                for i in 0..w.n_strips() {
+                    for line in w.strip(i).chunks_exact(64) {
+                        for (c, sum) in sums.iter_mut().enumerate() {
+                            // SAFETY: 64 bytes.
+                            *sum = Native::xor(*sum, unsafe { Native::load(line.as_ptr().add(16 * c)) });
+                        }
+                    }
+                }
+                std::hint::black_box(sums.map(Native::sum32));
+            }
+        }
+        s.weights.iter().map(PackedWeights::n_bytes).sum()
+    })
 }
 
 /// Quantizes the activations `rounds` times.

@@ -2,11 +2,13 @@
 import { startBuild, type Glue, type WasmEncoder, type WasmText, type WasmValues, type WasmVision } from "./builds.js";
 import { BitpaneError } from "./errors.js";
 import { readPixels } from "./image.js";
+import type { BuildChoice } from "./features.js";
 import { loadModel, readHeader, type LoadContext } from "./loading.js";
 import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
+import { surveyWeights, writeQuantized } from "./quantizing.js";
 import { runEmbedding, runGeneration, runPerplexity, runReranking, wallClock } from "./stepping.js";
 import { settleThreads, startRuntime } from "./threads.js";
-import type { PixelData, Tensor, TextModelInfo, VisionModelInfo } from "./types.js";
+import type { PixelData, QuantizationPlan, Tensor, TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
 
 let glue: Glue | undefined;
@@ -78,6 +80,19 @@ function bytesOf(pixels: PixelData): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
+function running(): Glue {
+  if (glue) return glue;
+  throw new BitpaneError("BadArgument", "no runtime has been started");
+}
+
+/** A runtime that only quantizes. */
+async function ready(build: BuildChoice): Promise<Glue> {
+  const started = await startRuntime(build);
+  ({ glue, memory } = started);
+  await settleThreads(started);
+  return started.glue;
+}
+
 /** A tensor as plain data; the runtime's own is freed. */
 function tensorOf(values: WasmValues): Tensor {
   try {
@@ -118,6 +133,19 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
   async inspect({ source, build, transfer }, context) {
     ({ glue, memory } = await startBuild(build));
     return readHeader({ glue, transfer, maxBytes: Infinity, context }, source);
+  },
+
+  async survey({ source, build, options, transfer }, context) {
+    return surveyWeights({ glue: await ready(build), transfer, maxBytes: Infinity, context }, source, options);
+  },
+
+  async plan({ survey, budget }) {
+    return running().planQuantization(survey, budget) as QuantizationPlan;
+  },
+
+  async quantize({ source, build, options, transfer }, context) {
+    const glue = build ? await ready(build) : running();
+    return writeQuantized({ glue, transfer, maxBytes: Infinity, context }, source, options);
   },
 
   async generate({ prompt, options }, context) {

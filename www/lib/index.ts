@@ -19,14 +19,17 @@ export type { InspectOptions } from "./inspect.js";
 export { cache } from "./cache.js";
 export type { CacheEntry, CacheEstimate } from "./cache.js";
 export type { DownloadOptions } from "./request.js";
+export { inspectWeights, quantizeFile, Quantizer } from "./quantize.js";
+export type { QuantizedFile, QuantizeFileOptions, QuantizerOptions, SurveyOptions, WriteOptions } from "./quantize.js";
 export { detectFeatures } from "./features.js";
 export type { BuildName, Features } from "./features.js";
 export { BitpaneError, ERROR_CODES } from "./errors.js";
 export type { ErrorCode } from "./errors.js";
 export { VERSION } from "./version.js";
 export type {
-  AttentionOptions, Backend, CacheOptions, Classification, Divergence, EmbedOptions, FinishReason, GenerateOptions, ImageSource, Inspection, JsonSource, LoadOptions, LoraOption,
-  ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, PixelData, Pooling, Progress, QuantizeType, Ranked, SamplerName, Source, SourceFile,
-  SpeculationOptions, Tensor, TensorSummary, TextLoadOptions, TextModelInfo, TextStats, TokenLogprob, Transfer, VisionLoadOptions, VisionModelInfo,
-  VisionStats, ZeroShotOptions,
+  AttentionOptions, Backend, CacheOptions, Classification, CurvePoint, Divergence, EmbedOptions, FinishReason, GenerateOptions, ImageSource, Inspection, JsonSource, LoadOptions, LoraOption,
+  ModelFiles, ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, PixelData, Pooling, Progress,
+  QuantizationBudget, QuantizationPlan, QuantizationReport, QuantizeType, Ranked, SamplerName, Source, SourceFile,
+  SpeculationOptions, SurveyedTensor, Tensor, TensorSummary, TextLoadOptions, TextModelInfo, TextStats, TokenLogprob, Transfer, TypeChoice, VisionLoadOptions,
+  VisionModelInfo, VisionStats, WeightSurvey, ZeroShotOptions,
 } from "./types.js";

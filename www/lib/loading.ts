@@ -62,7 +62,7 @@ async function readInto<T>(
   }
 }
 
-function contextOf({ transfer, context }: LoadContext, url: string, signal: AbortSignal, hashKnown: boolean): DownloadContext {
+export function contextOf({ transfer, context }: LoadContext, url: string, signal: AbortSignal, hashKnown: boolean): DownloadContext {
   return {
     url, signal, hashKnown,
     options: transfer.download,
@@ -74,7 +74,7 @@ function contextOf({ transfer, context }: LoadContext, url: string, signal: Abor
 }
 
 /** Names the address in an error that the runtime found in its bytes. */
-function located(error: unknown, url: string | undefined): unknown {
+export function located(error: unknown, url: string | undefined): unknown {
   if (url !== undefined && typeof error === "object" && error !== null && !(error instanceof Error)) {
     return { ...error, url };
   }
@@ -338,7 +338,8 @@ export async function readHeader(shared: LoadContext, source: WireSource): Promi
   }
 }
 
-async function headerChunks(shared: LoadContext, part: FilePart, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+/** The bytes of a file from its first on, without keeping them. */
+export async function headerChunks(shared: LoadContext, part: FilePart, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
   if (part.type === "blob") return readBlob(part.blob, signal);
   if (part.type === "port") return readPort(part.port, signal);
   return (await Download.open(contextOf(shared, part.url, signal, false), 0, undefined, false)).bytes();

@@ -3,8 +3,9 @@ import type { WireError } from "./errors.js";
 import type { BuildChoice, BuildName } from "./features.js";
 import type { DownloadOptions } from "./request.js";
 import type {
-  AttentionOptions, Classification, EmbedOptions, FinishReason, GenerateOptions, Inspection, Perplexity, PerplexityOptions, Piece, PixelData, Progress, SpeculationOptions,
-  Tensor, TextModelInfo, VisionModelInfo, ZeroShotOptions,
+  AttentionOptions, Classification, CurvePoint, EmbedOptions, FinishReason, GenerateOptions, Inspection, ModelFiles, Perplexity, PerplexityOptions, Piece, PixelData,
+  Progress, QuantizationBudget, QuantizationPlan, QuantizationReport, SpeculationOptions, Tensor, TextModelInfo, VisionModelInfo,
+  WeightSurvey, ZeroShotOptions,
 } from "./types.js";
 
 /** A file in a form that can be posted. */
@@ -97,6 +98,23 @@ export interface Timed<T> {
   ms: number;
 }
 
+/** What a pass over a file to quantize it needs to know. */
+export interface WireSurveyOptions {
+  files?: ModelFiles | undefined;
+  allowNonfinite?: boolean | undefined;
+  types?: string[] | undefined;
+}
+
+/** What is to be written, and how. */
+export interface WireQuantizeOptions {
+  type?: string | undefined;
+  plan?: QuantizationPlan | undefined;
+  allowRequantize?: boolean | undefined;
+  nearest?: boolean | undefined;
+  files?: ModelFiles | undefined;
+  allowNonfinite?: boolean | undefined;
+}
+
 /** Every call: its arguments and its result. */
 export interface Calls {
   load:
@@ -106,6 +124,16 @@ export interface Calls {
         };
         result: { info: TextModelInfo | VisionModelInfo; loadMs: number } };
   inspect: { args: { source: WireSource; build: BuildName; transfer: WireTransfer }; result: Inspection };
+  survey: {
+    args: { source: WireSource; build: BuildChoice; options: WireSurveyOptions; transfer: WireTransfer };
+    result: { survey: WeightSurvey; curve: CurvePoint[] };
+  };
+  plan: { args: { survey: WeightSurvey; budget: QuantizationBudget }; result: QuantizationPlan };
+  /** Without a build, in the runtime that runs already. */
+  quantize: {
+    args: { source: WireSource; build?: BuildChoice; options: WireQuantizeOptions; transfer: WireTransfer };
+    result: { blob: Blob; report: QuantizationReport };
+  };
   generate: { args: { prompt: WirePrompt; options: WireGenerateOptions }; result: GenerateResult };
   saveSession: { args: Record<string, never>; result: Uint8Array };
   restoreSession: { args: { bytes: Uint8Array }; result: number };

@@ -529,3 +529,112 @@ export interface Inspection {
   /** Metadata; long arrays are given by their length only. */
   metadata: Record<string, unknown>;
 }
+
+/** What one type would cost a tensor. */
+export interface TypeChoice {
+  type: QuantizeType;
+  /** Bytes of the tensor. */
+  bytes: number;
+  /** Signal to noise ratio of the weights in dB; absent where nothing is lost. */
+  sqnrDb?: number | null;
+  /** Largest difference of a weight. */
+  maxError: number;
+  /** What it is expected to cost the model, in the survey's unit. */
+  loss: number;
+}
+
+/** A tensor as measured. */
+export interface SurveyedTensor {
+  /** Its name in the written file. Comes from the file: treat it as hostile text. */
+  name: string;
+  shape: number[];
+  /** Its type in the source. */
+  type: string;
+  /** Its bytes in the source. */
+  bytes: number;
+  /** Root mean square of its weights. */
+  rms: number;
+  /** Largest magnitude. */
+  maxAbs: number;
+  /** Input channels that stand out: [channel, its root mean square as a multiple of the median one]. */
+  outliers: [number, number][];
+  /** How much a given share of lost power costs the model, compared with other tensors. */
+  sensitivity: number;
+  /** What it could become, fewest bytes first; one entry for what is not quantized. */
+  choices: TypeChoice[];
+}
+
+/** The weights of a file as measured. */
+export interface WeightSurvey {
+  architecture: string;
+  /** Number of weights. */
+  parameters: number;
+  /** Bytes of the written file beside its tensors. */
+  headerBytes: number;
+  /** "relative": shares of lost power times sensitivities; "nats": divergence of the model's output. */
+  lossUnit: "relative" | "nats";
+  tensors: SurveyedTensor[];
+}
+
+/** What a plan may cost: one of these. */
+export interface QuantizationBudget {
+  /** Bytes of the written file, at most. */
+  targetBytes?: number;
+  /** Bits of all weights per weight, at most. */
+  bitsPerWeight?: number;
+  /** Expected loss, at most, in the survey's unit; as few bytes as that takes. */
+  maxLoss?: number;
+}
+
+/** Types for the tensors of a model. May be edited and saved as JSON; tensors it does not name keep 16 bits. */
+export interface QuantizationPlan {
+  tensors: { name: string; type: QuantizeType; note?: string }[];
+  /** Bytes of the file that comes of it. */
+  bytes?: number;
+  bitsPerWeight?: number;
+  expectedLoss?: number;
+}
+
+/** A point of the curve of size against expected loss. */
+export interface CurvePoint {
+  /** Bytes of the file. */
+  bytes: number;
+  bitsPerWeight: number;
+  loss: number;
+}
+
+/** What became of a file. */
+export interface QuantizationReport {
+  /** Bytes of weights in the source. */
+  bytesBefore: number;
+  /** Bytes of the written file. */
+  bytesAfter: number;
+  bitsPerWeight: number;
+  perTensor: {
+    name: string;
+    type: QuantizeType;
+    /** Its type in the source. */
+    from: string;
+    shape: number[];
+    bytes: number;
+    /** Absent where nothing was lost. */
+    sqnrDb?: number | null;
+    maxError: number;
+    /** What is unusual about it. */
+    note?: string | null;
+  }[];
+}
+
+/** The text files that Hugging Face keeps beside a model's weights. */
+export interface ModelFiles {
+  /** `config.json`. */
+  config?: string;
+  /** `tokenizer.json`. */
+  tokenizer?: string;
+  /** `tokenizer_config.json`. */
+  tokenizerConfig?: string;
+  /** `chat_template.jinja`, where the template has a file of its own. */
+  chatTemplate?: string;
+  /** What the model is called. */
+  name?: string;
+}

@@ -261,7 +261,8 @@ fn clippy(ws: &Workspace) -> Row {
 }
 
 fn docs(ws: &Workspace) -> Row {
-    let mut command = ws.words(&["cargo", "doc", "--no-deps", "--all-features"]);
+    let mut command =
+        ws.words(&["cargo", "doc", "--no-deps", "--all-features", "--workspace", "--exclude", "xtask"]);
     command.env("RUSTDOCFLAGS", "-D warnings");
     let outcome = process::run(ws, "docs", &mut command, LIMIT);
     let elapsed = outcome.elapsed;

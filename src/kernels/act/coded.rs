@@ -25,8 +25,9 @@ pub struct Coded {
     scales: Vec<f32>,
     /// Sums of codes as the path joins them, `[tile][32 k or (super span) 16 k][tile_rows]`.
     sums: Vec<i32>,
-    /// Super span: the sums as activations of [`P16`], to meet the minima of sub-blocks. Per
-    /// 256 k, 4 groups of 4 sums over 16, then 2 groups of 4 sums over 32.
+    /// Super span: the sums as activations, to meet the minima of sub-blocks. Per 256 k, 4 groups of 4
+    /// sums over 16, then 2 groups of 4 sums over 32. Several rows: as [`P16`] has them. One row: as the
+    /// path has them, sums of [`min_parts`] bytes as `low + 64 * high`, one after the other.
     pub(in crate::kernels) min_codes: Vec<u8>,
     starts: Vec<Starts>,
 }
@@ -40,6 +41,13 @@ struct Starts {
     /// `[tile][start][tile_rows]`
     lanes: Vec<i32>,
 }
+
+/// In how many parts a sum is that meets the minima in decoding.
+pub(in crate::kernels) const fn min_parts<P: DotPath>() -> usize {
+    if P::ACT_BYTES == MIN_GROUP_BYTES { 1 } else { 2 }
+}
+/// Bytes of a group of a row in [`Coded::min_codes`].
+pub(in crate::kernels) const MIN_GROUP_BYTES: usize = 8;
 
 /// Groups of sums per 256 k in [`Coded::min_codes`].
 pub(in crate::kernels) const MIN_GROUPS: usize = 6;
@@ -108,7 +116,7 @@ impl Coded {
         self.sums.resize(rows * self.n_sums, 0);
         self.quantize_tiles::<P>(x, k, span);
         if span == Span::Super {
-            self.code_sums::<P>(rows);
+            self.code_sums::<P>();
         }
         self.layout = Some((P::NAME, span));
     }
@@ -145,9 +153,10 @@ impl Coded {
     }
 
     /// Fills `min_codes` from `sums`.
-    fn code_sums<P: DotPath>(&mut self, rows: usize) {
+    pub(super) fn code_sums<P: DotPath>(&mut self) {
         let tile_rows = self.tile_rows;
-        let group = tile_rows * P16::<P::I>::ACT_BYTES;
+        let rows = self.sums.len() / self.n_sums.max(1);
+        let group = tile_rows * MIN_GROUP_BYTES;
         self.min_codes.resize(rows / tile_rows * self.n_blocks * MIN_GROUPS * group, 0);
         let blocks = self.min_codes.chunks_exact_mut(MIN_GROUPS * group);
         for (to, sums) in blocks.zip(self.sums.chunks_exact(16 * tile_rows)) {
@@ -165,7 +174,15 @@ impl Coded {
                         let p = pair.as_ptr().cast::<u8>();
                         let to = to.as_mut_ptr();
                         let (a, b) = (P::I::load(p), P::I::load(p.add(16)));
-                        P16::<P::I>::store_act(to, to.add(group), 4 * tile_rows, a, b);
+                        if tile_rows > 1 || min_parts::<P>() == 1 {
+                            P16::<P::I>::store_act(to, to.add(group), 4 * tile_rows, a, b);
+                        } else {
+                            let low = P::I::splat32(63);
+                            let (a_low, b_low) = (P::I::and(a, low), P::I::and(b, low));
+                            P::store_act(to, to.add(group), 4, a_low, b_low);
+                            let (a, b) = (P::I::sar32::<6>(a), P::I::sar32::<6>(b));
+                            P::store_act(to.add(4), to.add(group + 4), 4, a, b);
+                        }
                     }
                 }
             }
@@ -186,7 +203,6 @@ impl Coded {
             pick_rows(from.as_chunks::<4>().0, tile, padded, rows, to.as_chunks_mut().0, to_tile);
         };
         bytes(&from.codes, &mut self.codes);
-        bytes(&from.min_codes, &mut self.min_codes);
         self.scales.resize(to_padded * self.n_blocks, 0.0);
         pick_rows(&from.scales, tile, padded, rows, &mut self.scales, to_tile);
         self.sums.resize(to_padded * self.n_sums, 0);

@@ -108,6 +108,12 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn zip_low16(a: Self::V, b: Self::V) -> Self::V;
     /// i16 lanes `a4, b4, a5, b5, a6, b6, a7, b7`.
     fn zip_high16(a: Self::V, b: Self::V) -> Self::V;
+    /// i16 lanes 0..4, widened to i32.
+    fn extend_low16(a: Self::V) -> Self::V;
+    /// i16 lanes 4..8, widened to i32.
+    fn extend_high16(a: Self::V) -> Self::V;
+    /// The even i16 lanes of `a` and the odd ones of `b`.
+    fn blend16(a: Self::V, b: Self::V) -> Self::V;
     /// i32 lanes, low half of the product.
     fn mul32(a: Self::V, b: Self::V) -> Self::V;
     fn add32(a: Self::V, b: Self::V) -> Self::V;

@@ -111,6 +111,20 @@ impl Isa for Scalar {
         from_halves(b.map(|x| i16::from(x) as u16))
     }
     #[inline(always)]
+    fn extend_low16(a: V) -> V {
+        let a = halves(a);
+        std::array::from_fn(|i| i32::from(a[i] as i16) as u32)
+    }
+    #[inline(always)]
+    fn extend_high16(a: V) -> V {
+        let a = halves(a);
+        std::array::from_fn(|i| i32::from(a[4 + i] as i16) as u32)
+    }
+    #[inline(always)]
+    fn blend16(a: V, b: V) -> V {
+        std::array::from_fn(|i| a[i] & 0xffff | b[i] & 0xffff_0000)
+    }
+    #[inline(always)]
     fn sub16(a: V, b: V) -> V {
         let (a, b) = (halves(a), halves(b));
         from_halves(std::array::from_fn(|i| a[i].wrapping_sub(b[i])))

@@ -117,6 +117,18 @@ impl Isa for Simd128 {
         unsafe { i16x8_load_extend_i8x8(p.cast()) }
     }
     #[inline(always)]
+    fn extend_low16(a: v128) -> v128 {
+        i32x4_extend_low_i16x8(a)
+    }
+    #[inline(always)]
+    fn extend_high16(a: v128) -> v128 {
+        i32x4_extend_high_i16x8(a)
+    }
+    #[inline(always)]
+    fn blend16(a: v128, b: v128) -> v128 {
+        i16x8_shuffle::<0, 9, 2, 11, 4, 13, 6, 15>(a, b)
+    }
+    #[inline(always)]
     fn sub16(a: v128, b: v128) -> v128 {
         i16x8_sub(a, b)
     }

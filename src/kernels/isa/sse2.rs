@@ -102,6 +102,21 @@ impl Isa for Sse2 {
         }
     }
     #[inline(always)]
+    fn extend_low16(a: __m128i) -> __m128i {
+        unsafe { _mm_srai_epi32::<16>(_mm_unpacklo_epi16(a, a)) }
+    }
+    #[inline(always)]
+    fn extend_high16(a: __m128i) -> __m128i {
+        unsafe { _mm_srai_epi32::<16>(_mm_unpackhi_epi16(a, a)) }
+    }
+    #[inline(always)]
+    fn blend16(a: __m128i, b: __m128i) -> __m128i {
+        unsafe {
+            let even = _mm_set1_epi32(0xffff);
+            _mm_or_si128(_mm_and_si128(even, a), _mm_andnot_si128(even, b))
+        }
+    }
+    #[inline(always)]
     fn sub16(a: __m128i, b: __m128i) -> __m128i {
         unsafe { _mm_sub_epi16(a, b) }
     }

@@ -4,7 +4,7 @@
 //! for every type, as the panel's codes: 256 k then need no scale at all. The others take the codes
 //! as they are and multiply the sums of each sub-block.
 
-use super::{Masks, SuperTile, units};
+use super::{Masks, SuperTile, field_units, units};
 use crate::kernels::act::{Coded, MIN_GROUPS, MR, Span};
 use crate::kernels::isa::Isa;
 use crate::kernels::micro::{self, ACT_PLANE, PANEL_NR, PLANE, Sums};
@@ -121,9 +121,9 @@ fn fill<P: DotPath, T: SuperTile>(panel: &mut Panel, slot: usize, tile: &[u8], h
             let sub = i * kind.n_sub() / n;
             // SAFETY: the row of scales is in the tile; 32 bytes at `to`.
             unsafe {
-                let [a, b] = scales_of::<P::I>(tile.as_ptr().add(sub * NR + half * PANEL_NR));
-                P::I::store(to.as_mut_ptr(), a);
-                P::I::store(to.as_mut_ptr().add(16), b);
+                let [a, b] = scales_of::<P::I, T>(tile.as_ptr(), sub, half);
+                P::I::store(to.as_mut_ptr(), P::scale_of(a));
+                P::I::store(to.as_mut_ptr().add(16), P::scale_of(b));
             }
         }
     }
@@ -145,15 +145,26 @@ fn fill<P: DotPath, T: SuperTile>(panel: &mut Panel, slot: usize, tile: &[u8], h
     }
 }
 
-/// Eight i8 scales as i16, each twice.
+/// The scales of a sub-block of 8 columns, as i32.
 ///
 /// # Safety
-/// 8 bytes at `p` are readable.
+/// A tile is readable.
 #[inline(always)]
-unsafe fn scales_of<I: Isa>(p: *const u8) -> [I::V; 2] {
+unsafe fn scales_of<I: Isa, T: SuperTile>(tile: *const u8, sub: usize, half: usize) -> [I::V; 2] {
     // SAFETY: the caller's.
-    let s = unsafe { I::load8x8(p) };
-    [I::pair_low16(s), I::pair_high16(s)]
+    unsafe {
+        if !T::KIND.in_fields() {
+            let s = I::load8x8(tile.add(sub * NR + half * PANEL_NR));
+            return [I::extend_low16(s), I::extend_high16(s)];
+        }
+        let group = tile.add(sub / 4 * 64 + half * 32);
+        [I::load(group), I::load(group.add(16))].map(|four| match sub % 4 {
+            0 => I::and(four, I::splat32(0xff)),
+            1 => I::and(I::sar32::<16>(four), I::splat32(0xff)),
+            2 => I::and(I::sar32::<8>(four), I::splat32(0xff)),
+            _ => I::sar32::<24>(four),
+        })
+    }
 }
 
 /// Unpacks the codes of 8 columns, with their scales if the path wants that.
@@ -171,12 +182,16 @@ unsafe fn fill_codes<P: DotPath, T: SuperTile>(mut to: *mut u8, tile: *const u8,
         unsafe {
             let chunk = tile.add(kind.codes_at() + k16 / 2 * kind.chunk_bytes());
             let scales = if folds::<P>() && kind.n_sub() > 0 {
-                scales_of::<P::I>(tile.add(k16 * 16 / kind.sub_len * NR + half * PANEL_NR))
+                scales_of::<P::I, T>(tile, k16 * 16 / kind.sub_len, half)
+                    .map(|s| P::I::blend16(s, P::I::shl32::<16>(s)))
             } else {
                 [P::I::splat16(1); 2]
             };
             for (c, scale) in scales.into_iter().enumerate() {
                 let units = match k16 % 2 {
+                    _ if kind.in_fields() => {
+                        field_units::<P::I>(masks, tile.add(kind.codes_at()), k16, half * 2 + c)
+                    }
                     0 => units::<P::I, T, 0>(masks, chunk, half * 2 + c),
                     _ => units::<P::I, T, 1>(masks, chunk, half * 2 + c),
                 };

@@ -1,10 +1,10 @@
 //! One row of activations: decoding.
 
-use super::{Masks, SuperTile, units};
-use crate::kernels::act::{Coded, MIN_GROUPS};
+use super::{Masks, SuperTile, fields, units};
+use crate::kernels::act::{Coded, MIN_GROUP_BYTES, MIN_GROUPS, min_parts};
 use crate::kernels::isa::Isa;
 use crate::kernels::output::Output;
-use crate::kernels::path::{DotPath, P16};
+use crate::kernels::path::DotPath;
 use crate::repack::{NR, PackedWeights, SUPER_K};
 use std::ops::Range;
 
@@ -30,6 +30,8 @@ pub(super) fn gemv<P: DotPath, T: SuperTile>(
 unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [f32; NR]) {
     let kind = T::KIND;
     let masks = Masks::new::<P::I, T>();
+    let field_consts = fields::consts::<P>();
+    let consts = P::consts();
     let mut total = [P::I::fsplat(0.0); 4];
     let mut tile = strip.as_ptr();
     for (b, &d_act) in act.scales(0).iter().enumerate() {
@@ -37,7 +39,15 @@ unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [
         unsafe {
             let codes = act.codes.as_ptr().add(b * SUPER_K / 4 * P::ACT_BYTES);
             let sums = act.sums(0).as_ptr().add(b * 16);
-            let isum = tile_sums::<P, T>(masks, tile, codes, sums);
+            let isum = if !kind.in_fields() {
+                tile_sums::<P, T>(consts, masks, tile, codes, sums)
+            } else if P::ACT_BYTES == 4 {
+                let [a, b] = fields::tile_sums::<P, T, 2>(field_consts, tile, codes, sums, 0);
+                let [c, d] = fields::tile_sums::<P, T, 2>(field_consts, tile, codes, sums, 2);
+                [a, b, c, d]
+            } else {
+                std::array::from_fn(|c| fields::tile_sums::<P, T, 1>(field_consts, tile, codes, sums, c)[0])
+            };
             let d_act = P::I::fsplat(d_act);
             let d = tile.add(kind.d_at()).cast::<f32>();
             for (c, (total, isum)) in total.iter_mut().zip(isum).enumerate() {
@@ -46,8 +56,8 @@ unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [
             }
             if kind.has_min {
                 let first = if kind.sub_len == 16 { 0 } else { 4 };
-                let min_codes = act.min_codes.as_ptr().add((b * MIN_GROUPS + first) * 8);
-                let msum = min_sums::<P::I>(tile.add(kind.mins_at()), kind.n_sub() / 4, min_codes);
+                let min_codes = act.min_codes.as_ptr().add((b * MIN_GROUPS + first) * MIN_GROUP_BYTES);
+                let msum = min_sums::<P>(consts, tile.add(kind.mins_at()), kind.n_sub() / 4, min_codes);
                 for (c, (total, msum)) in total.iter_mut().zip(msum).enumerate() {
                     let scale = P::I::fmul(P::I::fload(d.add(NR + 4 * c)), d_act);
                     *total = P::I::fsub(*total, P::I::fmul(P::I::to_float(msum), scale));
@@ -68,6 +78,7 @@ unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [
 /// A tile, 256 codes and 16 sums are readable.
 #[inline(always)]
 unsafe fn tile_sums<P: DotPath, T: SuperTile>(
+    consts: P::Consts,
     masks: Masks<<P::I as Isa>::V>,
     tile: *const u8,
     mut codes: *const u8,
@@ -87,16 +98,20 @@ unsafe fn tile_sums<P: DotPath, T: SuperTile>(
                 let both = P::merge(start[0], start[1]);
                 whole = half::<P, T, 0>(masks, chunk, codes, whole.map(|acc| P::merge(acc, both)));
                 whole = half::<P, T, 1>(masks, chunk, codes, whole);
+            } else if kind.sub_len == 32 && kind.high_bits == 0 && P::holds(32, max, offset) {
+                let acc = nibbles::<P>(consts, chunk, codes, [P::merge(start[0], start[1]); 4]);
+                isum = add_scaled::<P>(isum, acc, wide_scales::<P>(scales));
+                scales = scales.add(NR);
             } else if kind.sub_len == 32 && P::holds(32, max, offset) {
                 let a = half::<P, T, 0>(masks, chunk, codes, [P::merge(start[0], start[1]); 4]);
                 let b = half::<P, T, 1>(masks, chunk, codes, a);
-                isum = add_scaled::<P>(isum, b, wide_scales::<P::I>(scales));
+                isum = add_scaled::<P>(isum, b, wide_scales::<P>(scales));
                 scales = scales.add(NR);
             } else {
                 debug_assert!(P::holds(16, max, offset));
-                let s = wide_scales::<P::I>(scales);
+                let s = wide_scales::<P>(scales);
                 isum = add_scaled::<P>(isum, half::<P, T, 0>(masks, chunk, codes, [start[0]; 4]), s);
-                let s = if kind.sub_len == 16 { wide_scales::<P::I>(scales.add(NR)) } else { s };
+                let s = if kind.sub_len == 16 { wide_scales::<P>(scales.add(NR)) } else { s };
                 isum = add_scaled::<P>(isum, half::<P, T, 1>(masks, chunk, codes, [start[1]; 4]), s);
                 scales = scales.add(32 / kind.sub_len * NR);
             }
@@ -105,7 +120,33 @@ unsafe fn tile_sums<P: DotPath, T: SuperTile>(
             sums = sums.add(2);
         }
     }
-    if kind.sub_len == SUPER_K { whole.map(|acc| P::total(P::consts(), acc)) } else { isum }
+    if kind.sub_len == SUPER_K { whole.map(|acc| P::total(consts, acc)) } else { isum }
+}
+
+/// 32 k of 4-bit codes of 16 columns, added to `acc`. As many groups at once, and as many rounds unknown to
+/// the compiler, as leave the sums in registers.
+///
+/// # Safety
+/// A whole chunk and 8 groups of activation codes are readable.
+#[inline(always)]
+unsafe fn nibbles<P: DotPath>(
+    consts: P::Consts,
+    mut chunk: *const u8,
+    mut codes: *const u8,
+    mut acc: [P::Acc; 4],
+) -> [P::Acc; 4] {
+    for _ in 0..std::hint::black_box(4) {
+        // SAFETY: four rounds of four vectors and two groups.
+        unsafe {
+            let (low, high) = (P::load_act(codes), P::load_act(codes.add(P::ACT_BYTES)));
+            for (c, acc) in acc.iter_mut().enumerate() {
+                *acc = P::dot_nibbles(consts, *acc, P::I::load(chunk.add(c * 16)), low, high);
+            }
+            chunk = chunk.add(64);
+            codes = codes.add(2 * P::ACT_BYTES);
+        }
+    }
+    acc
 }
 
 /// 16 k (half of a chunk) of 16 columns, added to `from`.
@@ -142,15 +183,15 @@ fn add_scaled<P: DotPath>(
     [term(0), term(1), term(2), term(3)]
 }
 
-/// 16 i8 scales as i16, each twice in its column's lane.
+/// 16 i8 scales.
 ///
 /// # Safety
 /// 16 bytes at `p` are readable.
 #[inline(always)]
-unsafe fn wide_scales<I: Isa>(p: *const u8) -> [I::V; 4] {
+unsafe fn wide_scales<P: DotPath>(p: *const u8) -> [<P::I as Isa>::V; 4] {
     // SAFETY: the caller's.
-    let (a, b) = unsafe { (I::load8x8(p), I::load8x8(p.add(8))) };
-    [I::pair_low16(a), I::pair_high16(a), I::pair_low16(b), I::pair_high16(b)]
+    let ([a, b], [c, d]) = unsafe { (P::scales(p), P::scales(p.add(8))) };
+    [a, b, c, d]
 }
 
 /// Minima times sums of activation codes, for 16 columns.
@@ -158,16 +199,33 @@ unsafe fn wide_scales<I: Isa>(p: *const u8) -> [I::V; 4] {
 /// # Safety
 /// `n_groups` groups of 64 bytes of minima and of 8 bytes of sums are readable.
 #[inline(always)]
-unsafe fn min_sums<I: Isa>(mins: *const u8, n_groups: usize, sums: *const u8) -> [I::V; 4] {
-    let mut acc = [I::splat32(0); 4];
+unsafe fn min_sums<P: DotPath>(
+    consts: P::Consts,
+    mins: *const u8,
+    n_groups: usize,
+    sums: *const u8,
+) -> [<P::I as Isa>::V; 4] {
+    let mut low = [P::start(0, 0); 4];
+    let mut high = [P::start(0, 0); 4];
     for g in 0..n_groups {
         // SAFETY: the caller's.
         unsafe {
-            let act = P16::<I>::load_act(sums.add(g * 8));
-            for (c, acc) in acc.iter_mut().enumerate() {
-                *acc = P16::<I>::dot_u7(*acc, I::load(mins.add(g * 64 + c * 16)), act);
+            let act = P::load_act(sums.add(g * MIN_GROUP_BYTES));
+            let act_high = P::load_act(sums.add((g + 1) * MIN_GROUP_BYTES - P::ACT_BYTES));
+            for c in 0..4 {
+                let mins = P::I::load(mins.add(g * 64 + c * 16));
+                low[c] = P::dot_u7(low[c], mins, act);
+                if min_parts::<P>() == 2 {
+                    high[c] = P::dot_u7(high[c], mins, act_high);
+                }
             }
         }
     }
-    acc
+    std::array::from_fn(|c| {
+        let sum = P::total(consts, low[c]);
+        if min_parts::<P>() == 1 {
+            return sum;
+        }
+        P::I::add32(sum, P::I::shl32::<6>(P::total(consts, high[c])))
+    })
 }

@@ -7,6 +7,7 @@
 //! Prompts fold the sub-scale into the unpacked 16-bit codes ((q - offset) * scale stays below
 //! 2^13 for every type), so the micro-kernel needs no scale at all within 256 k.
 
+mod fields;
 mod gemm;
 mod gemv;
 
@@ -147,6 +148,19 @@ fn shift16<I: Isa>(v: I::V, n: i32) -> I::V {
         -6 => I::shr16::<6>(v),
         _ => unreachable!("fields move by at most 6 bits"),
     }
+}
+
+/// The four units of sub-block `k16` where fields belong to sub-blocks ([`SuperKind::in_fields`]).
+///
+/// # Safety
+/// The codes of a tile at `codes` are readable; c < 4.
+#[inline(always)]
+unsafe fn field_units<I: Isa>(masks: Masks<I::V>, codes: *const u8, k16: usize, c: usize) -> [I::V; 4] {
+    std::array::from_fn(|v| {
+        // SAFETY: four chunks of 256 bytes.
+        let x = unsafe { I::load(codes.add(k16 / 4 * 256 + v * 64 + c * 16)) };
+        I::and(shift16::<I>(x, -2 * (k16 as i32 % 4)), masks.low)
+    })
 }
 
 /// The four units of one half of a chunk.

@@ -254,7 +254,7 @@ fn linear(weights: &mut Weights, stem: &str, n: usize, k: usize) -> Result<Linea
     let bias = weights.optional_values(&format!("{stem}.bias"), n)?;
     match weights.take(&name)? {
         (shape, Tensor::Matrix(weight)) if matches!(shape[..], [a, b] | [a, b, 1, 1] if [a, b] == [n, k]) => {
-            Ok(Linear { weight, bias, scale: None, lora: Vec::new() })
+            Ok(Linear { name: name.as_str().into(), weight, bias, scale: None, lora: Vec::new() })
         }
         // A squeeze to one channel: its kernel looks like a depthwise one.
         (shape, _) => {

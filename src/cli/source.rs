@@ -1,0 +1,141 @@
+//! A model to be quantized: one file, several, or a folder as Hugging Face keeps it.
+
+use super::open;
+use crate::container::stream::{Sink, Stream};
+use crate::container::{ContainerKind, Header};
+use crate::error::{Code, Error, Result};
+use crate::quantizer::{Files, Outline};
+use std::path::{Path, PathBuf};
+
+/// Longest `config.json` or tokenizer file.
+const MAX_TEXT: u64 = 64 << 20;
+
+/// The files of a model.
+pub(super) struct Source {
+    /// Files with weights, in order.
+    pub(super) files: Vec<PathBuf>,
+    /// Where the other files are, if there is such a place.
+    folder: Option<PathBuf>,
+    /// All tensors; their offsets count within their files.
+    pub(super) header: Header,
+    /// For each file, the index of its first tensor.
+    firsts: Vec<usize>,
+}
+
+impl Source {
+    /// Opens a file, or a folder with `.safetensors` files.
+    ///
+    /// # Errors
+    /// [`Code::Io`], and what is wrong with the headers.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let files = if path.is_dir() { weights_of(path)? } else { vec![path.to_path_buf()] };
+        let folder = if path.is_dir() { Some(path) } else { path.parent() }.map(Path::to_path_buf);
+        let mut firsts = Vec::new();
+        let mut merged: Option<Header> = None;
+        for file in &files {
+            let header = open::header(file)?;
+            match &mut merged {
+                None => {
+                    firsts.push(0);
+                    merged = Some(header);
+                }
+                Some(all) => {
+                    firsts.push(all.tensors.len());
+                    if let Some(twice) = header.tensors.iter().find(|t| all.tensor(&t.name).is_some()) {
+                        let rule = format!("{}: the tensor is in another file too", file.display());
+                        return Err(Error::new(Code::ShardMismatch, rule).tensor(&twice.name));
+                    }
+                    all.tensors.extend(header.tensors);
+                }
+            }
+        }
+        let header = merged.ok_or_else(|| Error::new(Code::Io, "no files with weights"))?;
+        Ok(Source { files, folder, header, firsts })
+    }
+
+    /// A file beside the weights, if it is there.
+    pub(super) fn beside(&self, name: &str) -> Result<Option<String>> {
+        let Some(path) = self.folder.as_ref().map(|f| f.join(name)).filter(|p| p.is_file()) else {
+            return Ok(None);
+        };
+        open::read_text(&path, MAX_TEXT).map(Some)
+    }
+
+    /// What the written file will hold.
+    ///
+    /// # Errors
+    /// What is unsupported about the model.
+    pub(super) fn outline(&self) -> Result<Outline> {
+        let mut files = Files::default();
+        if self.header.kind == ContainerKind::Safetensors {
+            files.config = self.beside("config.json")?;
+            files.tokenizer = self.beside("tokenizer.json")?;
+            files.tokenizer_config = self.beside("tokenizer_config.json")?;
+            files.chat_template = self.beside("chat_template.jinja")?;
+            let folder = self.folder.as_ref().and_then(|f| f.canonicalize().ok());
+            files.name = folder.and_then(|f| f.file_name().map(|n| n.to_string_lossy().into_owned()));
+        }
+        Outline::of(&self.header, &files)
+    }
+
+    /// Sends all tensors to `sink`; `progress` gets (bytes done, bytes in all).
+    ///
+    /// # Errors
+    /// What is wrong with the files, or what the sink returned.
+    pub(super) fn stream(&self, sink: &mut dyn Sink, mut progress: impl FnMut(u64, u64)) -> Result<()> {
+        let total = self.files.iter().map(|f| f.metadata().map_or(0, |m| m.len())).sum();
+        let mut done = 0;
+        for (path, first) in self.files.iter().zip(&self.firsts) {
+            let (file, file_len) = open::open(path)?;
+            let mut stream = Stream::new(file_len);
+            let mut shifted = Shifted { sink: &mut *sink, first: *first };
+            open::read_chunks(path, file, |bytes| {
+                stream.push(bytes, &mut shifted)?;
+                done += bytes.len() as u64;
+                progress(done, total);
+                Ok(true)
+            })?;
+            stream.finish(&mut shifted).map_err(|e| open::in_file(path, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// One file's tensors under their numbers among those of all files.
+struct Shifted<'a> {
+    sink: &'a mut dyn Sink,
+    first: usize,
+}
+
+impl Sink for Shifted<'_> {
+    fn header(&mut self, _: &Header) -> Result<()> {
+        Ok(())
+    }
+
+    fn tensor_bytes(&mut self, idx: usize, bytes: &[u8]) -> Result<()> {
+        self.sink.tensor_bytes(self.first + idx, bytes)
+    }
+
+    fn tensor_end(&mut self, idx: usize) -> Result<()> {
+        self.sink.tensor_end(self.first + idx)
+    }
+}
+
+/// The files with weights in a folder, in the order of their names, which for shards is theirs.
+fn weights_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| open::io_error(folder, "cannot read", e))?;
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| open::io_error(folder, "cannot read", e))?.path();
+        let is_weights = path.extension().is_some_and(|e| e == "safetensors") && path.is_file();
+        if is_weights {
+            files.push(path);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        let rule = format!("{}: no .safetensors file in this folder", folder.display());
+        return Err(Error::new(Code::Io, rule));
+    }
+    Ok(files)
+}

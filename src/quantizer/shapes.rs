@@ -1,0 +1,73 @@
+//! Shapes that GGUF cannot give together with a type: its rows must be whole blocks.
+//!
+//! Convolution kernels of few columns and matrices whose rows are no multiple of 256 are therefore declared with other
+//! shapes, of as many elements in the same order, and a metadata key keeps those that the model needs. Files of
+//! language models never have it: other programs read them too.
+
+use super::Target;
+use crate::container::{Array, Header, Metadata, Value};
+use crate::error::{Code, Error, Result};
+use crate::quant::DType;
+
+/// The key: strings such as `patch_embed.proj.weight=192,3,16,16`.
+const KEY: &str = "bitpane.shapes";
+
+/// Rows that one strip of the kernels holds: blocks may reach over rows, but not over strips.
+const STRIP: usize = 16;
+
+/// The shape to declare for a matrix of that shape in that type; `None` where there is none.
+pub fn declared(shape: &[usize], (n, k): (usize, usize), dtype: DType) -> Option<Vec<usize>> {
+    let block = dtype.format()?.block_len;
+    if shape.last().is_some_and(|last| last.is_multiple_of(block)) {
+        return Some(shape.to_vec());
+    }
+    if k.is_multiple_of(block) {
+        return Some(vec![n, k]);
+    }
+    // As few rows together as make whole blocks.
+    let together = [2, 4, 8, 16].into_iter().find(|rows| (rows * k).is_multiple_of(block))?;
+    (n.is_multiple_of(together) && STRIP.is_multiple_of(together)).then(|| vec![n / together, k * together])
+}
+
+/// Adds the key for those targets whose declared shape is another.
+pub fn record(metadata: &mut Metadata, targets: &[Target], declared: &[Vec<usize>]) {
+    let other = targets.iter().zip(declared).filter(|(t, shape)| t.shape != **shape);
+    let line = |(target, _): (&Target, &Vec<usize>)| {
+        let dims: Vec<String> = target.shape.iter().map(usize::to_string).collect();
+        format!("{}={}", target.name, dims.join(","))
+    };
+    let lines: Vec<String> = other.map(line).collect();
+    if !lines.is_empty() {
+        metadata.push(KEY.into(), Value::Array(Array::Str(lines.iter().collect())));
+    }
+}
+
+/// Gives the tensors of a header that was read the shapes that the model needs.
+///
+/// # Errors
+/// [`Code::BadShape`] for shapes with other numbers of elements, or of no tensor.
+pub fn restore_shapes(header: &mut Header) -> Result<()> {
+    let lines = match header.metadata.array(KEY)? {
+        None => return Ok(()),
+        Some(Array::Str(lines)) => lines.clone(),
+        Some(_) => return Err(Error::new(Code::BadValue, "expected strings").key(KEY)),
+    };
+    for line in lines.iter() {
+        let bad = |what: &str| {
+            let line: String = String::from_utf8_lossy(line).chars().take(80).collect();
+            Error::new(Code::BadShape, format!("{what}: {line:?}")).key(KEY)
+        };
+        let line = str::from_utf8(line).map_err(|_| bad("not UTF-8"))?;
+        let (name, dims) = line.rsplit_once('=').ok_or_else(|| bad("no shape"))?;
+        let shape: Option<Vec<usize>> = dims.split(',').map(|d| d.parse().ok()).collect();
+        let shape = shape.filter(|s| s.len() <= 8).ok_or_else(|| bad("not a shape"))?;
+        let count = |shape: &[usize]| shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
+        let tensor =
+            header.tensors.iter_mut().find(|t| t.name == name).ok_or_else(|| bad("no such tensor"))?;
+        if count(&shape) != count(&tensor.shape) || count(&shape).is_none() {
+            return Err(bad("another number of elements than the tensor has"));
+        }
+        tensor.shape = shape;
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! What calibration knows of the inputs of each matrix: the importance matrix of llama.cpp, and for GPTQ the products of
+//! all pairs of channels.
+
+use super::Outline;
+use super::gptq;
+use super::rewrite::Calibration;
+use crate::container::gguf_write::GgufWriter;
+use crate::container::{Header, parse};
+use crate::error::{Code, Error, Result};
+use crate::quant::DType;
+use std::collections::BTreeMap;
+
+/// The least weight of a column, as a share of the mean one: columns that calibration has not seen used may yet be.
+const LEAST: f64 = 1e-3;
+
+/// One matrix.
+#[derive(Clone, Default)]
+struct Input {
+    /// Sum of squares of each channel.
+    squares: Vec<f64>,
+    /// Rows seen.
+    rows: u64,
+    /// `[k, k]`, products of all pairs of channels, where they are kept.
+    gram: Vec<f32>,
+    /// Mean squares, about 1 in the mean.
+    weights: Vec<f32>,
+}
+
+/// The inputs of all matrices.
+#[derive(Clone, Default)]
+pub struct Statistics {
+    inputs: BTreeMap<String, Input>,
+    /// Whether pairs of channels are kept.
+    with_pairs: bool,
+    /// Remarks on tensors that could not be calibrated.
+    notes: Vec<String>,
+}
+
+fn mismatch(rule: impl Into<String>) -> Error {
+    Error::new(Code::ImatrixMismatch, rule).key("imatrix")
+}
+
+impl Statistics {
+    /// None yet; `with_pairs` for GPTQ.
+    pub fn new(with_pairs: bool) -> Self {
+        Statistics { with_pairs, ..Statistics::default() }
+    }
+
+    /// Adds rows of the input of a matrix.
+    pub fn add(&mut self, name: &str, k: usize, x: &[f32]) {
+        let input = self.inputs.entry(name.into()).or_default();
+        input.squares.resize(k, 0.0);
+        if self.with_pairs && input.gram.is_empty() {
+            input.gram.resize(k * k, 0.0);
+        }
+        for row in x.chunks_exact(k) {
+            input.rows += 1;
+            for (sum, v) in input.squares.iter_mut().zip(row) {
+                *sum += f64::from(*v) * f64::from(*v);
+            }
+            if self.with_pairs {
+                for (i, a) in row.iter().enumerate().filter(|(_, a)| **a != 0.0) {
+                    input.gram[i * k..(i + 1) * k].iter_mut().zip(row).for_each(|(sum, b)| *sum += a * b);
+                }
+            }
+        }
+    }
+
+    /// Makes the weights, after the last row or after reading.
+    pub fn finish(&mut self) {
+        for (name, input) in &mut self.inputs {
+            let mean = input.squares.iter().sum::<f64>() / input.squares.len().max(1) as f64;
+            if mean > 0.0 {
+                input.weights = input.squares.iter().map(|s| (s / mean).max(LEAST) as f32).collect();
+            } else {
+                self.notes.push(format!("the importance of {name:?} is all zeros: its columns count alike"));
+            }
+        }
+    }
+
+    /// Whether anything is known.
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// Remarks so far.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Checks that this is of the model: what is known has the widths of its matrices.
+    ///
+    /// # Errors
+    /// [`Code::ImatrixMismatch`] naming the tensor.
+    pub fn check(&mut self, outline: &Outline) -> Result<()> {
+        let mut any = false;
+        let mut missing = Vec::new();
+        for target in &outline.tensors {
+            let Some((_, k)) = target.matrix() else { continue };
+            match self.inputs.get(&target.name) {
+                Some(input) if input.squares.len() == k => any = true,
+                Some(input) => {
+                    let rule = format!("it has {} values, the matrix {k} columns", input.squares.len());
+                    return Err(mismatch(rule).tensor(&target.name));
+                }
+                None if target.name.starts_with("blk.") => missing.push(target.name.clone()),
+                None => {}
+            }
+        }
+        if !any {
+            return Err(mismatch("it knows no tensor of this model: it is of another one"));
+        }
+        let note =
+            |name: String| format!("nothing is known of the input of {name:?}: its columns count alike");
+        self.notes.extend(missing.into_iter().map(note));
+        Ok(())
+    }
+
+    /// llama.cpp's file of it: GGUF with sums of squares and counts.
+    ///
+    /// # Errors
+    /// [`Code::BadName`] and the like for names that GGUF cannot hold.
+    pub fn to_gguf(&self, dataset: &str) -> Result<Vec<u8>> {
+        let mut writer = GgufWriter::new();
+        let chunks = self.inputs.values().map(|i| i.rows).max().unwrap_or(0);
+        writer.str("general.type", "imatrix");
+        writer.strs("imatrix.datasets", [dataset]);
+        writer.uint("imatrix.chunk_count", 1).uint("imatrix.chunk_size", chunks);
+        let mut data = Vec::new();
+        for (name, input) in &self.inputs {
+            writer.tensor(&format!("{name}.in_sum2"), DType::F32, &[1, input.squares.len()])?;
+            writer.tensor(&format!("{name}.counts"), DType::F32, &[1, 1])?;
+            data.push(input.squares.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect::<Vec<u8>>());
+            data.push((input.rows as f32).to_le_bytes().to_vec());
+        }
+        writer.to_bytes(&data.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    /// Reads llama.cpp's file, of either format.
+    ///
+    /// # Errors
+    /// [`Code::ImatrixMismatch`] for values that are none; [`Code::Truncated`], and what is wrong with a GGUF file.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let mut out = if bytes.starts_with(b"GGUF") { read_gguf(bytes)? } else { read_legacy(bytes)? };
+        for (name, input) in &out.inputs {
+            if let Some(bad) = input.squares.iter().find(|v| !v.is_finite() || **v < 0.0) {
+                return Err(mismatch(format!("a mean of squares is {bad}")).tensor(name));
+            }
+        }
+        if out.is_empty() {
+            return Err(mismatch("it holds nothing"));
+        }
+        out.finish();
+        Ok(out)
+    }
+}
+
+fn read_gguf(bytes: &[u8]) -> Result<Statistics> {
+    let missing = || Error::new(Code::Truncated, "the importance matrix ends early").key("imatrix");
+    let header: Header = parse(bytes, Some(bytes.len() as u64))?.ok_or_else(missing)?;
+    let values = |name: &str| -> Result<Option<Vec<f32>>> {
+        let Some(tensor) = header.tensor(name) else { return Ok(None) };
+        if tensor.dtype != DType::F32 {
+            return Err(mismatch("expected F32").tensor(name));
+        }
+        let data = usize::try_from(tensor.offset)
+            .ok()
+            .and_then(|at| bytes.get(at..)?.get(..tensor.n_bytes as usize));
+        let data = data.ok_or_else(missing)?;
+        Ok(Some(data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()))
+    };
+    let mut out = Statistics::default();
+    for tensor in &header.tensors {
+        let Some(name) = tensor.name.strip_suffix(".in_sum2") else { continue };
+        let sums = values(&tensor.name)?.unwrap_or_default();
+        let counts = values(&format!("{name}.counts"))?.unwrap_or_default();
+        // A stack of matrices has a row each; they are taken together.
+        let rows = counts.len().max(1);
+        if sums.len() % rows != 0 {
+            return Err(mismatch(format!("{} sums for {rows} counts", sums.len())).tensor(name));
+        }
+        let k = sums.len() / rows;
+        let mut squares = vec![0f64; k];
+        sums.chunks_exact(k.max(1))
+            .for_each(|row| squares.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v)));
+        let rows = counts.iter().map(|c| *c as u64).sum();
+        out.inputs.insert(name.into(), Input { squares, rows, ..Input::default() });
+    }
+    Ok(out)
+}
+
+/// The format before GGUF: counts and strings in 32 bits, little-endian.
+fn read_legacy(bytes: &[u8]) -> Result<Statistics> {
+    let missing = || Error::new(Code::Truncated, "the importance matrix ends early").key("imatrix");
+    let mut at = 0usize;
+    let mut take = |n: usize| {
+        let end = at.checked_add(n).ok_or_else(missing)?;
+        let part = bytes.get(at..end).ok_or_else(missing)?;
+        at = end;
+        Ok::<&[u8], Error>(part)
+    };
+    let count = |part: &[u8]| -> Result<usize> {
+        let n = i32::from_le_bytes(part.try_into().map_err(|_| missing())?);
+        usize::try_from(n).map_err(|_| mismatch(format!("a length is {n}: no importance matrix")))
+    };
+    let n_entries = count(take(4)?)?;
+    if n_entries == 0 || n_entries > 1 << 20 {
+        return Err(mismatch(format!("{n_entries} entries: no importance matrix")));
+    }
+    let mut out = Statistics::default();
+    for _ in 0..n_entries {
+        let len = count(take(4)?)?;
+        if len > 1 << 16 {
+            return Err(mismatch("a name is too long: no importance matrix"));
+        }
+        let name = String::from_utf8_lossy(take(len)?).into_owned();
+        let calls = count(take(4)?)?.max(1);
+        let k = count(take(4)?)?;
+        let data = take(k.checked_mul(4).ok_or_else(missing)?)?;
+        let squares = data.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect();
+        out.inputs.insert(name, Input { squares, rows: calls as u64, ..Input::default() });
+    }
+    Ok(out)
+}
+
+impl Calibration for Statistics {
+    fn column_weights(&self, name: &str, k: usize) -> Option<&[f32]> {
+        self.inputs.get(name).map(|i| i.weights.as_slice()).filter(|w| w.len() == k)
+    }
+
+    fn wants_whole(&self, name: &str) -> bool {
+        self.inputs.get(name).is_some_and(|i| !i.gram.is_empty())
+    }
+
+    fn encode(&mut self, name: &str, values: &[f32], k: usize, dtype: DType) -> Option<Vec<u8>> {
+        let input = self.inputs.get(name).filter(|i| i.gram.len() == k * k)?;
+        match gptq::encode(values, k, &input.gram, &input.weights, dtype) {
+            Ok(blocks) => blocks,
+            Err(why) => {
+                self.notes.push(format!("{name}: {why}"));
+                None
+            }
+        }
+    }
+}
