@@ -163,6 +163,8 @@ fn a04_prompts_at_the_end_of_the_context() {
     assert_eq!(run(&mut model, &[], greedy(4)).err().unwrap().code, Code::BadArgument);
     let bad = GenerateOptions { n_keep: -2, ..greedy(4) };
     assert_eq!(run(&mut model, &prompt[..3], bad).err().unwrap().key.as_deref(), Some("nKeep"));
+    let options = GenerateOptions { context_shift: true, ..greedy(4) };
+    assert_eq!(run(&mut story(1), &prompt[..1], options).err().unwrap().code, Code::ContextOverflow);
     // The smallest contexts there can be.
     for n_ctx in [2, 3, 5] {
         let options = GenerateOptions { context_shift: true, n_keep: -1, ..greedy(20) };

@@ -242,7 +242,8 @@ impl TextModel {
         let n_keep = self.n_keep(&prompt, &options);
         let (n_ctx, mut window) = (self.n_ctx(), prompt.clone());
         if prompt.len() >= n_ctx {
-            if !options.context_shift {
+            // In a context of one token nothing can follow.
+            if !options.context_shift || n_ctx < 2 {
                 let what =
                     format!("a prompt of {} tokens leaves no room in a context of {n_ctx}", prompt.len());
                 return Err(Error::new(Code::ContextOverflow, what).key("prompt"));

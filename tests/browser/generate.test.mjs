@@ -249,7 +249,7 @@ test("A04, A05, A07, A08: bad arguments are named", { skip }, async () => {
       source: () => TextModel.load(42),
       "source scheme": () => TextModel.load("javascript:alert(1)"),
       "source file": () => TextModel.load("file:///etc/passwd"),
-      shards: () => TextModel.load(["a.gguf", "b.gguf"]),
+      shards: () => TextModel.load([42]),
       options: () => TextModel.load(url, null),
       image: () => VisionModel.load(url, { labels: "cat" }),
     };

@@ -70,3 +70,75 @@ fn longer_added_tokens_go_first_wherever_they_are() {
         assert_eq!(tokenizer.encode(text, false, false).unwrap(), expected, "{text}");
     }
 }
+
+/// Every kind, byte-level BPE with every kind of pre-tokenizer: each meets the run in its own way.
+#[test]
+fn t07_a_run_of_one_letter_takes_linear_time_with_every_kind() {
+    let strings = |texts: &[String]| {
+        let mut array = StrArray::default();
+        texts.iter().for_each(|text| array.push(text.as_bytes()));
+        Value::Array(Array::Str(array))
+    };
+    // Every length up to 16, and what the kinds need.
+    let runs: Vec<String> = (1..=16).map(|n| "a".repeat(n)).collect();
+    let prefixed = |mark: &str| runs.iter().map(|run| format!("{mark}{run}")).collect::<Vec<_>>();
+    let merges: Vec<String> =
+        (1..16).map(|n| format!("{} {}", "a".repeat(n / 2 + n % 2), "a".repeat(n / 2 + 1 - n % 2))).collect();
+    let build = |model: &str, pre: &str| {
+        let mut texts: Vec<String> = ["<unk>", "<s>", "</s>", "<0x61>"].map(String::from).to_vec();
+        texts.extend(runs.clone());
+        if model == "bert" {
+            texts.extend(prefixed("\u{2581}"));
+        }
+        let mut meta = Metadata::default();
+        let n = texts.len();
+        let types = (0..n)
+            .map(|i| match i {
+                0 => 2,
+                1 | 2 => 3,
+                3 => 6,
+                _ => 1,
+            })
+            .collect();
+        meta.push("tokenizer.ggml.model".into(), Value::Str(model.as_bytes().to_vec()));
+        meta.push("tokenizer.ggml.tokens".into(), strings(&texts));
+        meta.push("tokenizer.ggml.token_type".into(), Value::Array(Array::I64(types)));
+        let scores = texts.iter().map(|text| text.len() as f32 - 20.0).collect();
+        meta.push("tokenizer.ggml.scores".into(), Value::Array(Array::F32(scores)));
+        meta.push("tokenizer.ggml.pre".into(), Value::Str(pre.as_bytes().to_vec()));
+        meta.push("tokenizer.ggml.merges".into(), strings(&merges));
+        Tokenizer::from_gguf(&meta)
+    };
+    let mut kinds = vec![("llama", "default"), ("t5", "default"), ("bert", "default"), ("rwkv", "default")];
+    kinds.extend(
+        [
+            "gpt-2",
+            "llama-bpe",
+            "qwen2",
+            "gpt-4o",
+            "deepseek-coder",
+            "deepseek-v3",
+            "falcon",
+            "starcoder",
+            "bloom",
+            "stablelm2",
+            "tekken",
+            "smollm",
+            "mpt",
+            "olmo",
+            "command-r",
+            "refact",
+            "viking",
+            "jais",
+        ]
+        .map(|pre| ("gpt2", pre)),
+    );
+    let text = "a".repeat(100_000);
+    for (model, pre) in kinds {
+        let tokenizer = build(model, pre).unwrap_or_else(|e| panic!("{model} {pre}: {e}"));
+        let start = now_ms();
+        let ids = tokenizer.encode(&text, false, false).unwrap();
+        let took = now_ms() - start;
+        assert!(took < 0.25 * PER_MEGABYTE_MS, "{model} {pre}: {took:.0} ms for {} ids", ids.len());
+    }
+}
