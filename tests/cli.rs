@@ -10,8 +10,19 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 9] =
-    ["info", "generate", "chat", "classify", "tokenize", "logits", "embed", "rerank", "perplexity"];
+const COMMANDS: [&str; 11] = [
+    "info",
+    "generate",
+    "chat",
+    "classify",
+    "tokenize",
+    "logits",
+    "embed",
+    "rerank",
+    "perplexity",
+    "bench",
+    "serve",
+];
 
 struct Ran {
     code: i32,
@@ -73,7 +84,8 @@ fn text(path: &Path) -> &str {
 /// Arguments that each command needs besides a model.
 fn with_model<'a>(command: &'a str, model: &'a str, other: &'a str) -> Vec<&'a str> {
     let rest: &[&str] = match command {
-        "info" => &[],
+        "info" | "bench" => &[],
+        "serve" => &["--port", "0"],
         "generate" => &["--prompt", "a"],
         "chat" => &["--message", "a"],
         "tokenize" => &["--text", "a"],
@@ -220,11 +232,14 @@ fn info_describes_the_file() {
     let embedding = tensors.iter().find(|t| t["name"] == "token_embd.weight").unwrap();
     assert_eq!(
         *embedding,
-        json!({"name": "token_embd.weight", "type": "F32", "shape": [512, 64], "bytes": 131_072})
+        json!({"name": "token_embd.weight", "type": "F32", "shape": [512, 64], "bytes": 131_072, "heldAs": "F32"})
     );
     let shown = run(["info", text(&model)]);
     assert_eq!((shown.code, shown.stderr.as_str()), (0, ""));
     assert!(shown.stdout.contains("token_embd.weight") && shown.stdout.contains("llama.block_count"));
+    let Some(quantized) = shared("golden/quant/llama-IQ2_XS.gguf") else { return };
+    let shown = run(["info", text(&quantized)]).stdout;
+    assert!(shown.contains("IQ2_XS  8-bit codes, a scale per 32, rounded"), "{shown}");
 }
 
 #[test]

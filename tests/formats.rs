@@ -300,6 +300,22 @@ fn integer_logits_are_as_near_as_those_of_llama_cpp() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// How a type is held is said before and after loading.
+#[test]
+fn the_form_that_a_type_is_held_in_is_stated() {
+    for (name, _) in models() {
+        let held = DType::from_name(&name).unwrap().held_as().unwrap();
+        let info = text_model(&model_bytes(&name), false).info();
+        assert_eq!(info.formats.get(name.as_str()), Some(&held));
+    }
+    let loader = LoadOptions { quantize: Some("Q4_0".into()), ..LoadOptions::default() };
+    let Some(path) = shared("golden/quant/llama-F16.gguf") else { return };
+    let mut loader = Loader::new(loader, None).unwrap();
+    loader.push(&std::fs::read(path).unwrap()).unwrap();
+    let Loaded::Text(model) = loader.finish().unwrap() else { panic!("no language model") };
+    assert_eq!(model.info().formats["F16"], "Q4_0: 4-bit codes, a scale per 32");
+}
+
 /// Blocks of random codes under one scale that gives them the given RMS. For types with one
 /// f16 scale per block, its upper byte at `at`.
 fn random_blocks(dtype: DType, at: usize, seed: u64, n: usize, rms_wanted: f64) -> Vec<u8> {

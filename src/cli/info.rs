@@ -3,6 +3,7 @@
 use super::{Outcome, open, output, output::Output};
 use crate::container::{Array, ContainerKind, Header, TensorInfo, Value};
 use crate::models;
+use crate::quant::DType;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::path::PathBuf;
 
@@ -93,7 +94,17 @@ fn print_summary(summary: &Summary, header: &Header, out: &mut Output) -> std::i
             ),
             row("types", types(header)),
         ],
-    )
+    )?;
+    let mut matrices: Vec<_> = header.tensors.iter().filter(|t| t.shape.len() > 1).map(|t| t.dtype).collect();
+    matrices.sort_by_key(|dtype| dtype.0);
+    matrices.dedup();
+    let held = |dtype: &DType| dtype.held_as().unwrap_or_else(|| "not supported".into());
+    let rows: Vec<[String; 2]> = matrices.iter().map(|d| [d.name().to_string(), held(d)]).collect();
+    if !rows.is_empty() {
+        out.line("\nIn memory")?;
+        out.table([false, false], &rows)?;
+    }
+    Ok(())
 }
 
 /// How many tensors there are of each type, as in `36 Q4_0, 11 F32`.
@@ -185,17 +196,22 @@ struct Tensors<'a>(&'a [TensorInfo]);
 impl Serialize for Tensors<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(serde::Serialize)]
+        #[serde(rename_all = "camelCase")]
         struct Row<'a> {
             name: &'a str,
             r#type: &'a str,
             shape: &'a [usize],
             bytes: u64,
+            /// How a matrix of this type is held once it is loaded.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            held_as: Option<String>,
         }
         serializer.collect_seq(self.0.iter().map(|t| Row {
             name: &t.name,
             r#type: t.dtype.name(),
             shape: &t.shape,
             bytes: t.n_bytes,
+            held_as: t.dtype.held_as().filter(|_| t.shape.len() > 1),
         }))
     }
 }

@@ -210,6 +210,21 @@ impl DType {
         FORMATS.iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.dtype)
     }
 
+    /// How the kernels hold matrices of this type, for people; `None` where they cannot.
+    pub fn held_as(self) -> Option<String> {
+        let codec = self.format()?.codec?;
+        let form = match codec.kernel {
+            KernelForm::F32 => "F32".into(),
+            KernelForm::F16 => "F16".into(),
+            KernelForm::Bf16 => "BF16".into(),
+            KernelForm::U4(_) => "4-bit codes, a scale per 32".into(),
+            KernelForm::I8(_) | KernelForm::ViaI8 => "8-bit codes, a scale per 32".into(),
+            KernelForm::Bits(_) => "1-bit codes, a scale per 128".into(),
+            KernelForm::Super(form) => format!("{}-bit codes, blocks of 256", form.bits),
+        };
+        Some(if ROUNDED.contains(&self) { form + ", rounded" } else { form })
+    }
+
     /// The type's codec, or an error that names the type and lists the supported ones.
     ///
     /// # Errors

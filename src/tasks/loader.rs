@@ -387,6 +387,9 @@ impl Collect {
         let wanted = asked.map(|o| o.dtype).or(self.target);
         let note = (is_float && !is_kept(&tensor.name) && wanted.is_some_and(|t| t != target))
             .then(|| format!("tensor {:?} is kept as {}", tensor.name, target.name()));
+        let held = target.held_as().unwrap_or_default();
+        let held = if target == tensor.dtype { held } else { format!("{}: {held}", target.name()) };
+        let dtype = tensor.dtype.name();
         let current = match n_expert {
             None => Current::Matrix(Box::new(Packer::new(tensor.dtype, target, n, k).map_err(named)?)),
             Some(n_expert) => {
@@ -395,6 +398,7 @@ impl Collect {
             }
         };
         self.info.notes.extend(note.into_iter().chain(rounded));
+        self.info.formats.insert(dtype, held);
         Ok(current)
     }
 

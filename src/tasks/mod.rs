@@ -28,6 +28,7 @@ pub use vision::{AttentionOptions, Class, VisionModel, ZeroShotOptions, similari
 use crate::kernels::{backend_name, backend_reason, pool};
 use crate::layers::Mode;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Facts about a loaded model.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -68,6 +69,8 @@ pub struct ModelInfo {
     pub pooling: Option<&'static str>,
     /// What computes.
     pub backend: Backend,
+    /// How the matrices of each of the file's tensor types are held in memory.
+    pub formats: BTreeMap<&'static str, String>,
     /// What a user should know: tensors that were ignored or kept in another type.
     pub notes: Vec<String>,
 }

@@ -105,6 +105,9 @@ fn t07_a_run_of_one_letter_takes_linear_time_with_every_kind() {
         meta.push("tokenizer.ggml.token_type".into(), Value::Array(Array::I64(types)));
         let scores = texts.iter().map(|text| text.len() as f32 - 20.0).collect();
         meta.push("tokenizer.ggml.scores".into(), Value::Array(Array::F32(scores)));
+        for (key, id) in [("unknown", 0), ("bos", 1), ("seperator", 2), ("eos", 2)] {
+            meta.push(format!("tokenizer.ggml.{key}_token_id"), Value::U64(id));
+        }
         meta.push("tokenizer.ggml.pre".into(), Value::Str(pre.as_bytes().to_vec()));
         meta.push("tokenizer.ggml.merges".into(), strings(&merges));
         Tokenizer::from_gguf(&meta)

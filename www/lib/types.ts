@@ -183,6 +183,8 @@ export interface ModelInfo {
   /** Entries of the output: tokens of the vocabulary, or classes. */
   nOutput: number;
   backend: Backend;
+  /** How the matrices of each of the file's tensor types are held in memory, such as `{ IQ4_NL: "8-bit codes, a scale per 32" }`. */
+  formats: Record<string, string>;
   /** What a user should know: tensors that were ignored or kept in another type. */
   notes: string[];
 }
