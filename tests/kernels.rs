@@ -136,7 +136,9 @@ fn named_paths() -> Vec<&'static str> {
         ["p16", "x16", "d16", "d32u", "d32s"].into_iter().filter(|name| take_path(name)).collect::<Vec<_>>();
     let relaxed = cfg!(target_feature = "relaxed-simd");
     assert_eq!(found.contains(&"d16"), relaxed, "{found:?}");
-    assert_eq!(found.iter().any(|name| name.starts_with("d32")), relaxed, "{found:?}");
+    // Where it is an instruction at all (not on x86 without AVX-VNNI), one of the two.
+    let four = found.iter().filter(|name| name.starts_with("d32")).count();
+    assert!(four <= usize::from(relaxed), "{found:?}");
     assert_eq!(found.contains(&"x16"), cfg!(target_arch = "wasm32") && !relaxed, "{found:?}");
     found
 }

@@ -15,7 +15,7 @@ pub use coded::Coded;
 use coded::Layout;
 pub(super) use coded::{MIN_GROUP_BYTES, MIN_GROUPS, min_parts};
 
-/// Rows per tile of the matrix-matrix kernels; rows are padded to a multiple of it.
+/// Rows that products of floats and attention take at once.
 pub const MR: usize = 4;
 
 /// The input of one or several matrix products: quantized once per layout, used by all.
@@ -132,7 +132,7 @@ impl Activations {
         if let Some(rows) = &self.taken {
             let (picked, is_new) = slot(&mut self.picked, layout);
             if is_new {
-                picked.pick(all, self.m, rows);
+                picked.pick::<P>(all, self.m, rows);
                 if span == Span::Super {
                     picked.code_sums::<P>();
                 }

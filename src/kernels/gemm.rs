@@ -4,8 +4,8 @@
 //! meet all row tiles: unpacking costs next to nothing per product, so one micro-kernel
 //! serves every code width.
 
-use super::act::{Coded, MR, Span};
-use super::micro::{self, ACT_PLANE, PANEL_NR, PLANE};
+use super::act::{Coded, Span};
+use super::micro::{self, PANEL_NR, PLANE, act_plane};
 use super::output::Output;
 use super::path::DotPath;
 use super::strip_columns;
@@ -35,8 +35,23 @@ pub fn gemm<P: DotPath, T: Tile<P>>(
     strips: Range<usize>,
     out: Output,
 ) {
+    match P::ROWS {
+        5 => tiled::<P, T, 5>(act, m, w, strips, out),
+        _ => tiled::<P, T, 4>(act, m, w, strips, out),
+    }
+}
+
+/// [`gemm`] in tiles of `R` rows, which is the path's number of them.
+fn tiled<P: DotPath, T: Tile<P>, const R: usize>(
+    act: &Coded,
+    m: usize,
+    w: &PackedWeights,
+    strips: Range<usize>,
+    out: Output,
+) {
+    assert!(R == P::ROWS, "the path has tiles of its own");
     assert!(w.packing() == T::PACKING && out.m() == m && out.n() == w.n() && strips.end <= w.n_strips());
-    assert!(act.codes.len() == m.next_multiple_of(MR) * w.k() / 4 * P::ACT_BYTES);
+    assert!(act.codes.len() == m.next_multiple_of(R) * w.k() / 4 * P::ACT_BYTES);
     let n_tiles = w.k() / TILE_K;
     let slab_tiles = MAX_TILES / P::PANEL_VECS;
     let mut panel = Panel { codes: [0; PANEL_BYTES], scales: [0.0; MAX_TILES * PANEL_NR] };
@@ -51,15 +66,15 @@ pub fn gemm<P: DotPath, T: Tile<P>>(
             for slab in (0..n_tiles).step_by(slab_tiles) {
                 let tiles = slab..(slab + slab_tiles).min(n_tiles);
                 fill_panel::<P, T>(&mut panel, w.strip(i), half, tiles.clone());
-                for row_tile in 0..m.div_ceil(MR) {
+                for row_tile in 0..m.div_ceil(R) {
                     // SAFETY: these columns belong to the caller's strips; panel and activations
                     // hold `tiles` (asserted).
                     unsafe {
-                        let mut c = [[0f32; PANEL_NR]; MR];
+                        let mut c = [[0f32; PANEL_NR]; R];
                         if slab > 0 {
                             c = micro::read_tile(out, row_tile, &columns);
                         }
-                        rows::<P, T>(&panel, act, n_tiles, row_tile, tiles.clone(), &mut c);
+                        rows::<P, T, R>(&panel, act, n_tiles, row_tile, tiles.clone(), &mut c);
                         micro::write_tile(out, row_tile, &columns, &c);
                     }
                 }
@@ -86,30 +101,31 @@ fn fill_panel<P: DotPath, T: Tile<P>>(panel: &mut Panel, strip: &[u8], half: usi
 /// `panel` holds `tiles`; `act` is coded for `P` over 32 k, with the starts for `T`, and has
 /// `n_tiles` tiles and that tile of rows.
 #[inline(always)]
-unsafe fn rows<P: DotPath, T: Tile<P>>(
+unsafe fn rows<P: DotPath, T: Tile<P>, const R: usize>(
     panel: &Panel,
     act: &Coded,
     n_tiles: usize,
     row_tile: usize,
     tiles: Range<usize>,
-    c: &mut micro::Tile,
+    c: &mut micro::Tile<R>,
 ) {
     let planes = micro::planes::<P>(TILE_K);
-    let scales = &act.scales(row_tile)[tiles.start * MR..tiles.end * MR];
+    let scales = &act.scales(row_tile)[tiles.start * R..tiles.end * R];
     let starts = act.starts(row_tile, Span::Tile, T::PANEL_OFFSET, TILE_K);
-    let mut a = act.codes[(row_tile * n_tiles + tiles.start) * 8 * P::PANEL_VECS * ACT_PLANE..].as_ptr();
+    let mut a =
+        act.codes[(row_tile * n_tiles + tiles.start) * 8 * P::PANEL_VECS * act_plane::<R>()..].as_ptr();
     let mut w = panel.codes.as_ptr();
     let consts = P::consts();
     for (slot, t) in tiles.enumerate() {
         // SAFETY: as the caller vouches.
         unsafe {
-            let start = if T::PANEL_OFFSET == 0 { std::ptr::null() } else { starts.as_ptr().add(t * MR) };
-            let sums = micro::products::<P>(micro::begin::<P>(start), T::dot_panel, w, a, planes);
+            let start = if T::PANEL_OFFSET == 0 { std::ptr::null() } else { starts.as_ptr().add(t * R) };
+            let sums = micro::products::<P, R>(micro::begin::<P, R>(start), T::dot_panel, w, a, planes);
             w = w.add(8 * P::PANEL_VECS * PLANE);
-            a = a.add(8 * P::PANEL_VECS * ACT_PLANE);
+            a = a.add(8 * P::PANEL_VECS * act_plane::<R>());
             let sums = sums.map(|row| row.map(|sum| P::total(consts, sum)));
-            let (d, d_act) = (panel.scales.as_ptr().add(slot * PANEL_NR), scales.as_ptr().add(slot * MR));
-            micro::add_scaled::<P::I>(c, sums, d, d_act, false);
+            let (d, d_act) = (panel.scales.as_ptr().add(slot * PANEL_NR), scales.as_ptr().add(slot * R));
+            micro::add_scaled::<P::I, R>(c, sums, d, d_act, false);
         }
     }
 }

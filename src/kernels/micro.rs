@@ -1,10 +1,9 @@
-//! The inner loop of matrix products: [`MR`] rows times 8 columns.
+//! The inner loop of matrix products: some rows times 8 columns.
 //!
-//! One vector of activations per row and two vectors of weights: 8 sums, 2 weights and an
-//! activation stay in the 15 vector registers that engines have on x86. Each activation is
+//! One vector of activations per row and two vectors of weights: two sums per row, 2 weights and an
+//! activation stay in the 15 vector registers that engines have on x86 ([`DotPath::ROWS`]). Each activation is
 //! splatted by its load, since shuffles share their execution units with the products.
 
-use super::act::MR;
 use super::isa::Isa;
 use super::output::Output;
 use super::path::DotPath;
@@ -14,14 +13,16 @@ use std::ops::Range;
 pub(super) const PANEL_NR: usize = 8;
 /// Bytes of one plane of 4 k of a panel.
 pub(super) const PLANE: usize = PANEL_NR * 4;
-/// Bytes of one plane of 4 k of [`MR`] rows.
-pub(super) const ACT_PLANE: usize = MR * 4;
+/// Bytes of one plane of 4 k of `R` rows.
+pub(super) const fn act_plane<const R: usize>() -> usize {
+    R * 4
+}
 
 /// Sums in the making: for each row, two vectors of 4 columns.
-pub(super) type Sums<A> = [[A; 2]; MR];
+pub(super) type Sums<A, const R: usize> = [[A; 2]; R];
 
 /// A tile of the output.
-pub(super) type Tile = [[f32; PANEL_NR]; MR];
+pub(super) type Tile<const R: usize> = [[f32; PANEL_NR]; R];
 
 /// The number of planes of `k`, opaque to the compiler: unrolled loops keep more values alive than
 /// there are registers.
@@ -30,14 +31,14 @@ pub(super) fn planes<P: DotPath>(k: usize) -> usize {
     std::hint::black_box(k / 4 * P::PANEL_VECS)
 }
 
-/// What sums begin with: [`MR`] lanes at `starts`, or zeros where it is null.
+/// What sums begin with: `R` lanes at `starts`, or zeros where it is null.
 ///
 /// # Safety
-/// `starts` is null, or [`MR`] of them are readable.
+/// `starts` is null, or `R` of them are readable.
 #[inline(always)]
-pub(super) unsafe fn begin<P: DotPath>(starts: *const i32) -> Sums<P::Acc> {
+pub(super) unsafe fn begin<P: DotPath, const R: usize>(starts: *const i32) -> Sums<P::Acc, R> {
     if starts.is_null() {
-        return [[P::begin(P::I::splat32(0)); 2]; MR];
+        return [[P::begin(P::I::splat32(0)); 2]; R];
     }
     // SAFETY: the caller's.
     std::array::from_fn(|r| [P::begin(unsafe { P::I::load32_splat(starts.add(r).cast()) }); 2])
@@ -46,15 +47,15 @@ pub(super) unsafe fn begin<P: DotPath>(starts: *const i32) -> Sums<P::Acc> {
 /// Adds the products of `n` planes.
 ///
 /// # Safety
-/// `n * PLANE` bytes at `w` and `n * ACT_PLANE` at `a` are readable.
+/// `n * PLANE` bytes at `w` and `n * 4 * R` at `a` are readable.
 #[inline(always)]
-pub(super) unsafe fn products<P: DotPath>(
-    mut sums: Sums<P::Acc>,
+pub(super) unsafe fn products<P: DotPath, const R: usize>(
+    mut sums: Sums<P::Acc, R>,
     dot: impl Fn(P::Acc, <P::I as Isa>::V, <P::I as Isa>::V) -> P::Acc,
     mut w: *const u8,
     mut a: *const u8,
     n: usize,
-) -> Sums<P::Acc> {
+) -> Sums<P::Acc, R> {
     for _ in 0..n {
         // SAFETY: the caller's.
         unsafe {
@@ -65,24 +66,26 @@ pub(super) unsafe fn products<P: DotPath>(
                 sums[1] = dot(sums[1], columns[1], act);
             }
             w = w.add(PLANE);
-            a = a.add(ACT_PLANE);
+            a = a.add(act_plane::<R>());
         }
     }
     sums
 }
 
-/// `c += sums * d * d_act`, or `-=`, with 8 scales at `d` and [`MR`] at `d_act`.
+/// `c += sums * d * d_act`, or `-=`, with 8 scales at `d` and `R` at `d_act`.
 ///
 /// # Safety
 /// They are readable.
 #[inline(always)]
-pub(super) unsafe fn add_scaled<I: Isa>(
-    c: &mut Tile,
-    sums: Sums<I::V>,
+pub(super) unsafe fn add_scaled<I: Isa, const R: usize>(
+    c: &mut Tile<R>,
+    sums: Sums<I::V, R>,
     d: *const f32,
     d_act: *const f32,
     subtract: bool,
 ) {
+    // Opaque, and so in memory: in registers it would drive out the integer sums.
+    let c = std::hint::black_box(c);
     // SAFETY: the caller's; 8 floats in a row of c.
     unsafe {
         let d = [I::fload(d), I::fload(d.add(4))];
@@ -111,15 +114,15 @@ pub(super) fn copy_floats(from: &[u8], to: &mut [f32]) {
 /// # Safety
 /// Nobody else reads or writes these columns meanwhile.
 #[inline(always)]
-unsafe fn each_row(
+unsafe fn each_row<const R: usize>(
     out: Output,
     row_tile: usize,
     columns: &Range<usize>,
     mut f: impl FnMut(usize, &mut [f32]),
 ) {
-    for r in 0..(out.m() - row_tile * MR).min(MR) {
+    for r in 0..(out.m() - row_tile * R).min(R) {
         // SAFETY: the caller's.
-        f(r, unsafe { out.columns(row_tile * MR + r, columns.start, columns.len()) });
+        f(r, unsafe { out.columns(row_tile * R + r, columns.start, columns.len()) });
     }
 }
 
@@ -128,11 +131,15 @@ unsafe fn each_row(
 /// # Safety
 /// Nobody else reads or writes these (at most 8) columns meanwhile.
 #[inline(always)]
-pub(super) unsafe fn read_tile(out: Output, row_tile: usize, columns: &Range<usize>) -> Tile {
-    let mut c = [[0f32; PANEL_NR]; MR];
+pub(super) unsafe fn read_tile<const R: usize>(
+    out: Output,
+    row_tile: usize,
+    columns: &Range<usize>,
+) -> Tile<R> {
+    let mut c = [[0f32; PANEL_NR]; R];
     // SAFETY: the caller's.
     unsafe {
-        each_row(out, row_tile, columns, |r, from| match <&[f32; PANEL_NR]>::try_from(&*from) {
+        each_row::<R>(out, row_tile, columns, |r, from| match <&[f32; PANEL_NR]>::try_from(&*from) {
             // Of known length, and so without a call.
             Ok(from) => c[r] = *from,
             Err(_) => c[r][..from.len()].copy_from_slice(from),
@@ -146,10 +153,15 @@ pub(super) unsafe fn read_tile(out: Output, row_tile: usize, columns: &Range<usi
 /// # Safety
 /// As [`read_tile`].
 #[inline(always)]
-pub(super) unsafe fn write_tile(out: Output, row_tile: usize, columns: &Range<usize>, c: &Tile) {
+pub(super) unsafe fn write_tile<const R: usize>(
+    out: Output,
+    row_tile: usize,
+    columns: &Range<usize>,
+    c: &Tile<R>,
+) {
     // SAFETY: the caller's.
     unsafe {
-        each_row(out, row_tile, columns, |r, to| match <&mut [f32; PANEL_NR]>::try_from(&mut *to) {
+        each_row::<R>(out, row_tile, columns, |r, to| match <&mut [f32; PANEL_NR]>::try_from(&mut *to) {
             Ok(to) => *to = c[r],
             Err(_) => to.copy_from_slice(&c[r][..to.len()]),
         });

@@ -34,7 +34,7 @@ pub mod vecmath;
 pub mod window;
 
 use crate::repack::{NR, PackedWeights, Packing, TILE_K};
-use act::{Activations, Coded, MR, Span};
+use act::{Activations, Coded, Span};
 use isa::Isa;
 use output::Output;
 use path::{DotPath, P16};
@@ -165,4 +165,4 @@ fn strip_columns(w: &PackedWeights, i: usize) -> usize {
     (w.n() - i * NR).min(NR)
 }
 
-const _: () = assert!(MR <= 8 && NR == 16);
+const _: () = assert!(NR == 16);

@@ -16,6 +16,9 @@ pub trait DotPath: 'static {
     const NAME: &'static str;
     /// Bytes that 4 quantized activations take.
     const ACT_BYTES: usize;
+    /// Rows per tile of the kernels of several rows, to a multiple of which rows are padded: as many as
+    /// leave the sums of 8 columns in the 15 vector registers that engines have on x86.
+    const ROWS: usize = 4;
     /// Vectors that one unit takes in an unpacked panel.
     const PANEL_VECS: usize;
     /// 4 activations, ready to multiply.

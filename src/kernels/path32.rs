@@ -52,6 +52,9 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
     type Signed = Self;
     const NAME: &'static str = R::NAME;
     const ACT_BYTES: usize = 4;
+    /// Twelve sums: with eight, the dot product's latency of 4 to 5 cycles would leave units idle. There
+    /// is no product to hold besides, as in the other paths.
+    const ROWS: usize = 5;
     const PANEL_VECS: usize = 1;
     type Act = I::V;
     type Acc = I::V;

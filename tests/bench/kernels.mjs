@@ -1,48 +1,133 @@
-// Kernel micro-benchmarks: products per second of each kernel, one thread.
-//   cargo build --example kernel_bench --target wasm32-unknown-unknown --profile wasm-release
-//   node tests/bench/kernels.mjs
-import { readFileSync } from "node:fs";
+// Kernel micro-benchmarks in Chromium: products per second of every kernel, tensor type and path on one
+// thread, beside what the machine can do at all (the roof).
+//   node tests/bench/kernels.mjs --build     compiles both builds of the kernels first
+//   node tests/bench/kernels.mjs [rounds]
+// CHROME names the browser. The best of the rounds counts: other work on the machine only ever slows one.
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
 
-const file = process.argv[2] ?? "target/wasm32-unknown-unknown/wasm-release/examples/kernel_bench.wasm";
-const { instance } = await WebAssembly.instantiate(readFileSync(file), { env: { now: () => performance.now() } });
-const wasm = instance.exports;
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
+const FOLDER = join(ROOT, "target/kernel-bench");
+const TARGET = "wasm32-unknown-unknown";
+const BUILDS = ["simd128", "relaxed"];
+const args = process.argv.slice(2);
+const rounds = Number(args.find((arg) => /^\d+$/.test(arg)) ?? 12);
 
-/** Median seconds of one round over five timings of about 0.1 s, after a warm-up. */
-function time(run) {
-  let rounds = 1;
-  for (let ms = 0; ms < 30; rounds *= 2) {
-    const start = performance.now();
-    run(rounds);
-    ms = performance.now() - start;
+function build(name) {
+  const words = ["build", "--example", "kernel_bench", "--target", TARGET, "--profile", "wasm-release"];
+  if (name === "relaxed") words.push("--config", `target.${TARGET}.rustflags=["-Ctarget-feature=+relaxed-simd"]`);
+  execFileSync("cargo", words, { cwd: ROOT, stdio: "inherit" });
+  mkdirSync(FOLDER, { recursive: true });
+  copyFileSync(join(ROOT, "target", TARGET, "wasm-release/examples/kernel_bench.wasm"), join(FOLDER, `${name}.wasm`));
+}
+if (args.includes("--build")) BUILDS.forEach(build);
+
+// The headers give the page an exact clock.
+const ISOLATED = {
+  "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp",
+  "Cross-Origin-Resource-Policy": "same-origin",
+};
+const server = createServer(({ url }, response) => {
+  const name = BUILDS.find((build) => url === `/${build}.wasm`);
+  if (name) return response.writeHead(200, { ...ISOLATED, "Content-Type": "application/wasm" }).end(readFileSync(join(FOLDER, `${name}.wasm`)));
+  return response.writeHead(200, { ...ISOLATED, "Content-Type": "text/html" }).end("<!doctype html><title>kernels</title>");
+});
+await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+const browser = await chromium.launch({ executablePath: process.env.CHROME ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+const page = await browser.newPage();
+await page.goto(`http://localhost:${server.address().port}/`);
+
+/** In the page: the figures, as data. */
+async function measure({ builds, rounds }) {
+  const PATHS = ["p16", "x16", "d16", "d32u", "d32s"];
+  const TYPES = {
+    Q8_0: 8, Q5_0: 6, Q4_0: 2, IQ4_NL: 20, Q6_K: 14, Q5_K: 13, Q4_K: 12, Q3_K: 11, Q2_K: 10, TQ2_0: 35, Q1_0: 41, F16: 1,
+  };
+  const wasm = {};
+  for (const name of builds) {
+    const imports = { env: { now: () => performance.now() } };
+    wasm[name] = (await WebAssembly.instantiateStreaming(fetch(`/${name}.wasm`), imports)).instance.exports;
   }
-  const timings = Array.from({ length: 5 }, () => {
-    const start = performance.now();
-    run(rounds);
-    return (performance.now() - start) / rounds / 1000;
+  /** Seconds of one run, at best. */
+  function best(run, times, ms = 3) {
+    let n = 1;
+    for (let passed = 0; passed < ms; n = passed < ms ? Math.ceil(n * Math.min(8, 1.2 * ms / Math.max(passed, 0.05))) : n) {
+      const start = performance.now();
+      run(n);
+      passed = performance.now() - start;
+    }
+    let least = Infinity;
+    for (let i = 0; i < times; i += 1) {
+      const start = performance.now();
+      run(n);
+      least = Math.min(least, (performance.now() - start) / n / 1000);
+    }
+    return least;
+  }
+  const roofs = {};
+  for (const name of builds) {
+    PATHS.slice(0, 4).forEach((path, i) => {
+      const products = wasm[name].roof(i, 1);
+      if (products) roofs[path] = Math.max(roofs[path] ?? 0, products / best((n) => wasm[name].roof(i, n), rounds) / 1e9);
+    });
+  }
+  roofs.d32s = roofs.d32u;
+  const [first] = builds;
+  wasm[first].setup(8, 1, 3072, 1024, 40);
+  const n_bytes = wasm[first].stream(1);
+  const memory = n_bytes / best((n) => wasm[first].stream(n), rounds) / 1e9;
+  const rows = [];
+  for (const [regime, m, n, k, copies] of [["decode", 1, 3072, 1024, 40], ["prompt", 60, 256, 1024, 1]]) {
+    for (const [type, id] of Object.entries(TYPES)) {
+      const cells = [];
+      for (const name of builds) {
+        let bytes = 0;
+        PATHS.forEach((path, i) => {
+          if (!wasm[name].take(i)) return;
+          if (!bytes) {
+            wasm[name].setup(id, m, n, k, copies);
+            bytes = wasm[name].stream(1) / copies;
+          }
+          cells.push({ name, path, i, bytes, s: Infinity });
+        });
+      }
+      // In turns, so that every path gets its share of the quiet moments.
+      for (let round = 0; round < Math.ceil(rounds / 3); round += 1) {
+        for (const cell of cells) {
+          wasm[cell.name].take(cell.i);
+          cell.s = Math.min(cell.s, best(wasm[cell.name].run_matmul, 3));
+        }
+      }
+      rows.push({ regime, type, products: m * n * k, cells });
+    }
+  }
+  return { roofs, memory, rows };
+}
+
+const { roofs, memory, rows } = await page.evaluate(measure, { builds: BUILDS, rounds });
+await browser.close();
+server.close();
+
+const columns = [["simd128", "p16"], ["simd128", "x16"], ["relaxed", "d16"], ["relaxed", "d32u"], ["relaxed", "d32s"]]
+  .filter(([name, path]) => rows[0].cells.some((cell) => cell.name === name && cell.path === path));
+const line = (cells) => console.log(`| ${cells.join(" | ")} |`);
+console.log(`reading memory: ${memory.toFixed(1)} GB/s\n`);
+console.log("GMAC/s and, in brackets, percent of the roof (for decoding the lower of the path's and of memory's)\n");
+line(["regime", "type", ...columns.map(([, path]) => path), "GB/s"]);
+line(["---", "---", ...columns.map(() => "--:"), "--:"]);
+line(["roof", "", ...columns.map(([, path]) => roofs[path].toFixed(0)), memory.toFixed(0)]);
+for (const { regime, type, products, cells } of rows) {
+  const float = type === "F16";
+  const shown = columns.map(([name, path]) => {
+    const cell = cells.find((cell) => cell.name === name && cell.path === path);
+    const rate = products / cell.s / 1e9;
+    const roof = regime === "decode" ? Math.min(roofs[path], memory * products / cell.bytes / 1e9) : roofs[path];
+    return float ? rate.toFixed(1) : `${rate.toFixed(0)} (${(100 * rate / roof).toFixed(0)})`;
   });
-  return timings.sort((a, b) => a - b)[2];
-}
-
-const types = { Q8_0: 8, Q6_K: 14, Q5_K: 13, Q4_0: 2, Q4_K: 12, Q3_K: 11, Q2_K: 10, TQ2_0: 35, F16: 1, F32: 0 };
-const row = (...cells) => console.log(cells.map((c, i) => (i ? String(c).padStart(10) : c.padEnd(34))).join(""));
-row("matmul m x n x k", "GMAC/s", "us");
-for (const [m, n, k, copies] of [[1, 1536, 576, 8], [1, 576, 1536, 8], [1, 3072, 1024, 40], [128, 1536, 576, 1], [128, 1024, 3072, 1], [197, 768, 192, 1], [197, 192, 768, 1], [197, 576, 192, 1]]) {
-  for (const [name, id] of Object.entries(types)) {
-    if (k % 256 && /_K|TQ/.test(name)) continue;
-    wasm.setup(id, m, n, k, copies);
-    const s = time(wasm.run_matmul);
-    row(`${name} ${m} x ${n} x ${k}`, (m * n * k / s / 1e9).toFixed(2), (s * 1e6).toFixed(1));
-  }
-}
-row("quantize m x k", "Gel/s", "us");
-for (const [m, k] of [[1, 576], [197, 192], [128, 1536]]) {
-  wasm.setup(2, m, 16, k, 1);
-  const s = time(wasm.run_quantize);
-  row(`${m} x ${k}`, (m * k / s / 1e9).toFixed(2), (s * 1e6).toFixed(1));
-}
-row("attention m, heads/kv x d, tokens", "GMAC/s", "us");
-for (const [m, h, kv, d, n] of [[1, 9, 3, 64, 128], [1, 9, 3, 64, 1024], [197, 3, 3, 64, 197], [128, 9, 3, 64, 128]]) {
-  wasm.setup_attention(m, h, kv, d, n);
-  const s = time((r) => wasm.run_attention(r, h, n));
-  row(`${m}, ${h}/${kv} x ${d}, ${n}`, (2 * m * h * d * n / s / 1e9).toFixed(2), (s * 1e6).toFixed(1));
+  const quickest = Math.min(...cells.map(({ s }) => s));
+  line([regime, type, ...shown, regime === "decode" ? (cells[0].bytes / quickest / 1e9).toFixed(0) : ""]);
 }

@@ -1,6 +1,6 @@
 //! Activations as 8-bit codes, in the order in which kernels read them.
 
-use super::{MR, Span};
+use super::Span;
 use crate::kernels::isa::Isa;
 use crate::kernels::parallel::{self, Shared, work};
 use crate::kernels::path::{DotPath, P16};
@@ -14,12 +14,12 @@ pub(super) type Layout = Option<(&'static str, Span)>;
 pub struct Coded {
     /// The path and span, or `None` where what follows is of an earlier fill.
     pub(super) layout: Layout,
-    /// Rows per tile: 1 or [`MR`].
+    /// Rows per tile: 1 or [`DotPath::ROWS`].
     tile_rows: usize,
     n_blocks: usize,
     n_sums: usize,
-    /// Codes. One row: `[k / 4][plane][4 bytes]`. More: in tiles of [`MR`] rows,
-    /// `[tile][k / 4][plane][MR][4 bytes]`; the path says how many planes.
+    /// Codes. One row: `[k / 4][plane][4 bytes]`. More: in tiles of `ROWS` rows,
+    /// `[tile][k / 4][plane][ROWS][4 bytes]`; the path says how many planes.
     pub(in crate::kernels) codes: Vec<u8>,
     /// `[tile][span][tile_rows]`.
     scales: Vec<f32>,
@@ -105,7 +105,7 @@ impl Coded {
     }
 
     pub(super) fn quantize<P: DotPath>(&mut self, x: &[f32], m: usize, k: usize, span: Span) {
-        self.tile_rows = if m == 1 { 1 } else { MR };
+        self.tile_rows = if m == 1 { 1 } else { P::ROWS };
         let rows = m.next_multiple_of(self.tile_rows);
         self.n_blocks = k / span.len();
         self.n_sums = k / span.sum_len();
@@ -190,10 +190,10 @@ impl Coded {
     }
 
     /// Takes some rows of `from`, whose number of rows is `m`.
-    pub(super) fn pick(&mut self, from: &Coded, m: usize, rows: &[usize]) {
+    pub(super) fn pick<P: DotPath>(&mut self, from: &Coded, m: usize, rows: &[usize]) {
         assert!(rows.iter().all(|&row| row < m), "rows {rows:?} of {m}");
         self.layout = from.layout;
-        self.tile_rows = if rows.len() == 1 { 1 } else { MR };
+        self.tile_rows = if rows.len() == 1 { 1 } else { P::ROWS };
         (self.n_blocks, self.n_sums) = (from.n_blocks, from.n_sums);
         self.starts.iter_mut().for_each(|starts| starts.of = None);
         let (tile, to_tile) = (from.tile_rows, self.tile_rows);

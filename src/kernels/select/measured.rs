@@ -1,7 +1,6 @@
 //! The choice in browsers.
 
 use super::{Activations, DotPath, Isa, Native, Output, PackedWeights, PlainPath, prepare_on, strips_on};
-use crate::kernels::act::MR;
 use crate::kernels::matmul_on;
 use crate::quant::DType;
 use crate::repack::{Packer, Packing};
@@ -35,12 +34,20 @@ const D16: u8 = 3;
 #[cfg(not(target_feature = "relaxed-simd"))]
 const X16: u8 = 4;
 
-/// Kinds of codes that choose apart: signed bytes, 4 bits with a scale per 32, blocks of 256.
-const KINDS: [DType; 3] = [DType::Q8_0, DType::Q4_0, DType::Q4_K];
+/// Kinds of codes that choose apart, each by the type that stands for it: kernels of one kind take about
+/// the same steps.
+const KINDS: [(DType, &str); 6] = [
+    (DType::Q8_0, "8-bit"),
+    (DType::Q4_0, "4-bit"),
+    (DType::Q4_K, "Q4_K and Q5_K"),
+    (DType::Q6_K, "Q3_K and Q6_K"),
+    (DType::Q2_K, "Q2_K"),
+    (DType::TQ2_0, "ternary"),
+];
 const I8: usize = 0;
 
-/// Rows of the measurement: decoding, prompts.
-const REGIMES: [usize; 2] = [1, MR];
+/// Rows of the measurement: decoding, prompts (a multiple of every path's tile).
+const REGIMES: [usize; 2] = [1, 20];
 
 /// The chosen paths, by regime and kind.
 static CHOICE: [[AtomicU8; KINDS.len()]; REGIMES.len()] =
@@ -61,13 +68,19 @@ const UNSOUND: u8 = 2;
 const NAMED: u8 = 3;
 const GUESSED: u8 = 4;
 
-/// A path stays while no other is faster by this factor.
-const MARGIN: f64 = 0.95;
+/// The likeliest path stays while no other is faster by this factor, so that those which are near each
+/// other do not change places from load to load.
+const MARGIN: f64 = 0.93;
+/// Rounds for each path, in turns; the fastest counts, since other work only ever slows one.
+const ROUNDS: usize = 4;
 
 /// The path for `m` rows times a matrix.
 fn chosen(m: usize, w: &PackedWeights) -> u8 {
     let kind = match w.packing() {
         Packing::I8 => I8,
+        Packing::Super(kind) if kind.n_sub() == 0 => 5,
+        Packing::Super(kind) if kind.in_fields() => 4,
+        Packing::Super(kind) if kind.sub_len == 16 => 3,
         Packing::Super(_) => 2,
         _ => 1,
     };
@@ -89,14 +102,23 @@ fn name(path: u8) -> &'static str {
     with_path!(path, name_of())
 }
 
+/// The paths of a regime: the most common one, and which kinds of codes have others.
+fn names(regime: usize) -> String {
+    let chosen = CHOICE[regime].each_ref().map(|path| path.load(Relaxed));
+    let count = |path: u8| chosen.iter().filter(|&&other| other == path).count();
+    let common = chosen.iter().rev().copied().max_by_key(|&path| count(path)).unwrap_or(PLAIN);
+    let mut text = name(common).to_string();
+    for (path, (_, kind)) in chosen.into_iter().zip(KINDS) {
+        if path != common {
+            text.push_str(&format!(", {} for {kind}", name(path)));
+        }
+    }
+    text
+}
+
 /// As shown to users: instruction set, and paths.
 pub fn backend_name() -> (&'static str, String) {
-    let [decode, prompt] = [0, 1].map(|regime| {
-        let kinds: [&str; KINDS.len()] = std::array::from_fn(|kind| name(CHOICE[regime][kind].load(Relaxed)));
-        let [i8, u4, blocks] = kinds;
-        let low = if u4 == blocks { u4.into() } else { format!("{u4}, {blocks} for blocks of 256") };
-        if i8 == u4 && u4 == blocks { low } else { format!("{low}, {i8} for 8-bit weights") }
-    });
+    let [decode, prompt] = [0, 1].map(names);
     let both = if decode == prompt { decode } else { format!("{decode}; prompts: {prompt}") };
     (<Native as Isa>::NAME, both)
 }
@@ -140,7 +162,8 @@ fn candidates(kind: usize) -> Option<Vec<u8>> {
         Reading::Signed if signed_bytes => vec![D32S, PLAIN],
         Reading::Signed => vec![D32S, D16, PLAIN],
         Reading::Saturating if signed_bytes => vec![PLAIN],
-        Reading::Saturating => vec![D16, D32U, PLAIN],
+        // There the dot product of four is five instructions: never the fastest.
+        Reading::Saturating => vec![D16, PLAIN],
     })
 }
 
@@ -155,7 +178,7 @@ fn candidates(_kind: usize) -> Option<Vec<u8>> {
 pub fn select_paths(now_ms: &dyn Fn() -> f64) {
     let mut reason = MEASURED;
     for (regime, &m) in REGIMES.iter().enumerate() {
-        for (kind, &dtype) in KINDS.iter().enumerate() {
+        for (kind, &(dtype, _)) in KINDS.iter().enumerate() {
             let fastest = candidates(kind).and_then(|paths| fastest(&paths, dtype, m, now_ms));
             let (path, why) = fastest.unwrap_or((PLAIN, UNSOUND));
             take(regime, kind, path);
@@ -191,22 +214,24 @@ fn fastest(paths: &[u8], dtype: DType, m: usize, now_ms: &dyn Fn() -> f64) -> Op
         return None;
     }
     let mut best = vec![f64::INFINITY; paths.len()];
-    for _ in 0..3 {
+    let rounds = if paths.len() > 1 { ROUNDS } else { 0 };
+    for _ in 0..rounds {
         for (i, &path) in paths.iter().enumerate() {
             best[i] = best[i].min(ms_per_round(|| run(path, &mut act, &mut out[0]), now_ms));
         }
     }
-    if best[0].is_infinite() {
+    if best[0].is_infinite() && paths.len() > 1 {
         return Some((paths[0], GUESSED));
     }
-    let better = |a: usize, b: usize| if best[b] < MARGIN * best[a] { b } else { a };
-    Some((paths[(1..paths.len()).fold(0, better)], MEASURED))
+    let fastest = (1..paths.len()).fold(0, |a, b| if best[b] < best[a] { b } else { a });
+    let chosen = if best[fastest] < MARGIN * best[0] { fastest } else { 0 };
+    Some((paths[chosen], MEASURED))
 }
 
 /// Time of one round; infinity where the clock stands still. Page clocks have steps of up to
 /// 0.1 ms, so this begins and ends where the clock has just stepped.
 fn ms_per_round(mut once: impl FnMut(), now_ms: &dyn Fn() -> f64) -> f64 {
-    const AT_LEAST: f64 = 0.3;
+    const AT_LEAST: f64 = 0.2;
     const MOST_ROUNDS: usize = 1000;
     let first = now_ms();
     let Some(start) = (0..MOST_ROUNDS).find_map(|_| {

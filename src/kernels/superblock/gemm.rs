@@ -5,9 +5,9 @@
 //! as they are and multiply the sums of each sub-block.
 
 use super::{Masks, SuperTile, field_units, units};
-use crate::kernels::act::{Coded, MIN_GROUPS, MR, Span};
+use crate::kernels::act::{Coded, MIN_GROUPS, Span};
 use crate::kernels::isa::Isa;
-use crate::kernels::micro::{self, ACT_PLANE, PANEL_NR, PLANE, Sums};
+use crate::kernels::micro::{self, PANEL_NR, PLANE, Sums, act_plane};
 use crate::kernels::output::Output;
 use crate::kernels::path::{DotPath, P16};
 use crate::kernels::strip_columns;
@@ -34,6 +34,10 @@ struct Panel {
     d: [f32; MAX_TILES * PANEL_NR],
     dmin: [f32; MAX_TILES * PANEL_NR],
 }
+
+/// Integer sums of `R` rows and 8 columns.
+#[repr(align(16))]
+struct Totals<const R: usize>([[u8; PLANE]; R]);
 
 /// Whether the scales are multiplied into the panel.
 const fn folds<P: DotPath>() -> bool {
@@ -65,8 +69,23 @@ pub(super) fn gemm<P: DotPath, T: SuperTile>(
     strips: Range<usize>,
     out: Output,
 ) {
+    match P::ROWS {
+        5 => tiled::<P, T, 5>(act, m, w, strips, out),
+        _ => tiled::<P, T, 4>(act, m, w, strips, out),
+    }
+}
+
+/// [`gemm`] in tiles of `R` rows, which is the path's number of them.
+fn tiled<P: DotPath, T: SuperTile, const R: usize>(
+    act: &Coded,
+    m: usize,
+    w: &PackedWeights,
+    strips: Range<usize>,
+    out: Output,
+) {
+    assert!(R == P::ROWS, "the path has tiles of its own");
     assert!(out.m() == m && out.n() == w.n() && strips.end <= w.n_strips() && w.k().is_multiple_of(SUPER_K));
-    assert!(act.codes.len() == m.next_multiple_of(MR) * w.k() / 4 * P::ACT_BYTES);
+    assert!(act.codes.len() == m.next_multiple_of(R) * w.k() / 4 * P::ACT_BYTES);
     let n_tiles = w.k() / SUPER_K;
     let slab_tiles = MAX_TILES / P::PANEL_VECS;
     let mut panel = Panel {
@@ -90,15 +109,15 @@ pub(super) fn gemm<P: DotPath, T: SuperTile>(
                     let bytes = T::KIND.tile_bytes();
                     fill::<P, T>(&mut panel, slot, &w.strip(i)[t * bytes..][..bytes], half);
                 }
-                for row_tile in 0..m.div_ceil(MR) {
+                for row_tile in 0..m.div_ceil(R) {
                     // SAFETY: these columns belong to the caller's strips; panel and activations
                     // hold `tiles` (asserted).
                     unsafe {
-                        let mut c = [[0f32; PANEL_NR]; MR];
+                        let mut c = [[0f32; PANEL_NR]; R];
                         if slab > 0 {
                             c = micro::read_tile(out, row_tile, &columns);
                         }
-                        rows::<P, T>(&panel, act, n_tiles, row_tile, tiles.clone(), &mut c);
+                        rows::<P, T, R>(&panel, act, n_tiles, row_tile, tiles.clone(), &mut c);
                         micro::write_tile(out, row_tile, &columns, &c);
                     }
                 }
@@ -218,13 +237,13 @@ unsafe fn fill_codes<P: DotPath, T: SuperTile>(mut to: *mut u8, tile: *const u8,
 /// `panel` holds `tiles`; `act` is coded for `P` over 256 k, with the starts for `T`, and has
 /// `n_tiles` tiles and that tile of rows.
 #[inline(always)]
-unsafe fn rows<P: DotPath, T: SuperTile>(
+unsafe fn rows<P: DotPath, T: SuperTile, const R: usize>(
     panel: &Panel,
     act: &Coded,
     n_tiles: usize,
     row_tile: usize,
     tiles: Range<usize>,
-    c: &mut micro::Tile,
+    c: &mut micro::Tile<R>,
 ) {
     let n_sums = SUPER_K / sum_len::<P, T>();
     let planes = micro::planes::<P>(sum_len::<P, T>());
@@ -234,24 +253,24 @@ unsafe fn rows<P: DotPath, T: SuperTile>(
     for (slot, t) in tiles.enumerate() {
         // SAFETY: as the caller vouches.
         unsafe {
-            let d_act = scales.as_ptr().add(t * MR);
+            let d_act = scales.as_ptr().add(t * R);
             let w = panel.codes.as_ptr().add(slot * TILE_PLANES * P::PANEL_VECS);
-            let a = SUPER_K / 4 * P::PANEL_VECS * ACT_PLANE;
+            let a = SUPER_K / 4 * P::PANEL_VECS * act_plane::<R>();
             let a = act.codes.as_ptr().add((row_tile * n_tiles + t) * a);
             let start =
-                if starts.is_empty() { std::ptr::null() } else { starts.as_ptr().add(t * n_sums * MR) };
+                if starts.is_empty() { std::ptr::null() } else { starts.as_ptr().add(t * n_sums * R) };
             let scales = panel.scales.as_ptr().add(slot * 2 * SUB_BYTES);
-            let sums = tile_sums::<P, T>(w, a, start, scales, planes);
-            micro::add_scaled::<P::I>(c, sums, panel.d.as_ptr().add(slot * PANEL_NR), d_act, false);
+            let sums = tile_sums::<P, T, R>(w, a, start, scales, planes);
+            micro::add_scaled::<P::I, R>(c, sums, panel.d.as_ptr().add(slot * PANEL_NR), d_act, false);
             if T::KIND.has_min {
                 let first = if T::KIND.sub_len == 16 { 0 } else { 4 };
-                let a = ((row_tile * n_tiles + t) * MIN_GROUPS + first) * 2 * ACT_PLANE;
+                let a = ((row_tile * n_tiles + t) * MIN_GROUPS + first) * 2 * act_plane::<R>();
                 let a = act.min_codes.as_ptr().add(a);
                 let w = panel.mins.as_ptr().add(slot * SUB_BYTES);
-                let zero = micro::begin::<P16<P::I>>(std::ptr::null());
+                let zero = micro::begin::<P16<P::I>, R>(std::ptr::null());
                 let planes = micro::planes::<P16<P::I>>(T::KIND.n_sub());
-                let sums = micro::products::<P16<P::I>>(zero, P16::<P::I>::dot_panel, w, a, planes);
-                micro::add_scaled::<P::I>(c, sums, panel.dmin.as_ptr().add(slot * PANEL_NR), d_act, true);
+                let sums = micro::products::<P16<P::I>, R>(zero, P16::<P::I>::dot_panel, w, a, planes);
+                micro::add_scaled::<P::I, R>(c, sums, panel.dmin.as_ptr().add(slot * PANEL_NR), d_act, true);
             }
         }
     }
@@ -262,35 +281,40 @@ unsafe fn rows<P: DotPath, T: SuperTile>(
 /// # Safety
 /// Panel, activations, starts and scales of 256 k; `planes` is the planes of [`sum_len`].
 #[inline(always)]
-unsafe fn tile_sums<P: DotPath, T: SuperTile>(
+unsafe fn tile_sums<P: DotPath, T: SuperTile, const R: usize>(
     mut w: *const u8,
     mut a: *const u8,
     mut start: *const i32,
     mut scales: *const u8,
     planes: usize,
-) -> Sums<<P::I as Isa>::V> {
+) -> Sums<<P::I as Isa>::V, R> {
     // SAFETY: the caller's.
     unsafe {
         if sum_len::<P, T>() == SUPER_K {
             let consts = P::consts();
-            let sums = micro::products::<P>(micro::begin::<P>(start), P::dot_panel, w, a, planes);
+            let sums = micro::products::<P, R>(micro::begin::<P, R>(start), P::dot_panel, w, a, planes);
             return sums.map(|row| row.map(|sum| P::total(consts, sum)));
         }
-        let mut total = [[P::I::splat32(0); 2]; MR];
+        let mut memory = Totals([[0; PLANE]; R]);
+        let memory = memory.0.as_flattened_mut().as_mut_ptr();
         for _ in 0..SUPER_K / sum_len::<P, T>() {
-            let sums = micro::products::<P>(micro::begin::<P>(start), P::dot_panel, w, a, planes);
+            let sums = micro::products::<P, R>(micro::begin::<P, R>(start), P::dot_panel, w, a, planes);
             let scale = [P::I::load(scales), P::I::load(scales.add(16))];
-            for (total, sums) in total.iter_mut().zip(sums) {
-                total[0] = P::add_scaled(total[0], sums[0], scale[0]);
-                total[1] = P::add_scaled(total[1], sums[1], scale[1]);
+            // Opaque, and so in memory: in registers they would drive out the sums.
+            let total = std::hint::black_box(memory);
+            for (r, sums) in sums.iter().enumerate() {
+                for h in 0..2 {
+                    let total = total.add(r * PLANE + h * 16);
+                    P::I::store(total, P::add_scaled(P::I::load(total), sums[h], scale[h]));
+                }
             }
             w = w.add(sum_len::<P, T>() / 4 * P::PANEL_VECS * PLANE);
-            a = a.add(sum_len::<P, T>() / 4 * P::PANEL_VECS * ACT_PLANE);
+            a = a.add(sum_len::<P, T>() / 4 * P::PANEL_VECS * act_plane::<R>());
             scales = scales.add(PLANE);
             if T::KIND.offset > 0 {
-                start = start.add(MR);
+                start = start.add(R);
             }
         }
-        total
+        std::array::from_fn(|r| std::array::from_fn(|h| P::I::load(memory.add(r * PLANE + h * 16))))
     }
 }
