@@ -3,13 +3,13 @@
 
 #![allow(unsafe_code)]
 
-use bitpane::kernels::act::{Activations, Span};
-use bitpane::kernels::attention::{KvCache, Mask, Query, Scratch, attention};
-use bitpane::kernels::isa::{Isa, Native};
-use bitpane::kernels::path::DotPath;
-use bitpane::kernels::{PlainPath, isa, matmul};
-use bitpane::quant::DType;
-use bitpane::repack::{PackedWeights, Packer};
+use bitpane_core::kernels::act::{Activations, Span};
+use bitpane_core::kernels::attention::{KvCache, Mask, Query, Scratch, attention};
+use bitpane_core::kernels::isa::{Isa, Native};
+use bitpane_core::kernels::path::DotPath;
+use bitpane_core::kernels::{PlainPath, isa, matmul};
+use bitpane_core::quant::DType;
+use bitpane_core::repack::{PackedWeights, Packer};
 use std::cell::RefCell;
 
 #[derive(Default)]
@@ -38,14 +38,14 @@ unsafe extern "C" {
 /// Chooses the paths, as a page does at start.
 #[unsafe(no_mangle)]
 pub extern "C" fn select() {
-    bitpane::kernels::select_paths(&|| now());
+    bitpane_core::kernels::select_paths(&|| now());
 }
 
 /// Takes path `index` of p16, x16, d16, d32u, d32s; gives 1 where this build and engine have it.
 #[unsafe(no_mangle)]
 pub extern "C" fn take(index: usize) -> u32 {
     let name = ["p16", "x16", "d16", "d32u", "d32s"].get(index).unwrap_or(&"");
-    u32::from(bitpane::kernels::take_path(name))
+    u32::from(bitpane_core::kernels::take_path(name))
 }
 
 /// Makes `copies` matrices `[n, k]` of tensor type `dtype` (so that they need not stay in
@@ -83,14 +83,16 @@ const ROOF_BYTES: usize = 12 * 1024;
 /// into a sum of its own with an activation that stays in a register. Gives the products of a round.
 #[unsafe(no_mangle)]
 pub extern "C" fn roof(index: usize, rounds: usize) -> usize {
-    use bitpane::kernels::path16;
+    use bitpane_core::kernels::path16;
     match index {
         0 => dots::<PlainPath>(rounds),
         1 => dots::<path16::X16<Native>>(rounds),
         #[cfg(target_feature = "relaxed-simd")]
         2 => dots::<path16::D16<Native>>(rounds),
         #[cfg(target_feature = "relaxed-simd")]
-        _ => dots::<bitpane::kernels::path32::D32<Native, bitpane::kernels::path32::Unsigned>>(rounds),
+        _ => dots::<bitpane_core::kernels::path32::D32<Native, bitpane_core::kernels::path32::Unsigned>>(
+            rounds,
+        ),
         #[cfg(not(target_feature = "relaxed-simd"))]
         _ => 0,
     }

@@ -18,7 +18,7 @@ const args = process.argv.slice(2);
 const rounds = Number(args.find((arg) => /^\d+$/.test(arg)) ?? 12);
 
 function build(name) {
-  const words = ["build", "--example", "kernel_bench", "--target", TARGET, "--profile", "wasm-release"];
+  const words = ["build", "--package", "bitpane-core", "--example", "kernel_bench", "--target", TARGET, "--profile", "wasm-release"];
   if (name === "relaxed") words.push("--config", `target.${TARGET}.rustflags=["-Ctarget-feature=+relaxed-simd"]`);
   execFileSync("cargo", words, { cwd: ROOT, stdio: "inherit" });
   mkdirSync(FOLDER, { recursive: true });
