@@ -131,10 +131,10 @@ const STEPS: [Step; 13] = [
     },
     Step {
         name: "opcodes",
-        about: "each build in pkg/ holds the instructions it stands for, and no others",
+        about: "each build in pkg/ holds the instructions it stands for, and no others; kernels take no more than they did",
         needs: &[Tool::Toolchain],
         run: |ws| {
-            let words = ["cargo", "test", "--package", "xtask", "--test", "opcodes"];
+            let words = ["cargo", "test", "--package", "xtask", "--test", "opcodes", "--test", "loops"];
             tests(ws, "opcodes", &mut ws.words(&words), counts::rust)
         },
     },

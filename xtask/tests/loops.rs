@@ -9,17 +9,19 @@ use wasmparser::{Operator, Parser, Payload};
 /// An innermost loop with products.
 #[derive(Clone, Copy, Debug, Default)]
 struct Loop {
-    /// Products of the two relaxed kinds, and of pairs of i16.
-    dots: [usize; 3],
+    /// Products by kind.
+    dots: [usize; 4],
     /// Vector constants and splats of scalars that are made in the loop.
     literals: usize,
-    /// Instructions that the engine turns into code: neither locals nor the structure of blocks.
+    /// Instructions that the engine turns into code, and the loop: neither locals nor the structure of blocks.
     ops: usize,
 }
 
+/// Kinds of products: of four bytes, of pairs of bytes, of pairs of i16, of bytes.
 const FOUR: usize = 0;
 const PAIRS: usize = 1;
 const WORDS: usize = 2;
+const BYTES: usize = 3;
 
 impl Loop {
     fn add(&mut self, op: &Operator) {
@@ -29,6 +31,7 @@ impl Loop {
             Operator::I32x4RelaxedDotI8x16I7x16AddS => self.dots[FOUR] += 1,
             Operator::I16x8RelaxedDotI8x16I7x16S => self.dots[PAIRS] += 1,
             Operator::I32x4DotI16x8S => self.dots[WORDS] += 1,
+            Operator::I16x8ExtMulLowI8x16S | Operator::I16x8ExtMulHighI8x16S => self.dots[BYTES] += 1,
             Operator::V128Const { .. } | Operator::I8x16Splat | Operator::I16x8Splat => self.literals += 1,
             Operator::I32x4Splat | Operator::F32x4Splat => self.literals += 1,
             _ => {}
@@ -86,12 +89,88 @@ fn dot_loops(wasm: &[u8]) -> Vec<Loop> {
 /// Products below which a loop is none of those that matter.
 const MIN_DOTS: usize = 8;
 
+/// At least `least` loops of a build have so many products of a kind, at most so many instructions and at
+/// most so many vectors made from constants or numbers.
+struct Bound {
+    least: usize,
+    kind: usize,
+    n_dots: usize,
+    ops: usize,
+    literals: usize,
+}
+
+const fn bound(least: usize, kind: usize, n_dots: usize, ops: usize, literals: usize) -> Bound {
+    Bound { least, kind, n_dots, ops, literals }
+}
+
+/// Loops that both instruction sets have: the plain path.
+const EVERYWHERE: &[Bound] = &[
+    bound(12, WORDS, 8, 28, 0),  // prompts, 4 rows
+    bound(2, WORDS, 16, 70, 0),  // decoding 4-bit codes
+    bound(1, WORDS, 8, 45, 0),   // decoding 2-bit codes
+    bound(1, WORDS, 64, 402, 1), // decoding 5-bit codes
+    bound(3, WORDS, 64, 429, 3), // and those of 3 and 6 bits
+];
+const PLAIN: &[Bound] = &[
+    bound(8, BYTES, 16, 44, 0),  // prompts
+    bound(14, BYTES, 16, 54, 0), // and decoding 4-bit and 2-bit codes
+];
+const RELAXED: &[Bound] = &[
+    bound(12, FOUR, 10, 23, 0),  // prompts, 5 rows
+    bound(6, FOUR, 8, 30, 0),    // decoding 4-bit codes, and 2-bit codes with sub-scales
+    bound(8, FOUR, 8, 32, 0),    // and ternary ones
+    bound(1, FOUR, 64, 155, 1),  // decoding 8-bit codes, read unsigned
+    bound(1, FOUR, 32, 107, 1),  // read signed
+    bound(5, FOUR, 32, 260, 2),  // decoding codes of 3, 5 and 6 bits
+    bound(6, PAIRS, 8, 28, 0),   // prompts, 4 rows
+    bound(10, PAIRS, 8, 38, 0),  // and decoding codes of 4 and 2 bits
+    bound(3, PAIRS, 32, 298, 2), // decoding codes of 3, 5 and 6 bits
+];
+
 #[test]
-fn show() {
-    let file = std::env::var("FILE").unwrap();
-    let mut loops = dot_loops(&fs::read(Path::new(&file)).unwrap());
-    loops.sort_by(|a, b| (a.kind(), a.ops_per_dot()).partial_cmp(&(b.kind(), b.ops_per_dot())).unwrap());
-    for l in loops {
-        println!("{} {:5.2} {:?}", l.kind(), l.ops_per_dot(), l);
+fn loops_take_no_more_instructions_than_they_did() {
+    for (name, bounds) in [("simd128", PLAIN), ("relaxed", RELAXED)] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pkg").join(name).join("bitpane_bg.wasm");
+        let wasm = fs::read(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask build` makes it", file.display()));
+        let found = dot_loops(&wasm);
+        for of in EVERYWHERE.iter().chain(bounds) {
+            let of_shape = |l: &&Loop| l.kind() == of.kind && l.dots[of.kind] == of.n_dots;
+            let good = |l: &&Loop| of_shape(l) && l.ops <= of.ops && l.literals <= of.literals;
+            let n = found.iter().filter(good).count();
+            let shown: Vec<&Loop> = found.iter().filter(of_shape).collect();
+            assert!(
+                n >= of.least,
+                "{name}: {n} loops of {} products of kind {} within {} instructions and {} literals, not {}: {shown:#?}",
+                of.n_dots,
+                of.kind,
+                of.ops,
+                of.literals,
+                of.least
+            );
+        }
     }
+}
+
+/// A module with a loop of eight products, and a constant beside them where asked for.
+fn module(with_literal: bool) -> Vec<u8> {
+    let zero = [0x41, 0, 0xfd, 15]; // i32.const 0, i8x16.splat
+    let dot = [&zero[..], &[0xfd, 0xba, 0x01]].concat(); // i32x4.dot_i16x8_s
+    let literal: &[u8] = if with_literal { &[0x41, 0, 0xfd, 15, 0x1a] } else { &[] }; // and drop
+    let products = [&[0x20, 0][..], &dot.repeat(8), &[0x21, 0], literal].concat();
+    // One v128 local; block, loop, the products, two ends; the local.
+    let body = [&[1, 1, 0x7b, 0x02, 0x40, 0x03, 0x40][..], &products, &[0x0b, 0x0b, 0x20, 0, 0x0b]].concat();
+    let n = body.len() as u8;
+    let head = [&b"\0asm\x01\0\0\0"[..], &[1, 5, 1, 0x60, 0, 1, 0x7b], &[3, 2, 1, 0]].concat();
+    [&head[..], &[10, n + 2, 1, n], &body].concat()
+}
+
+#[test]
+fn the_scan_counts_what_is_in_a_loop() {
+    let count = |with_literal| {
+        let [found] = dot_loops(&module(with_literal))[..] else { panic!("one loop") };
+        (found.dots, found.ops, found.literals)
+    };
+    assert_eq!(count(false), ([0, 0, 8, 0], 17, 8));
+    assert_eq!(count(true), ([0, 0, 8, 0], 18, 9));
 }
