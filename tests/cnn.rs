@@ -2,6 +2,8 @@
 //! the logits; the weights follow from the names of the tensors).
 #![cfg(not(target_arch = "wasm32"))]
 
+use bitpane::error::Code;
+use bitpane::models::vision::{AttentionMap, Output};
 use bitpane::tasks::{LoadOptions, Loaded, Loader, VisionModel};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -57,9 +59,12 @@ fn safetensors(golden: &Golden) -> Vec<u8> {
 }
 
 fn load(golden: &Golden, options: LoadOptions) -> bitpane::error::Result<VisionModel> {
-    let bytes = safetensors(golden);
+    load_bytes(&safetensors(golden), options)
+}
+
+fn load_bytes(bytes: &[u8], options: LoadOptions) -> bitpane::error::Result<VisionModel> {
     let mut loader = Loader::new(options, Some(bytes.len() as u64))?;
-    loader.push(&bytes)?;
+    loader.push(bytes)?;
     match loader.finish()? {
         Loaded::Vision(model) => Ok(*model),
         _ => panic!("not a vision model"),
@@ -109,4 +114,109 @@ fn logits_are_those_of_the_published_code() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn golden(name: &str) -> Golden {
+    goldens().into_iter().find(|(found, _)| found == name).unwrap().1
+}
+
+/// The tensors alone tell the family and, but for what no tensor shows, everything else.
+#[test]
+fn files_without_a_config_are_recognized() {
+    let mut faults = Vec::new();
+    for (name, golden) in goldens() {
+        // Hugging Face's and TensorFlow's networks pad in ways that only a config tells.
+        let is_told = name.starts_with("hf_mobilenet") || name.starts_with("timm_tf");
+        let size = json!({"image_size": golden.size}).to_string();
+        let options = LoadOptions { config: Some(size), ..LoadOptions::default() };
+        match load(&golden, options) {
+            Ok(mut model) => {
+                let off = max_abs(&logits(&mut model, golden.size), &golden.logits);
+                if !is_told && !(off < 1e-3) {
+                    faults.push(format!("{name}: {} max abs {off}", model.info().architecture));
+                }
+            }
+            Err(e) => faults.push(format!("{name}: {e}")),
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Quantized weights fill up with zeros where blocks do not divide their rows; logits stay near.
+#[test]
+fn quantized_networks_stay_near() {
+    // Random weights magnify what is rounded, the more the deeper and narrower the network; where blocks or
+    // padding were wrong the cosine would be near 0.
+    for (name, least) in [
+        ("timm_mobilenetv2_100", 0.95),
+        ("timm_mobilenetv3_large_100", 0.95),
+        ("timm_resnet50", 0.995),
+        ("timm_convnext_tiny", 0.995),
+        ("hf_efficientnet", 0.95),
+    ] {
+        let golden = golden(name);
+        let quantize = Some("Q8_0".to_string());
+        let mut model = load(&golden, LoadOptions { quantize, ..options(&golden) }).unwrap();
+        let got = logits(&mut model, golden.size);
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let cosine =
+            dot(&got, &golden.logits) / (dot(&got, &got) * dot(&golden.logits, &golden.logits)).sqrt();
+        let info = model.info();
+        eprintln!("{name}: Q8_0 cosine {cosine:.5}, {:.2} bits per weight", info.bits_per_weight);
+        assert!(cosine > least, "{name}: cosine {cosine}");
+        assert!(info.bits_per_weight < 20.0, "{name}: {} bits", info.bits_per_weight);
+    }
+}
+
+#[test]
+fn pooled_and_patch_features() {
+    let golden = golden("timm_convnext_tiny");
+    let mut model = load(&golden, options(&golden)).unwrap();
+    let pixels = vec![0.5f32; 3 * golden.size * golden.size];
+    let shape = [3, golden.size, golden.size];
+    let patches = model.run(&pixels, &shape, Output::Patches).unwrap();
+    assert_eq!(patches.shape, [2, 2, 48]);
+    assert_eq!(model.run(&pixels, &shape, Output::Pooled).unwrap().shape, [48]);
+    let attention = model.run(&pixels, &shape, Output::Attention(AttentionMap::Rollout));
+    assert_eq!(attention.unwrap_err().code, Code::BadArgument);
+}
+
+/// Tensors that are missing, of another shape, not finite or too many are errors that name them.
+#[test]
+fn wrong_tensors_are_named() {
+    let base = golden("timm_mobilenetv3_small_100");
+    let error = |golden: &Golden| {
+        let error = load(golden, options(golden)).err().expect("refused");
+        (error.code, error.tensor.unwrap_or_default())
+    };
+    let at = |name: &str| base.tensors.iter().position(|(n, _)| n == name).unwrap();
+    for name in ["conv_stem.weight", "blocks.0.0.bn1.running_var", "blocks.4.0.se.conv_expand.weight"] {
+        let mut without = base.clone();
+        without.tensors.remove(at(name));
+        assert_eq!(error(&without), (Code::MissingTensor, name.into()));
+    }
+    for (name, shape) in [
+        ("conv_stem.weight", vec![16, 4, 3, 3]),
+        ("blocks.1.0.conv_pwl.weight", vec![16, 41, 1, 1]),
+        ("blocks.1.0.conv_dw.weight", vec![40, 1, 3, 5]),
+        ("blocks.1.0.bn1.weight", vec![39]),
+        ("classifier.weight", vec![10, 1023]),
+    ] {
+        let mut other = base.clone();
+        other.tensors[at(name)].1 = shape;
+        assert_eq!(error(&other), (Code::ShapeMismatch, name.into()));
+    }
+    let mut more = base.clone();
+    more.tensors.push(("blocks.1.0.attn.weight".into(), vec![3]));
+    assert_eq!(error(&more), (Code::UnsupportedArch, "blocks.1.0.attn.weight".into()));
+    let mut large = base.clone();
+    large.config["pretrained_cfg"]["input_size"] = json!([3, 100_000, 100_000]);
+    assert_eq!(error(&large).0, Code::BadConfig);
+
+    let mut bytes = safetensors(&base);
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let mut model = load_bytes(&bytes, options(&base)).unwrap();
+    let pixels = vec![0f32; 3 * 80 * 80];
+    assert_eq!(model.logits(&pixels, &[3, 80, 80]).unwrap_err().code, Code::NumericFault);
 }

@@ -5,6 +5,8 @@
 //! input is made from a number alone, so that a failure names the number and `FUZZ_SEED` brings it back.
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "fuzz/checkpoint.rs"]
+mod checkpoint;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
 #[path = "fuzz/template.rs"]
@@ -40,6 +42,11 @@ fn run(name: &str, target: fn(u64)) {
         seed += 1;
     }
     println!("{name}: {} inputs in {:.0} s", seed - first, begin.elapsed().as_secs_f64());
+}
+
+#[test]
+fn checkpoint() {
+    run("checkpoint", checkpoint::one);
 }
 
 #[test]

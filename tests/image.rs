@@ -37,6 +37,7 @@ fn goldens() -> Goldens {
 
 fn recipe(resize: usize, crop: usize, fit: &str, filter: &str) -> Preprocess {
     let resample = match filter {
+        "nearest" => Resample::Nearest,
         "bilinear" => Resample::Bilinear,
         "bicubic" => Resample::Bicubic,
         "lanczos" => Resample::Lanczos,

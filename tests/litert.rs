@@ -5,7 +5,7 @@
 mod common;
 
 use bitpane::image::{PixelView, Preprocess, Resample, resize_crop};
-use bitpane::tasks::convert::tflite_to_gguf;
+use bitpane::tasks::convert::{Extras, tflite_to_gguf};
 use bitpane::tasks::{LoadOptions, Loaded, Loader, VisionModel};
 use serde::Deserialize;
 
@@ -41,7 +41,7 @@ fn photos_as_litert() {
     for g in &goldens {
         if model.as_ref().is_none_or(|(name, _)| *name != g.model) {
             let bytes = std::fs::read(data.join("cnn").join(format!("{}.tflite", g.model))).unwrap();
-            model = Some((g.model.clone(), load(&tflite_to_gguf(&bytes, None).unwrap())));
+            model = Some((g.model.clone(), load(&tflite_to_gguf(&bytes, &Extras::default()).unwrap())));
         }
         let Some((_, model)) = &mut model else { unreachable!("just made") };
         let decoded = image::open(data.join("images").join(&g.file)).unwrap().to_rgb8();

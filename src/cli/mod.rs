@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod classify;
 mod completions;
+mod convert;
 mod embed;
 mod generate;
 mod info;
@@ -55,6 +56,7 @@ enum Command {
     Chat(Box<chat::Args>),
     Template(template::Args),
     Classify(classify::Args),
+    Convert(convert::Args),
     Tokenize(tokenize::Args),
     Logits(logits::Args),
     Embed(embed::Args),
@@ -115,6 +117,7 @@ pub fn run() -> i32 {
         Command::Chat(args) => chat::run(&args, &mut out),
         Command::Template(args) => template::run(&args, &mut out),
         Command::Classify(args) => classify::run(&args, &mut out),
+        Command::Convert(args) => convert::run(&args, &mut out),
         Command::Tokenize(args) => tokenize::run(&args, &mut out),
         Command::Logits(args) => logits::run(&args, &mut out),
         Command::Embed(args) => embed::run(&args, &mut out),

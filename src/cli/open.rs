@@ -139,6 +139,22 @@ pub(super) fn read_bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The first `n` bytes of a file, or all of a shorter one.
+///
+/// # Errors
+/// [`Code::Io`].
+pub(super) fn prefix(path: &Path, n: u64) -> Result<Vec<u8>> {
+    let (file, _) = open(path)?;
+    let mut bytes = Vec::new();
+    file.take(n).read_to_end(&mut bytes).map_err(|e| io_error(path, "cannot read", e))?;
+    Ok(bytes)
+}
+
+/// The file of that name in the folder of another, where there is one.
+pub(super) fn beside(path: &Path, name: &str) -> Option<PathBuf> {
+    Some(path.parent()?.join(name)).filter(|found| found.is_file())
+}
+
 /// Reads a text file (labels, a text to measure) of at most `max_bytes`.
 ///
 /// # Errors

@@ -142,6 +142,50 @@ mod tests {
         }
     }
 
+    /// As printers' photos are stored: left half red (no cyan), right half blue (no yellow).
+    #[test]
+    fn cmyk_becomes_rgb() {
+        let photo = decoded(include_bytes!("../../tests/data/image/cmyk.jpg").to_vec()).unwrap();
+        let [left, right] = [2, 13].map(|x| photo.rgb.get_pixel(x, 8).0);
+        assert!(left[0] > 200 && left[1] < 50 && left[2] < 50, "{left:?}");
+        assert!(right[2] > 200 && right[0] < 50 && right[1] < 50, "{right:?}");
+    }
+
+    /// Headers with bytes changed at random, in files of every format: a photo or an error, and soon.
+    #[test]
+    fn damaged_headers_are_errors() {
+        let picture = DynamicImage::ImageRgb8(RgbImage::from_fn(24, 17, |x, y| Rgb([x as u8, y as u8, 7])));
+        let formats = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Bmp];
+        let mut state = 9u64;
+        let mut random = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        let (mut good, mut bad) = (0, 0);
+        for format in formats {
+            let whole = encoded(&picture, format);
+            for _ in 0..500 {
+                let mut bytes = whole.clone();
+                for _ in 0..1 + random(4) {
+                    let at = random(bytes.len().min(96));
+                    bytes[at] = random(256) as u8;
+                }
+                bytes.truncate(bytes.len() - random(2) * random(bytes.len()));
+                match decoded(bytes) {
+                    Ok(photo) => {
+                        good += 1;
+                        assert!(photo.view().is_ok());
+                    }
+                    Err(error) => {
+                        bad += 1;
+                        assert_eq!(error.code, Code::ImageDecodeError);
+                    }
+                }
+            }
+        }
+        assert!(good > 100 && bad > 100, "{good} good, {bad} bad: one side is not tested");
+    }
+
     #[test]
     fn hostile_files_are_refused_before_their_pixels_are_allocated() {
         let png = encoded(&DynamicImage::ImageRgb8(RgbImage::new(40, 40)), ImageFormat::Png);
@@ -155,6 +199,7 @@ mod tests {
         let cases = [
             ("truncated PNG", png[..png.len() / 2].to_vec()),
             ("0 x 0", with_size(0, 0)),
+            ("20000 x 20000", with_size(20_000, 20_000)),
             ("30000 x 30000", with_size(30_000, 30_000)),
             ("70000 x 1", with_size(70_000, 1)),
             ("more rows than bytes", with_size(4, 4000)),

@@ -4,12 +4,15 @@ pub mod gguf;
 pub mod gguf_write;
 pub mod limits;
 mod metadata;
+pub mod pickle;
 pub mod reader;
 pub mod safetensors;
 pub mod shards;
 mod sniff;
 pub mod stream;
 pub mod tflite;
+pub mod torch;
+mod zip;
 
 pub use metadata::{Array, Metadata, StrArray, Value};
 pub use sniff::sniff;

@@ -107,6 +107,10 @@ pub struct Preprocess {
     pub crop: usize,
     /// The filter.
     pub resample: Resample,
+    /// The value of a pixel that counts as 1.
+    pub one: f32,
+    /// Whether the model takes blue first; mean and deviation are in its order.
+    pub blue_first: bool,
     /// Subtracted per channel (R, G, B) from values in 0..=1.
     pub mean: [f32; 3],
     /// Divides what is left.
@@ -122,6 +126,8 @@ impl Preprocess {
             fit: Fit::Short,
             crop,
             resample: Resample::Bicubic,
+            one: 255.0,
+            blue_first: false,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         }
@@ -139,6 +145,9 @@ impl Preprocess {
         if self.resize < self.crop || self.resize > 8192 {
             let message = format!("resize to {} pixels is not within {}..=8192", self.resize, self.crop);
             return bad("resize", message);
+        }
+        if !(self.one.is_finite() && self.one > 0.0) {
+            return bad("one", format!("a range of {} is not positive and finite", self.one));
         }
         if !self.mean.iter().all(|m| m.is_finite()) {
             return bad("mean", format!("mean {:?} is not finite", self.mean));
@@ -191,7 +200,7 @@ pub fn resize_crop(pixels: &PixelView, recipe: &Preprocess) -> Result<Vec<u8>> {
     Ok(resize::convolve(pixels, &columns, &rows))
 }
 
-/// Resizes, crops and normalises: `[3, crop, crop]`, `(value / 255 - mean) / std`.
+/// Resizes, crops and normalises: `[3, crop, crop]`, `(value / one - mean) / std`.
 ///
 /// # Errors
 /// [`Code::BadConfig`] for an impossible recipe.
@@ -199,8 +208,10 @@ pub fn preprocess(pixels: &PixelView, recipe: &Preprocess) -> Result<Vec<f32>> {
     let rgb = resize_crop(pixels, recipe)?;
     let mut out = Vec::with_capacity(rgb.len());
     for c in 0..3 {
-        let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - recipe.mean[c]) / recipe.std[c]);
-        out.extend(rgb.chunks_exact(3).map(|px| table[px[c] as usize]));
+        let table: [f32; 256] =
+            std::array::from_fn(|v| (v as f32 / recipe.one - recipe.mean[c]) / recipe.std[c]);
+        let from = if recipe.blue_first { 2 - c } else { c };
+        out.extend(rgb.chunks_exact(3).map(|px| table[px[from] as usize]));
     }
     Ok(out)
 }
@@ -244,6 +255,7 @@ mod tests {
             (Preprocess { crop: 0, ..good.clone() }, "crop"),
             (Preprocess { crop: 17, ..good.clone() }, "resize"),
             (Preprocess { resize: 1 << 20, ..good.clone() }, "resize"),
+            (Preprocess { one: 0.0, ..good.clone() }, "one"),
             (Preprocess { mean: [f32::NAN, 0.0, 0.0], ..good.clone() }, "mean"),
             (Preprocess { std: [1.0, 0.0, 1.0], ..good.clone() }, "std"),
         ];

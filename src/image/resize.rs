@@ -22,6 +22,8 @@ const ROW_TILE: usize = 4;
 /// A resampling filter, with Pillow's support and constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resample {
+    /// The input under the centre of the output.
+    Nearest,
     /// Triangle, support 1.
     Bilinear,
     /// Keys' cubic with a = -0.5, support 2.
@@ -33,6 +35,7 @@ pub enum Resample {
 impl Resample {
     fn support(self) -> f64 {
         match self {
+            Resample::Nearest => 0.0,
             Resample::Bilinear => 1.0,
             Resample::Bicubic => 2.0,
             Resample::Lanczos => 3.0,
@@ -72,6 +75,11 @@ impl Taps {
         let support = filter.support() * stretch;
         let inverse = 1.0 / stretch;
         let mut taps = Taps { spans: Vec::with_capacity(n), weights: Vec::new() };
+        if filter == Resample::Nearest {
+            taps.spans.extend(nearest(n_in, ratio, start, n).enumerate().map(|(i, at)| (at, i + 1)));
+            taps.weights.resize(n, 1 << PRECISION_BITS);
+            return taps;
+        }
         let mut exact = Vec::new();
         for i in start..start + n as u64 {
             let center = (i as f64 + 0.5) * ratio;
@@ -103,6 +111,22 @@ impl Taps {
         let end = self.iter().map(|(first, weights)| first + weights.len()).max().unwrap_or(first);
         first..end
     }
+}
+
+/// The inputs under the centres of outputs, by steps as Pillow finds them: where a centre is on the border of two
+/// inputs, how the sum of steps was rounded decides.
+fn nearest(n_in: usize, ratio: f64, start: u64, n: usize) -> impl Iterator<Item = usize> {
+    /// Steps that are made one by one; beyond, pictures are too long for anybody to compare.
+    const STEPS: u64 = 1 << 20;
+    let mut center = if start < STEPS { ratio * 0.5 } else { (start as f64 + 0.5) * ratio };
+    for _ in 0..if start < STEPS { start } else { 0 } {
+        center += ratio;
+    }
+    (0..n).map(move |_| {
+        let at = (center as usize).min(n_in - 1);
+        center += ratio;
+        at
+    })
 }
 
 /// Rounds to nearest, halves away from zero.
@@ -183,7 +207,8 @@ fn vertical(narrow: &[u8], row_bytes: usize, first_row: usize, rows: &Taps) -> V
 mod tests {
     use super::*;
 
-    const FILTERS: [Resample; 3] = [Resample::Bilinear, Resample::Bicubic, Resample::Lanczos];
+    const FILTERS: [Resample; 4] =
+        [Resample::Nearest, Resample::Bilinear, Resample::Bicubic, Resample::Lanczos];
 
     /// Black and white pixels placed as badly as possible must not overflow the 32-bit sum.
     #[test]

@@ -69,6 +69,8 @@ pub enum Filter {
     Dense(PackedWeights),
     /// Every output reads its own channel: `[taps, channels]`.
     Depthwise(Vec<f32>),
+    /// The same in 8 bits; what they count in is part of the scale.
+    DepthwiseCodes(Vec<i8>),
 }
 
 /// `f(scale * (W * x) + bias)`, where a batch norm has been folded into scale and bias.
@@ -114,18 +116,26 @@ impl Conv2d {
                 self.dense(weights, input, &window, act, mode, out);
                 parallel::chunks(&mut out.data, self.n(), work::EXP, &|_, rows| self.finish(rows));
             }
-            Filter::Depthwise(weights) => {
-                let row_len = width * self.n();
-                let per_value = window.n_taps() * 8 + work::EXP;
-                parallel::chunks(&mut out.data, row_len, per_value, &|first, rows| {
-                    for (i, row) in rows.chunks_exact_mut(row_len).enumerate() {
-                        let y = first / row_len + i;
-                        depthwise::row::<I>(&input.data, input.shape, weights, &window, y, row);
-                        self.finish(row);
-                    }
-                });
+            Filter::Depthwise(weights) => self.depthwise(weights, input, &window, out),
+            Filter::DepthwiseCodes(codes) => {
+                // A few thousand of them, spread out where the kernels read them thousands of times.
+                let weights: Vec<f32> = codes.iter().map(|&c| c.into()).collect();
+                self.depthwise(&weights, input, &window, out);
             }
         }
+    }
+
+    fn depthwise(&self, weights: &[f32], input: &FeatureMap, window: &Window, out: &mut FeatureMap) {
+        let width = out.shape[1];
+        let row_len = width * self.n();
+        let per_value = window.n_taps() * 8 + work::EXP;
+        parallel::chunks(&mut out.data, row_len, per_value, &|first, rows| {
+            for (i, row) in rows.chunks_exact_mut(row_len).enumerate() {
+                let y = first / row_len + i;
+                depthwise::row::<I>(&input.data, input.shape, weights, window, y, row);
+                self.finish(row);
+            }
+        });
     }
 
     /// As a matrix product, some outputs at a time.
@@ -247,11 +257,7 @@ impl SqueezeExcite {
     pub fn forward(&self, map: &mut FeatureMap, act: &mut Activations, mode: Mode) {
         let channels = map.shape[2];
         let layer = |linear: &Linear, x: &[f32], f: Activation, act: &mut Activations| {
-            let row = act.fill(1, linear.weight.k(), mode.is_integer());
-            row[..x.len()].copy_from_slice(x);
-            row[x.len()..].fill(0.0);
-            let mut out = vec![0f32; linear.n()];
-            linear.forward(act, &mut out);
+            let mut out = padded_product(linear, x, act, mode);
             f.apply(&mut out);
             out
         };
@@ -261,4 +267,14 @@ impl SqueezeExcite {
             rows.chunks_exact_mut(channels).for_each(|row| vecmath::mul::<I>(row, &gate));
         });
     }
+}
+
+/// One row through a layer whose rows may have zeros at their end.
+pub fn padded_product(linear: &Linear, x: &[f32], act: &mut Activations, mode: Mode) -> Vec<f32> {
+    let row = act.fill(1, linear.weight.k(), mode.is_integer());
+    row[..x.len()].copy_from_slice(x);
+    row[x.len()..].fill(0.0);
+    let mut out = vec![0f32; linear.n()];
+    linear.forward(act, &mut out);
+    out
 }

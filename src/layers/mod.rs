@@ -16,7 +16,7 @@ mod workspace;
 
 pub use attention::{Attention, Heads, QkNorm, Qkv};
 pub use conv::CausalConv;
-pub use conv2d::{Conv2d, FeatureMap, Filter, Padding, SqueezeExcite, max_pool};
+pub use conv2d::{Conv2d, FeatureMap, Filter, Padding, SqueezeExcite, max_pool, padded_product};
 pub use dense::{RelativeBias, ScoreBias, dense_attention};
 pub use linear::Linear;
 pub use lora::Lora;

@@ -61,7 +61,7 @@ pub use builder::{Builder, NormKind};
 pub use context::{Context, ContextParams, KvContext};
 pub use decoder::Decoder;
 pub use encoder::{Encoder, Pooling};
-pub use weights::{Tensor, Weights};
+pub use weights::{Filters, Tensor, Weights};
 
 use crate::container::{ContainerKind, Header, Metadata};
 use crate::error::{Code, Error, Result};

@@ -13,6 +13,8 @@ pub enum Tensor {
     Experts(Vec<PackedWeights>),
     /// Everything else, as f32.
     Values(Vec<f32>),
+    /// Filters of one channel each, rounded to 8 bits.
+    Filters(Filters),
     /// Bytes of integers, for architectures that compute with them.
     Raw(Vec<u8>),
     /// Of a type that holds no weights: an error for the architecture that asks for it.
@@ -22,6 +24,31 @@ pub enum Tensor {
         /// The type's name.
         dtype: &'static str,
     },
+}
+
+/// Filters `[n, taps]` of codes with a scale each: `w = scale * code`.
+pub struct Filters {
+    /// `[n, taps]`.
+    pub codes: Vec<i8>,
+    /// `[n]`.
+    pub scale: Vec<f32>,
+}
+
+impl Filters {
+    /// Rounds `n` filters. One with NaN or infinity keeps a scale that is NaN, so that the fault shows.
+    pub fn round(values: &[f32], n: usize) -> Self {
+        let n_taps = values.len() / n.max(1);
+        let mut filters = Filters { codes: Vec::with_capacity(values.len()), scale: Vec::with_capacity(n) };
+        for filter in values.chunks_exact(n_taps.max(1)) {
+            let largest = filter.iter().fold(0f32, |m, v| m.max(v.abs()));
+            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let is_finite = filter.iter().all(|v| v.is_finite());
+            filters.scale.push(if is_finite { largest / 127.0 } else { f32::NAN });
+            let code = |v: &f32| (v * inverse).round_ties_even().clamp(-127.0, 127.0) as i8;
+            filters.codes.extend(filter.iter().map(code));
+        }
+        filters
+    }
 }
 
 /// Named tensors with their shapes as stored.

@@ -55,7 +55,8 @@ impl Target {
             offset: 0,
             n_bytes: 0,
         };
-        let (n_expert, n, k) = policy::matrix_shape(&info).filter(|_| self.role != Role::Table)?;
+        let (n_expert, n, k) =
+            policy::matrix_shape(&info).filter(|_| !matches!(self.role, Role::Table | Role::Depthwise))?;
         (n > 0 && k > 0).then_some((n_expert.unwrap_or(1) * n, k))
     }
 

@@ -50,7 +50,11 @@ impl Plan {
             if !is_matrix || policy::is_kept(&target.name) {
                 return Planned { name: target.name.clone(), dtype: plain.name().into(), note: None };
             }
-            let asked = if target.role == Role::Outer { policy::at_least_8_bits(wanted) } else { wanted };
+            let asked = if matches!(target.role, Role::Outer | Role::OuterFilter) {
+                policy::at_least_8_bits(wanted)
+            } else {
+                wanted
+            };
             let dtype =
                 if fits(target, asked, folds) { asked } else { fallback(target, source, asked, folds) };
             let note = (dtype != wanted).then(|| match target.role {

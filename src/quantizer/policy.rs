@@ -57,3 +57,11 @@ pub fn fitting(wanted: DType, source: &Format, k: usize) -> DType {
     let plain = if source.dtype == DType::F32 { DType::F16 } else { source.dtype };
     [wanted, DType::Q8_0, plain].into_iter().find(fits).unwrap_or(plain)
 }
+
+/// For filters, whose rows can be filled up with zeros: where blocks of 32 do not divide k and `kept` is therefore no
+/// quantized type, one that is, and the multiple of 32 that k becomes.
+pub fn padding(wanted: DType, kept: DType, k: usize) -> Option<(DType, usize)> {
+    let len = |d: DType| d.format().map_or(1, |f| f.block_len);
+    let filled = if len(wanted) == 32 { wanted } else { DType::Q8_0 };
+    (len(kept) == 1 && len(wanted) > 1).then(|| (filled, k.next_multiple_of(32)))
+}

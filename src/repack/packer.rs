@@ -37,11 +37,20 @@ impl Packer {
     /// [`Code::UnsupportedQuant`], [`Code::BadShape`] where k is not whole blocks of either
     /// type, [`Code::OutOfMemory`].
     pub fn new(source: DType, target: DType, n: usize, k: usize) -> Result<Self> {
+        Packer::padded(source, target, n, k, k)
+    }
+
+    /// A packer for a matrix `[n, file_k]` of floats, to be held as `target` with zeros at the end of each row, which
+    /// is then `k` long.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn padded(source: DType, target: DType, n: usize, file_k: usize, k: usize) -> Result<Self> {
         let (source, target) = (source.codec()?, target.codec()?);
         if source.0.dtype == target.0.dtype && k > 0 && !k.is_multiple_of(source.0.block_len) {
             return Packer::folded(source, n, k);
         }
-        for (format, _) in [source, target] {
+        for ((format, _), k) in [(source, file_k), (target, k)] {
             if k == 0 || n == 0 || !k.is_multiple_of(format.block_len) {
                 let rule = format!("{n} x {k} is not whole blocks of {} ({})", format.block_len, format.name);
                 return Err(Error::new(Code::BadShape, rule));
@@ -53,7 +62,8 @@ impl Packer {
         let packing = packing_of(target.1.kernel);
         let overflow =
             || Error::new(Code::Overflow, format!("{n} x {k} weights do not fit the address space"));
-        let row_bytes = (k / source.0.block_len).checked_mul(source.0.block_bytes).ok_or_else(overflow)?;
+        let row_bytes =
+            (file_k / source.0.block_len).checked_mul(source.0.block_bytes).ok_or_else(overflow)?;
         row_bytes.checked_mul(NR).ok_or_else(overflow)?;
         k.checked_mul(NR * 4).ok_or_else(overflow)?;
         let n_bytes = packing.strip_bytes(k).checked_mul(n.div_ceil(NR)).ok_or_else(overflow)?;
@@ -173,7 +183,16 @@ impl Packer {
         let start = self.next_strip * strip_bytes;
         let rows = std::mem::take(&mut self.rows);
         let mut requantized = std::mem::take(&mut self.scratch.blocks);
-        for (column, row) in rows.chunks_exact(self.row_bytes).enumerate() {
+        let whole_bytes = self.out.k / self.source.0.block_len * self.source.0.block_bytes;
+        let mut whole = Vec::new();
+        for (column, mut row) in rows.chunks_exact(self.row_bytes).enumerate() {
+            if self.row_bytes < whole_bytes {
+                // A float of zero bytes is zero in every type.
+                whole.clear();
+                whole.extend_from_slice(row);
+                whole.resize(whole_bytes, 0);
+                row = &whole;
+            }
             let row_idx = self.next_strip * NR + column;
             let blocks: &[u8] = if self.source.0.dtype == self.target.0.dtype {
                 row

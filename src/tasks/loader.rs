@@ -2,17 +2,20 @@
 
 use super::experts::Experts;
 use super::memory::Needs;
+use super::opening::Opening;
 use super::shards::Shards;
 use super::{EncoderModel, ModelInfo, TextModel, VisionModel};
 use crate::container::shards::ShardIndex;
-use crate::container::stream::{Sink, Stream};
+use crate::container::stream::Sink;
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
 use crate::layers::Mode;
 use crate::models::vision::{Config, Role, Source};
-use crate::models::{Adapter, Family, Tensor, Weights, identify, is_adapter};
+use crate::models::{Adapter, Family, Filters, Tensor, Weights, identify, is_adapter};
 use crate::quant::{DType, KernelForm, ROUNDED};
-use crate::quantizer::policy::{self, at_least_8_bits, fitting, holds_no_weights, is_kept, matrix_shape};
+use crate::quantizer::policy::{
+    self, at_least_8_bits, fitting, holds_no_weights, is_kept, matrix_shape, padding,
+};
 use crate::quantizer::{restore_shapes, writable};
 use crate::repack::Packer;
 use crate::tokenizer::Tokenizer;
@@ -36,6 +39,8 @@ pub struct LoadOptions {
     pub config: Option<String>,
     /// The `tokenizer.json` of a vision model that reads texts too (CLIP, SigLIP).
     pub tokenizer: Option<String>,
+    /// The `preprocessor_config.json` that came with a vision model: how pictures are prepared.
+    pub preprocessor: Option<String>,
     /// Other types for some float tensors than `quantize` or the file's own: `"PATTERN=TYPE"`, where `*` in the
     /// pattern stands for any text. The first that fits a tensor's name holds, also for the first and last layers
     /// of vision models, which otherwise keep at least 8 bits.
@@ -75,7 +80,7 @@ pub enum Loaded {
 
 /// Takes a model file's bytes in any portions and builds the model.
 pub struct Loader {
-    stream: Stream,
+    stream: Opening,
     collect: Collect,
     adapters: Vec<(Adapter, f32)>,
     /// Bytes of the files before this one.
@@ -102,7 +107,7 @@ impl Loader {
         let overrides =
             options.overrides.iter().map(|given| Override::parse(given)).collect::<Result<_>>()?;
         Ok(Loader {
-            stream: Stream::new(file_len),
+            stream: Opening::new(file_len),
             collect: Collect { target, overrides, config, options, ..Collect::default() },
             adapters: Vec::new(),
             bytes_before: 0,
@@ -131,7 +136,7 @@ impl Loader {
             self.end_file()?;
         }
         self.bytes_before += self.stream.received();
-        self.stream = Stream::new(file_len);
+        self.stream = Opening::new(file_len);
         self.has_ended = false;
         Ok(())
     }
@@ -228,7 +233,8 @@ impl Loader {
                 let model = (family.build)(source)?;
                 weights.check_adapters()?;
                 note_unused(&weights, &mut info);
-                let mut model = VisionModel::new(model, &header.metadata, mode, info)?;
+                let preprocessor = options.preprocessor.as_deref();
+                let mut model = VisionModel::new(model, metadata, &config, preprocessor, mode, info)?;
                 if let Some(json) = options.tokenizer.as_ref().filter(|_| model.has_text_tower()) {
                     model.set_tokenizer(Tokenizer::from_json(json.as_bytes())?)?;
                 }
@@ -347,22 +353,26 @@ impl Collect {
         }
     }
 
-    /// The type in which a matrix `[_, k]` is kept.
-    fn kept_as(&self, tensor: &TensorInfo, target: Option<DType>, k: usize) -> Result<DType> {
+    /// The type in which a matrix `[_, k]` is kept, and its k there: rows of filters are filled up with zeros
+    /// where blocks do not divide them.
+    fn kept_as(&self, tensor: &TensorInfo, target: Option<DType>, k: usize) -> Result<(DType, usize)> {
         let (format, codec) = tensor.dtype.codec()?;
         let is_float = matches!(codec.kernel, KernelForm::F32 | KernelForm::F16 | KernelForm::Bf16);
+        let role = self.role(tensor);
         let asked = self.overrides.iter().find(|o| is_float && o.fits(&tensor.name));
-        Ok(match target {
-            _ if asked.is_some() => asked.map_or(tensor.dtype, |o| fitting(o.dtype, format, k)),
+        let wanted = match target {
+            _ if asked.is_some() => asked.map_or(tensor.dtype, |o| o.dtype),
             Some(target) if is_float && !is_kept(&tensor.name) => {
-                let is_outer = self.role(tensor) == Role::Outer;
-                let wanted = if is_outer { at_least_8_bits(target) } else { target };
-                fitting(wanted, format, k)
+                let is_outer = matches!(role, Role::Outer | Role::OuterFilter);
+                if is_outer { at_least_8_bits(target) } else { target }
             }
             // The reference mode computes with the values of the file, whatever they take.
-            _ if self.options.reference && ROUNDED.contains(&tensor.dtype) => DType::F32,
-            _ => tensor.dtype,
-        })
+            _ if self.options.reference && ROUNDED.contains(&tensor.dtype) => return Ok((DType::F32, k)),
+            _ => return Ok((tensor.dtype, k)),
+        };
+        let kept = fitting(wanted, format, k);
+        let is_filter = matches!(role, Role::Filter | Role::OuterFilter);
+        Ok(padding(wanted, kept, k).filter(|_| is_filter).unwrap_or((kept, k)))
     }
 
     fn start(&mut self, idx: usize) -> Result<Current> {
@@ -380,7 +390,7 @@ impl Collect {
         };
         let is_float = matches!(codec.kernel, KernelForm::F32 | KernelForm::F16 | KernelForm::Bf16);
         let asked = self.overrides.iter().find(|o| is_float && o.fits(&tensor.name));
-        let target = self.kept_as(tensor, self.target, k).map_err(named)?;
+        let (target, padded_k) = self.kept_as(tensor, self.target, k).map_err(named)?;
         let rounded = (target == tensor.dtype && ROUNDED.contains(&target))
             .then(|| format!("tensors of type {} are held as 8-bit codes, rounded", target.name()))
             .filter(|note| !self.info.notes.contains(note));
@@ -391,7 +401,10 @@ impl Collect {
         let held = if target == tensor.dtype { held } else { format!("{}: {held}", target.name()) };
         let dtype = tensor.dtype.name();
         let current = match n_expert {
-            None => Current::Matrix(Box::new(Packer::new(tensor.dtype, target, n, k).map_err(named)?)),
+            None => {
+                let packer = Packer::padded(tensor.dtype, target, n, k, padded_k).map_err(named)?;
+                Current::Matrix(Box::new(packer))
+            }
             Some(n_expert) => {
                 let experts = Experts::new(tensor.dtype, target, n_expert, n, k).map_err(named)?;
                 Current::Experts(Box::new(experts))
@@ -411,9 +424,15 @@ impl Collect {
         self.role(tensor) == Role::Raw && [DType::I8, DType::I32].contains(&tensor.dtype)
     }
 
+    /// Whether a depthwise convolution's filters are held as codes.
+    fn is_rounded(&self, tensor: &TensorInfo) -> bool {
+        let is_quantized = self.target.is_some_and(|t| at_least_8_bits(t) == DType::Q8_0);
+        is_quantized && self.role(tensor) == Role::Depthwise
+    }
+
     /// Number of experts, n and k of a tensor that is held as a matrix.
     fn as_matrix(&self, tensor: &TensorInfo) -> Option<(Option<usize>, usize, usize)> {
-        matrix_shape(tensor).filter(|_| self.role(tensor) != Role::Table)
+        matrix_shape(tensor).filter(|_| !matches!(self.role(tensor), Role::Table | Role::Depthwise))
     }
 
     /// Bytes in memory of the weights of all files so far, if float ones are quantized to `target`.
@@ -427,9 +446,9 @@ impl Collect {
             }
             let n_elements = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64))?;
             match self.as_matrix(tensor) {
-                None => n_elements.checked_mul(4),
+                None => Some(values_bytes(n_elements, self.is_rounded(tensor))),
                 Some((n_expert, n, k)) => {
-                    let kept = self.kept_as(tensor, target, k).ok()?;
+                    let (kept, k) = self.kept_as(tensor, target, k).ok()?;
                     Packer::n_bytes(kept, n, k)?.checked_mul(n_expert.unwrap_or(1) as u64)
                 }
             }
@@ -460,6 +479,11 @@ fn unusable(tensor: &TensorInfo, header: Option<&Header>) -> Tensor {
         },
         _ => Tensor::Unusable { code: Code::UnsupportedQuant, dtype: tensor.dtype.name() },
     }
+}
+
+/// Bytes of values that are not multiplied as a matrix.
+fn values_bytes(n: u64, is_rounded: bool) -> u64 {
+    if is_rounded { n } else { n.saturating_mul(4) }
 }
 
 impl Sink for Collect {
@@ -534,8 +558,12 @@ impl Sink for Collect {
                 let (format, codec) = tensor.dtype.codec()?;
                 let mut values = vec![0f32; bytes.len() / format.block_bytes * format.block_len];
                 (codec.dequantize)(&bytes, &mut values);
-                self.info.weight_bytes += values.len() as u64 * 4;
-                Tensor::Values(values)
+                let is_rounded = self.is_rounded(tensor);
+                self.info.weight_bytes += values_bytes(values.len() as u64, is_rounded);
+                match is_rounded {
+                    true => Tensor::Filters(Filters::round(&values, shape[0])),
+                    false => Tensor::Values(values),
+                }
             }
             Some(Current::Raw(bytes)) => {
                 self.info.weight_bytes += bytes.len() as u64;

@@ -14,7 +14,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-FILTERS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC, "lanczos": Image.LANCZOS}
+FILTERS = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC, "lanczos": Image.LANCZOS}
 CASES = [
     # width, height, resize, crop, fit
     (37, 23, 8, 8, "short"),

@@ -9,8 +9,11 @@ export interface PostableImage {
   transfer: Transferable[];
 }
 
-/** Takes pixels as they are stored: without colour management, without alpha multiplied in. */
-const AS_STORED: ImageBitmapOptions = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
+/**
+ * Takes pixels as they are stored: without colour management, without alpha multiplied in; but upright, as the
+ * orientation in a photo's EXIF block says.
+ */
+const AS_STORED: ImageBitmapOptions = { premultiplyAlpha: "none", colorSpaceConversion: "none", imageOrientation: "from-image" };
 
 /** Makes an image ready to post. What the caller gave stays usable: elements are copied. */
 export async function postableImage(source: ImageSource): Promise<PostableImage> {
@@ -31,7 +34,8 @@ async function copied(source: ImageElement): Promise<PostableImage> {
 type ImageElement = Exclude<ImageSource, Blob | ImageBitmap | PixelData>;
 
 function isElement(source: unknown): source is ImageElement {
-  return is(source, "HTMLImageElement") || is(source, "HTMLCanvasElement") || is(source, "HTMLVideoElement") || is(source, "OffscreenCanvas");
+  const names = ["HTMLImageElement", "HTMLCanvasElement", "HTMLVideoElement", "VideoFrame", "OffscreenCanvas"];
+  return names.some((name) => is(source, name));
 }
 
 /** Classes are looked up by name: most of these do not exist in a worker, and none of them in Node. */

@@ -505,6 +505,7 @@ export type ImageSource =
   | HTMLImageElement
   | HTMLCanvasElement
   | HTMLVideoElement
+  | VideoFrame
   | OffscreenCanvas;
 
 /** A tensor in a model file. */

@@ -145,8 +145,15 @@ pub enum Role {
     Matrix,
     /// The same, with at least 8 bits unless an override asks for fewer.
     Outer,
+    /// As `Matrix`, for layers that take rows with zeros at their end where blocks do not divide them.
+    Filter,
+    /// As `Filter`, with at least 8 bits.
+    OuterFilter,
     /// Values of f32, whatever the rank.
     Table,
+    /// Filters of one channel each, `[n, 1, rows, columns]`: values of f32, or where weights are quantized codes of 8
+    /// bits with a scale per filter.
+    Depthwise,
     /// Integers, as they are.
     Raw,
 }

@@ -1,5 +1,6 @@
 //! A quantized .tflite CNN to GGUF: its codes, scales and zero points exactly as they are.
 
+use super::Extras;
 use crate::container::gguf_write::GgufWriter;
 use crate::container::tflite::{self, ElementType, Fused, Graph, Kind as Op, Operator, Taps, Tensor};
 use crate::error::{Code, Error, Result};
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 /// # Errors
 /// What [`tflite::parse`] refuses; [`Code::UnsupportedArch`] naming the operator, and
 /// [`Code::UnsupportedDtype`] naming the tensor, where the network is not of 8-bit integers throughout.
-pub fn tflite_to_gguf(bytes: &[u8], name: Option<&str>) -> Result<Vec<u8>> {
+pub fn tflite_to_gguf(bytes: &[u8], extras: &Extras) -> Result<Vec<u8>> {
     let graph = tflite::parse(bytes)?;
     let mut import =
         Import { graph: &graph, spec: GraphSpec::default(), values: BTreeMap::new(), parts: Vec::new() };
@@ -36,7 +37,7 @@ pub fn tflite_to_gguf(bytes: &[u8], name: Option<&str>) -> Result<Vec<u8>> {
     if import.spec.ops.is_empty() {
         return Err(Error::new(Code::UnsupportedArch, "the graph has no operators"));
     }
-    import.write(name)
+    import.write(extras)
 }
 
 /// What becomes a tensor of the GGUF file.
@@ -243,12 +244,10 @@ impl<'a> Import<'a> {
         self.parts.push(Part { name: format!("op.{i}.{part}"), dtype, shape: shape.to_vec(), bytes });
     }
 
-    fn write(&self, name: Option<&str>) -> Result<Vec<u8>> {
+    fn write(&self, extras: &Extras) -> Result<Vec<u8>> {
         let mut out = GgufWriter::new();
-        out.str("general.architecture", "qcnn");
-        if let Some(name) = name {
-            out.str("general.name", name);
-        }
+        // The graph says it all: a config would only hide it.
+        Extras { config: None, ..extras.clone() }.put("qcnn", &mut out)?;
         self.spec.put(&mut out);
         for part in &self.parts {
             out.tensor(&part.name, part.dtype, &part.shape)?;

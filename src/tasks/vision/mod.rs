@@ -10,7 +10,7 @@ use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
 use crate::image::{PixelView, Preprocess, preprocess};
 use crate::layers::Mode;
-use crate::models::vision::{AttentionMap, Output, Picture, Values, VisionArch};
+use crate::models::vision::{AttentionMap, Config, Output, Picture, Values, VisionArch};
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -64,6 +64,8 @@ impl VisionModel {
     pub(super) fn new(
         model: Box<dyn VisionArch>,
         metadata: &Metadata,
+        config: &Config,
+        preprocessor: Option<&str>,
         mode: Mode,
         mut info: ModelInfo,
     ) -> Result<Self> {
@@ -72,7 +74,7 @@ impl VisionModel {
         info.image_size = facts.image_size;
         info.n_output = facts.n_class;
         (info.n_layer, info.n_head) = (facts.n_layer, facts.n_head);
-        let preprocess = preprocessing::read_preprocess(metadata, facts.image_size)?;
+        let preprocess = preprocessing::read(metadata, config, preprocessor, facts)?;
         let mut labels = facts.labels.clone();
         if !labels.is_empty() && labels.len() != facts.n_class {
             info.notes.push(format!("{} names for {} classes are not used", labels.len(), facts.n_class));
@@ -160,7 +162,7 @@ impl VisionModel {
 
     /// One output for a picture.
     fn show(&mut self, image: &PixelView, output: Output) -> Result<Values> {
-        let size = self.info.image_size;
+        let size = self.preprocess.crop;
         let pixels = preprocess(image, &self.preprocess)?;
         self.run(&pixels, &[3, size, size], output)
     }

@@ -106,7 +106,7 @@ pub const EFFICIENTNET: VisionFamily = VisionFamily {
     name: "efficientnet",
     model_types: &["efficientnet", "tf_efficientnet"],
     is_it: |has| {
-        has("efficientnet.embeddings.convolution.weight")
+        has("embeddings.convolution.weight")
             || has("features.1.0.block.0.0.weight")
             || has("conv_head.weight") && has("bn2.weight") && has("blocks.6.0.conv_pwl.weight")
     },
@@ -167,8 +167,7 @@ impl Edges {
 fn epsilon(config: &Config, layout: &Layout, recipe: &Recipe) -> Result<f32> {
     let is_tf = config.str("architecture").is_some_and(|name| name.starts_with("tf_"));
     let is_torchvision_v3 = layout.stem.0.starts_with("features.") && layout.hidden.is_some();
-    let is_hugging_face =
-        layout.stem.0.starts_with("mobilenet_") || layout.stem.0.starts_with("efficientnet.");
+    let is_hugging_face = layout.stem.0.starts_with("mobilenet_") || layout.stem.0.starts_with("embeddings.");
     let is_keras = is_tf || is_hugging_face || is_torchvision_v3 && recipe.plain_stages > 0;
     let default = config.positive("batch_norm_eps", if is_keras { 1e-3 } else { 1e-5 })?;
     config.positive("layer_norm_eps", default)
@@ -177,7 +176,7 @@ fn epsilon(config: &Config, layout: &Layout, recipe: &Recipe) -> Result<f32> {
 fn build(source: Source, recipe: &Recipe) -> Result<Box<dyn VisionArch>> {
     let Source { config, weights, .. } = source;
     let layout = Layout::of(weights);
-    let edges = Edges::of(config, layout.stem.0.starts_with("efficientnet."));
+    let edges = Edges::of(config, layout.stem.0.starts_with("embeddings."));
     let stages = stages(config, &layout, recipe)?;
     let eps = epsilon(config, &layout, recipe)?;
     let listed = config.get("depthwise_padding").and_then(serde_json::Value::as_array);

@@ -60,7 +60,7 @@ impl Layout {
             mobilenet_v1(weights)
         } else if has("mobilenet_v2.conv_stem.first_conv.convolution") {
             mobilenet_v2(weights)
-        } else if has("efficientnet.embeddings.convolution") {
+        } else if has("embeddings.convolution") {
             efficientnet(weights, &has)
         } else if has("features.0.0") {
             torchvision(weights, &has)
@@ -196,7 +196,7 @@ fn efficientnet(weights: &Weights, has: &dyn Fn(&str) -> bool) -> Layout {
         ("projection.project_conv", "projection.project_bn"),
     ];
     let block = |i: usize| {
-        let name = |part: &str| format!("efficientnet.encoder.blocks.{i}.{part}");
+        let name = |part: &str| format!("encoder.blocks.{i}.{part}");
         let parts = PARTS.iter().filter(|(conv, _)| has(&name(conv)));
         Block {
             convs: parts.map(|(conv, norm)| pair(name(conv), name(norm))).collect(),
@@ -205,9 +205,9 @@ fn efficientnet(weights: &Weights, has: &dyn Fn(&str) -> bool) -> Layout {
         }
     };
     Layout {
-        stem: pair("efficientnet.embeddings.convolution", "efficientnet.embeddings.batchnorm"),
-        blocks: children(weights, "efficientnet.encoder.blocks").into_iter().map(block).collect(),
-        last: vec![pair("efficientnet.encoder.top_conv", "efficientnet.encoder.top_bn")],
+        stem: pair("embeddings.convolution", "embeddings.batchnorm"),
+        blocks: children(weights, "encoder.blocks").into_iter().map(block).collect(),
+        last: vec![pair("encoder.top_conv", "encoder.top_bn")],
         classifier: "classifier",
         plain: Plain::FirstOfStage,
         ..Layout::default()

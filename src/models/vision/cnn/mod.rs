@@ -16,20 +16,19 @@ pub use resnet::RESNET;
 
 use super::Role;
 
-/// How a CNN's tensors are kept: kernels of one input channel as values, which the depthwise kernels read; the
-/// first convolution and the classifier with at least 8 bits.
+/// How a CNN's tensors are kept: depthwise filters, the first convolution and the classifier with at least 8 bits.
 fn role(canonical: &str, shape: &[usize]) -> Role {
     let is_classifier = ["classifier.", "fc.", "head.fc."].iter().any(|p| canonical.starts_with(p));
     match shape {
-        [_, 1, _, _] => Role::Table,
-        [_, 3, _, _] => Role::Outer,
-        [_, _] if is_classifier => Role::Outer,
-        _ => Role::Matrix,
+        [_, 1, _, _] => Role::Depthwise,
+        [_, 3, _, _] => Role::OuterFilter,
+        [_, _] if is_classifier => Role::OuterFilter,
+        _ => Role::Filter,
     }
 }
 
-/// Names without what training frameworks put before them.
+/// Names without what training frameworks put before them, and short enough for GGUF.
 fn canonical(name: &str) -> String {
-    let inner = ["module.", "model."].iter().find_map(|p| name.strip_prefix(p));
+    let inner = ["module.", "model.", "efficientnet."].iter().find_map(|p| name.strip_prefix(p));
     inner.unwrap_or(name).to_string()
 }

@@ -6,7 +6,7 @@ use crate::kernels::act::Activations;
 use crate::kernels::vecmath;
 use crate::layers::{
     Activation, Conv2d, FeatureMap, Filter, I, LayerNorm, Linear, Mode, Padding, SqueezeExcite, Workspace,
-    max_pool,
+    max_pool, padded_product,
 };
 use crate::models::{Tensor, Weights};
 
@@ -182,9 +182,14 @@ impl<'a> Builder<'a> {
         if [n, per_group, rows, columns].contains(&0) || rows != columns || rows > MAX_TAPS {
             return Err(mismatch(&shape, "no filter has such sides"));
         }
+        let mut unit = None;
         let filter = match tensor {
             Tensor::Values(values) if per_group == 1 && n == channels => {
                 Filter::Depthwise(by_tap(&values, n))
+            }
+            Tensor::Filters(filters) if per_group == 1 && n == channels => {
+                unit = Some(filters.scale);
+                Filter::DepthwiseCodes(by_tap(&filters.codes, n))
             }
             Tensor::Matrix(packed) if per_group == channels => Filter::Dense(packed),
             _ if per_group < channels && channels.is_multiple_of(per_group) => {
@@ -197,6 +202,13 @@ impl<'a> Builder<'a> {
         let (scale, bias) = match want.norm {
             Some(norm) => self.fold(norm, n, bias)?,
             None => (None, bias.unwrap_or_else(|| vec![0.0; n])),
+        };
+        let scale = match (scale, unit) {
+            (Some(mut scale), Some(unit)) => {
+                scale.iter_mut().zip(unit).for_each(|(s, unit)| *s *= unit);
+                Some(scale)
+            }
+            (scale, unit) => scale.or(unit),
         };
         let padding = want.padding.unwrap_or(Padding::centred(rows));
         let Want { stride, activation, .. } = want;
@@ -265,7 +277,7 @@ fn linear(weights: &mut Weights, stem: &str, n: usize, k: usize) -> Result<Linea
 }
 
 /// `[channels, taps]` to `[taps, channels]`.
-fn by_tap(values: &[f32], channels: usize) -> Vec<f32> {
+fn by_tap<T: Copy>(values: &[T], channels: usize) -> Vec<T> {
     let n_taps = values.len() / channels;
     (0..values.len()).map(|i| values[i % channels * n_taps + i / channels]).collect()
 }
@@ -355,9 +367,7 @@ impl VisionArch for Cnn {
         Ok(match (output, &self.head) {
             (Output::Patches, _) => Values { shape: x.shape.to_vec(), values: x.data.clone() },
             (Output::Logits, Some(head)) => {
-                state.act.fill(1, x.data.len(), mode.is_integer()).copy_from_slice(&x.data);
-                let mut values = vec![0f32; head.n()];
-                head.forward(&mut state.act, &mut values);
+                let values = padded_product(head, &x.data, &mut state.act, mode);
                 Values { shape: vec![values.len()], values }
             }
             (Output::Logits, None) => return Err(self.info.lacks("classification head")),
