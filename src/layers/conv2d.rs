@@ -35,6 +35,19 @@ impl FeatureMap {
         FeatureMap { shape: [height, width, channels], data }
     }
 
+    /// `x = f(x + other)`.
+    pub fn add(&mut self, other: &FeatureMap, activation: Option<Activation>) {
+        vecmath::add::<I>(&mut self.data, &other.data);
+        if let Some(activation) = activation {
+            activation.apply(&mut self.data);
+        }
+    }
+
+    /// Multiplies each channel.
+    pub fn scale(&mut self, factors: &[f32]) {
+        self.data.chunks_exact_mut(factors.len()).for_each(|row| vecmath::mul::<I>(row, factors));
+    }
+
     fn reshape(&mut self, shape: [usize; 3]) {
         self.shape = shape;
         self.data.resize(shape.iter().product(), 0.0);

@@ -10,6 +10,7 @@ mod mlp;
 mod moe;
 mod norm;
 pub mod observe;
+pub mod quantized;
 mod rope;
 mod ssm;
 mod workspace;

@@ -3,15 +3,13 @@
 //!
 //! Source: Jacob et al. 2017 (arXiv 1712.05877); rounding as XNNPACK has it.
 
-mod elementwise;
 pub mod spec;
 
 use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
 use crate::kernels::qconv::{Dense, Depthwise, Map, Requantize, STRIP};
-use crate::layers::I;
+use crate::layers::quantized::{self as layers, Sum};
 use crate::models::Weights;
-use elementwise::{Sum, average, max, pad, rescale};
 use spec::{GraphSpec, Kind, OpSpec, ValueSpec, is_scale};
 
 /// A quantized CNN.
@@ -142,13 +140,13 @@ impl QuantizedCnn {
         let clamp = centred(op, spec);
         let width = spec.shape[1];
         match &self.steps[i] {
-            Step::Dense(dense) => dense.forward::<I>(input, &op.window, width, out),
-            Step::Depthwise(depthwise) => depthwise.forward::<I>(input, &op.window, width, out),
+            Step::Dense(dense) => layers::dense(dense, input, &op.window, width, out),
+            Step::Depthwise(depthwise) => layers::depthwise(depthwise, input, &op.window, width, out),
             Step::Add(sum) => sum.forward(input.data, map(op.inputs[1]).data, clamp, out),
-            Step::Average(scale) => average(input, &op.window, *scale, clamp, width, out),
-            Step::Max => max(input, &op.window, clamp, width, out),
-            Step::Pad => pad(input, op.window.pad, width, out),
-            Step::Rescale(scale) => rescale(input.data, *scale, clamp, out),
+            Step::Average(scale) => layers::average(input, &op.window, *scale, clamp, width, out),
+            Step::Max => layers::max(input, &op.window, clamp, width, out),
+            Step::Pad => layers::pad(input, op.window.pad, width, out),
+            Step::Rescale(scale) => layers::rescale(input.data, *scale, clamp, out),
         }
     }
 }
@@ -162,15 +160,8 @@ fn centred(op: &OpSpec, output: &ValueSpec) -> [i32; 2] {
 fn quantize(spec: &ValueSpec, pixels: &[f32], mut out: Vec<i16>) -> Vec<i16> {
     let n = spec.shape[0] * spec.shape[1];
     assert_eq!(pixels.len(), 3 * n, "pixels are not [3, image_size, image_size]");
-    out.clear();
     out.resize(n * STRIP, 0);
-    let (low, high) = ((-128 - spec.zero) as f32, (127 - spec.zero) as f32);
-    let inverse = 1.0 / spec.scale;
-    for (c, plane) in pixels.chunks_exact(n).enumerate() {
-        for (to, x) in out.chunks_exact_mut(STRIP).zip(plane) {
-            to[c] = (x * inverse).round_ties_even().clamp(low, high) as i16;
-        }
-    }
+    layers::quantize(pixels, n, spec.scale, [-128 - spec.zero, 127 - spec.zero], &mut out);
     out
 }
 

@@ -3,9 +3,8 @@
 use super::super::{Config, Output, Picture, Values, VisionArch, VisionInfo};
 use crate::error::{Code, Error, Result};
 use crate::kernels::act::Activations;
-use crate::kernels::vecmath;
 use crate::layers::{
-    Activation, Conv2d, FeatureMap, Filter, I, LayerNorm, Linear, Mode, Padding, SqueezeExcite, Workspace,
+    Activation, Conv2d, FeatureMap, Filter, LayerNorm, Linear, Mode, Padding, SqueezeExcite, Workspace,
     max_pool, padded_product,
 };
 use crate::models::{Tensor, Weights};
@@ -314,12 +313,7 @@ impl State {
                 conv.forward(kept, act, mode, out);
                 std::mem::swap(kept, out);
             }
-            Op::Add(activation) => {
-                vecmath::add::<I>(&mut x.data, &kept.data);
-                if let Some(activation) = activation {
-                    activation.apply(&mut x.data);
-                }
-            }
+            Op::Add(activation) => x.add(kept, *activation),
             Op::SqueezeExcite(gate) => gate.forward(x, act, mode),
             Op::MaxPool => {
                 max_pool(x, 3, 2, Padding::Fixed(1, 1), out);
@@ -332,9 +326,7 @@ impl State {
                 norm.forward(&x.data, &mut out.data);
                 std::mem::swap(x, out);
             }
-            Op::Scale(scale) => {
-                x.data.chunks_exact_mut(scale.len()).for_each(|row| vecmath::mul::<I>(row, scale));
-            }
+            Op::Scale(scale) => x.scale(scale),
             Op::Join => {
                 let [height, width, channels] = x.shape;
                 out.shape = [height, width, channels + kept.shape[2]];
