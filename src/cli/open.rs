@@ -40,6 +40,9 @@ pub(super) struct LoadArgs {
     /// The config.json of a vision model in safetensors [default: the one in the model's folder, if any]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The preprocessor_config.json of a vision model [default: the one in the model's folder, if any]
+    #[arg(long, value_name = "FILE")]
+    preprocessor: Option<PathBuf>,
     /// The tokenizer.json of a vision model that reads texts [default: the one in the model's folder, if any]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -78,6 +81,7 @@ impl LoadArgs {
         };
         Ok(LoadOptions {
             config: read(&self.config, "config.json", is_safetensors)?,
+            preprocessor: read(&self.preprocessor, "preprocessor_config.json", is_safetensors)?,
             tokenizer: read(&self.tokenizer, "tokenizer.json", is_safetensors)?,
             ..self.options(context_length)
         })

@@ -94,9 +94,11 @@ class Reading {
     /** Addresses whose server does not answer well to requests for parts. */
     private readonly plain: Set<string>,
   ) {
-    const { quantize, contextLength, kvType, config, tokenizer, overrides, memoryLimit = Infinity } = options;
+    const { quantize, contextLength, kvType, config, preprocessor, tokenizer, overrides, memoryLimit = Infinity } = options;
     const left = Math.max(0, Math.min(memoryLimit, shared.maxBytes) - shared.glue.memoryBytes());
-    this.loader = new shared.glue.Loader({ quantize, contextLength, kvType, config, tokenizer, overrides: overrides ?? [], memoryLimit: left }, undefined);
+    this.loader = new shared.glue.Loader({
+      quantize, contextLength, kvType, config, preprocessor, tokenizer, overrides: overrides ?? [], memoryLimit: left,
+    }, undefined);
     this.#meter = new Meter(this.loader, files.parts.length, quantize === undefined ? "repack" : "quantize", shared.context);
   }
 

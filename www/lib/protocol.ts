@@ -59,6 +59,7 @@ export interface WireLoadOptions {
   memoryLimit?: number | undefined;
   labels?: readonly string[] | undefined;
   config?: string | undefined;
+  preprocessor?: string | undefined;
   tokenizer?: string | undefined;
   overrides?: string[] | undefined;
 }

@@ -139,6 +139,11 @@ export interface VisionLoadOptions extends LoadOptions {
    * file. It says what the tensors do not show: heads, activations, class names. A GGUF file needs none.
    */
   config?: JsonSource;
+  /**
+   * The `preprocessor_config.json` that belongs to it: how images are resized, cropped and normalised. Without one,
+   * what the config says of it (timm), or timm's recipe for ImageNet.
+   */
+  preprocessor?: JsonSource;
   /** The `tokenizer.json` of a model that reads texts too (CLIP, SigLIP): its content, its address, or the file. */
   tokenizer?: JsonSource;
   /**

@@ -13,7 +13,7 @@ import type {
 const asGiven: rule.Rule<JsonSource> = (_, value) => value as JsonSource;
 
 const VISION_LOAD_RULES: rule.Rules<VisionLoadOptions> = {
-  ...LOAD_RULES, labels: rule.texts, config: asGiven, tokenizer: asGiven, overrides: rule.overrides,
+  ...LOAD_RULES, labels: rule.texts, config: asGiven, preprocessor: asGiven, tokenizer: asGiven, overrides: rule.overrides,
 };
 
 /** Options of {@link VisionModel.classify}. */
@@ -68,11 +68,11 @@ export class VisionModel {
   static async load(source: Source, options: VisionLoadOptions = {}): Promise<VisionModel> {
     const given = rule.readOptions<VisionLoadOptions>(options, VISION_LOAD_RULES);
     const { quantize, labels } = given;
-    const [config, tokenizer] = await Promise.all([
-      jsonText("config", given.config), jsonText("tokenizer", given.tokenizer),
+    const [config, preprocessor, tokenizer] = await Promise.all([
+      jsonText("config", given.config), jsonText("preprocessor", given.preprocessor), jsonText("tokenizer", given.tokenizer),
     ]);
     const overrides = Object.entries(given.overrides ?? {}).map(([pattern, type]) => `${pattern}=${type}`);
-    const { engine, loaded } = await loadInto("vision", source, given, { quantize, labels, config, tokenizer, overrides });
+    const { engine, loaded } = await loadInto("vision", source, given, { quantize, labels, config, preprocessor, tokenizer, overrides });
     return new VisionModel(engine, loaded.info as VisionModelInfo);
   }
 
