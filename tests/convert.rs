@@ -7,7 +7,7 @@ use bitpane::container::pickle::{self, Element};
 use bitpane::container::{self, tflite, torch};
 use bitpane::error::{Code, Error};
 use bitpane::tasks::convert::{Extras, tflite_to_gguf, torch_to_gguf};
-use bitpane::tasks::{LoadOptions, Loader};
+use bitpane::tasks::{LoadOptions, Loaded, Loader};
 use std::io::Cursor;
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -279,4 +279,34 @@ fn damaged_tflite_files_are_errors() {
         }
     }
     assert!(loaded > 20, "{loaded}: too few changes pass the reader to test what follows it");
+}
+
+/// Graphs whose lists have been changed at random compute something or are refused.
+#[test]
+fn damaged_graphs_are_errors() {
+    let Some(folder) = common::shared("data/cnn") else { return };
+    let file = std::fs::read(folder.join("mobilenet_v1_0.25_128_quant.tflite")).unwrap();
+    let whole = tflite_to_gguf(&file, &Extras::default()).unwrap();
+    let header = container::parse(&whole, None).unwrap().unwrap();
+    let mut state = 5u64;
+    let mut random = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    let mut computed = 0;
+    for _ in 0..400 {
+        let mut bytes = whole.clone();
+        // Numbers of the lists, in whose low bytes small changes stay plausible.
+        let at = random(header.data_offset as usize);
+        bytes[at] = [bytes[at] ^ 1 << random(8), random(4) as u8][random(2)];
+        let mut loader = Loader::new(LoadOptions::default(), None).unwrap();
+        let Ok(Loaded::Vision(mut model)) = loader.push(&bytes).and_then(|()| loader.finish()) else {
+            continue;
+        };
+        let size = model.info().image_size;
+        if size <= 256 {
+            computed += usize::from(model.logits(&vec![0.1; 3 * size * size], &[3, size, size]).is_ok());
+        }
+    }
+    assert!(computed > 50, "{computed}: too few graphs are computed to test what they do");
 }

@@ -132,8 +132,8 @@ impl Dense {
         let padded_n = self.n.next_multiple_of(STRIP);
         let m = out.len() / padded_n;
         assert!(out.len() == m * padded_n && m.is_multiple_of(out_width.max(1)));
-        let direct = window.is_point() && input.stride >= self.padded_k();
-        assert!(!direct || m * input.stride == input.data.len(), "a point has the size of its input");
+        let is_same_size = m == input.height * input.width && out_width == input.width;
+        let direct = window.is_point() && is_same_size && input.stride >= self.padded_k();
         let block = (BLOCK_BYTES / 2 / self.padded_k()).clamp(32, 256) / ROWS * ROWS;
         let (n_blocks, n_strips) = (m.div_ceil(block), padded_n / STRIP);
         // Few rows are cut by outputs; else each part makes its panels anew, which many rows pay for.

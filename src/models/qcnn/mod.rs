@@ -202,7 +202,11 @@ fn parts(
     output: ValueSpec,
 ) -> Result<(Vec<i8>, Requantize)> {
     let name = |part: &str| format!("op.{i}.{part}");
-    let codes = weights.raw(&name("weight"), n * k)?.into_iter().map(|b| b as i8).collect();
+    let n_codes = n.checked_mul(k).ok_or_else(|| {
+        Error::new(Code::Overflow, format!("{n} x {k} weights do not fit the address space"))
+            .tensor(name("weight"))
+    })?;
+    let codes = weights.raw(&name("weight"), n_codes)?.into_iter().map(|b| b as i8).collect();
     let bias = match weights.has(&name("bias")) {
         true => {
             weights.raw(&name("bias"), 4 * n)?.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect()

@@ -18,12 +18,15 @@
 use crate::container::gguf_write::GgufWriter;
 use crate::container::{Array, Metadata};
 use crate::error::{Code, Error, Result};
+use crate::kernels::qconv::STRIP;
 use crate::kernels::window::Window;
 
 /// Most operators, and most values.
 const MAX_ITEMS: usize = 1 << 12;
-/// Most elements of a feature map.
-const MAX_ELEMENTS: u64 = 1 << 26;
+/// Most elements of all feature maps together, their channels padded as in memory.
+const MAX_ELEMENTS: u64 = 1 << 27;
+/// Most inputs of an output, far beyond any network.
+const MAX_INPUTS: u64 = 1 << 24;
 /// Most multiplications of one operator: about ten seconds.
 const MAX_PRODUCTS: u128 = 1 << 38;
 
@@ -165,10 +168,12 @@ impl GraphSpec {
 
     /// Checks what the lists say together.
     fn check(&self) -> Result<()> {
-        for v in &self.values {
-            if v.shape.iter().map(|&d| d as u64).product::<u64>() > MAX_ELEMENTS {
-                return Err(bad("value.height", format!("a map of {:?} is too large", v.shape)));
-            }
+        let elements = |v: &ValueSpec| {
+            let [height, width, channels] = v.shape.map(|d| d as u64);
+            height * width * channels.next_multiple_of(STRIP as u64)
+        };
+        if self.values.iter().map(elements).fold(0u64, u64::saturating_add) > MAX_ELEMENTS {
+            return Err(bad("value.height", format!("feature maps of more than {MAX_ELEMENTS} elements")));
         }
         if self.values[0].shape[2] != 3 || self.values[0].shape[0] != self.values[0].shape[1] {
             return Err(bad("value.channels", "the input is not a square picture of three channels"));
@@ -213,9 +218,10 @@ impl GraphSpec {
                     return Err(bad("op.window", "outputs lie beyond the map"));
                 }
             }
-            let per_output = if op.kind == Kind::Conv { shape[2] } else { 1 } * op.window.n_taps();
-            let products = out.iter().map(|&d| d as u128).product::<u128>() * per_output as u128;
-            if products > MAX_PRODUCTS {
+            let per_output =
+                if op.kind == Kind::Conv { shape[2] as u64 } else { 1 } * op.window.n_taps() as u64;
+            let products = out.iter().map(|&d| d as u128).product::<u128>() * u128::from(per_output);
+            if products > MAX_PRODUCTS || per_output > MAX_INPUTS {
                 return Err(bad("op.window", format!("{products} products in one operator")));
             }
         }
