@@ -2,7 +2,6 @@
 
 use super::experts::Experts;
 use super::memory::Needs;
-use super::opening::Opening;
 use super::shards::Shards;
 use super::{EncoderModel, ModelInfo, TextModel, VisionModel};
 use crate::container::shards::ShardIndex;
@@ -80,7 +79,7 @@ pub enum Loaded {
 
 /// Takes a model file's bytes in any portions and builds the model.
 pub struct Loader {
-    stream: Opening,
+    stream: super::opening::Opening,
     collect: Collect,
     adapters: Vec<(Adapter, f32)>,
     /// Bytes of the files before this one.
@@ -107,7 +106,7 @@ impl Loader {
         let overrides =
             options.overrides.iter().map(|given| Override::parse(given)).collect::<Result<_>>()?;
         Ok(Loader {
-            stream: Opening::new(file_len),
+            stream: super::opening::Opening::new(file_len),
             collect: Collect { target, overrides, config, options, ..Collect::default() },
             adapters: Vec::new(),
             bytes_before: 0,
@@ -136,7 +135,7 @@ impl Loader {
             self.end_file()?;
         }
         self.bytes_before += self.stream.received();
-        self.stream = Opening::new(file_len);
+        self.stream = super::opening::Opening::new(file_len);
         self.has_ended = false;
         Ok(())
     }
