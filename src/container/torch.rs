@@ -93,7 +93,7 @@ const LEGACY_MAGIC: [u8; 4] = [0x80, 0x02, 0x8a, 0x0a];
 /// The tensors of a checkpoint of `len` bytes, in the order of the state dict.
 ///
 /// # Errors
-/// [`Code::BadMagic`]; what [`pickle::read`] and [`zip::directory`] refuse; [`Code::BadShape`] or
+/// [`Code::BadMagic`]; what [`pickle::read`] refuses, and what is wrong with the zip file; [`Code::BadShape`] or
 /// [`Code::BadOffset`] with the tensor whose storage does not hold it; [`Code::MissingTensor`] where there are no
 /// tensors.
 pub fn read(file: &mut (impl Read + Seek), len: u64) -> Result<Vec<TorchTensor>> {

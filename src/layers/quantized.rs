@@ -60,11 +60,9 @@ impl Sum {
     pub fn forward(&self, a: &[i16], b: &[i16], clamp: [i32; 2], out: &mut [i16]) {
         let [by_a, by_b] = self.multipliers;
         let half = 1 << (self.shift - 1);
-        let n = a.len().min(b.len()).min(out.len());
-        let (a, b, out) = (&a[..n], &b[..n], &mut out[..n]);
-        for i in 0..n {
-            let sum = (i32::from(a[i]) * by_a + i32::from(b[i]) * by_b + half) >> self.shift;
-            out[i] = sum.max(clamp[0]).min(clamp[1]) as i16;
+        for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            let sum = (i32::from(a) * by_a + i32::from(b) * by_b + half) >> self.shift;
+            *out = sum.max(clamp[0]).min(clamp[1]) as i16;
         }
     }
 }

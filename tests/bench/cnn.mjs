@@ -91,6 +91,7 @@ try {
     litertMs: peer,
     ratio: peer / own,
     medianOfRatios: median(ratios),
+    ratioOfBest: Math.min(...contenders.litert.samples) / Math.min(...contenders.bitpane.samples),
     photo: {
       width: shown.width,
       height: shown.height,
