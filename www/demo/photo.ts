@@ -1,6 +1,7 @@
 /** The seeing pane. */
 import type { Classification, ImageSource, VisionModel } from "./pkg/index.js";
 import { announce } from "./announce.js";
+import { drawAttention } from "./attention.js";
 import { startCamera, whyNoCamera, type Camera } from "./camera.js";
 import { byId, formatBytes, formatMs, make } from "./dom.js";
 import { complain, isFatal } from "./notice.js";
@@ -11,6 +12,8 @@ const preview = byId<HTMLImageElement>("photo-preview");
 const video = byId<HTMLVideoElement>("photo-video");
 const classes = byId("photo-classes");
 const line = byId("photo-line");
+const overlay = byId<HTMLCanvasElement>("photo-overlay");
+const attentionButton = byId<HTMLButtonElement>("photo-attention");
 const cameraButton = byId<HTMLButtonElement>("photo-camera");
 
 /** Drawings of this project: file, and what they show. */
@@ -39,6 +42,7 @@ export async function showPhoto(file: Blob, name: string): Promise<void> {
 
 async function showPicture(address: string, description: string): Promise<void> {
   stopCamera();
+  overlay.hidden = true;
   if (preview.src.startsWith("blob:")) URL.revokeObjectURL(preview.src);
   preview.src = address;
   preview.alt = description;
@@ -77,12 +81,40 @@ async function look(image: ImageSource): Promise<void> {
     say(make("strong", "", formatMs(model.stats.imageMs)), " for this image");
     const best = found[0];
     if (best) announce(`${labelOf(best)}, ${percent(best.score)}.`);
+    if (isOn(attentionButton)) await showAttention();
   } catch (error) {
     if (current !== run) return;
     classes.replaceChildren();
     complain(error, "Looking at the photo failed", line);
     if (isFatal(error)) lose("vision");
   }
+}
+
+function isOn(button: HTMLElement): boolean {
+  return button.getAttribute("aria-pressed") === "true";
+}
+
+/** Lays the model's attention over the picture. */
+async function showAttention(): Promise<void> {
+  const model = inUse("vision")?.model;
+  if (!model || !shown || preview.hidden) return;
+  const current = run;
+  try {
+    const attention = await model.attention(shown);
+    if (current !== run || !isOn(attentionButton)) return;
+    overlay.hidden = false;
+    drawAttention(overlay, attention, preview.naturalWidth, preview.naturalHeight);
+  } catch (error) {
+    attentionButton.setAttribute("aria-pressed", "false");
+    complain(error, "The attention cannot be shown", line);
+  }
+}
+
+function toggleAttention(): void {
+  const on = !isOn(attentionButton);
+  attentionButton.setAttribute("aria-pressed", String(on));
+  if (on) void showAttention();
+  else overlay.hidden = true;
 }
 
 function say(...parts: (string | Node)[]): void {
@@ -150,6 +182,7 @@ async function toggleCamera(): Promise<void> {
     run += 1; // whatever is still being looked at no longer matters
     shown = undefined;
     preview.hidden = true;
+    overlay.hidden = true;
     video.hidden = false;
     byId("photo-fps").hidden = false;
     setStage("full");
@@ -200,11 +233,17 @@ export function startPhoto(): void {
     const file = [...(event.clipboardData?.files ?? [])].find((item) => item.type.startsWith("image/"));
     if (file) void showPhoto(file, "The pasted photo");
   });
+  attentionButton.addEventListener("click", toggleAttention);
+  addEventListener("resize", () => {
+    if (!overlay.hidden) void showAttention();
+  });
   cameraButton.addEventListener("click", () => void toggleCamera());
   // A camera that runs unseen is nobody's wish.
   addEventListener("hashchange", () => stopCamera());
-  listen("vision", ({ name, builtIn }) => {
+  listen("vision", ({ name, model, builtIn }) => {
     labels = undefined;
+    attentionButton.hidden = model.info.nLayer === 0;
+    if (attentionButton.hidden) attentionButton.setAttribute("aria-pressed", "false");
     byId("photo-chip").textContent = name;
     if (camera && !builtIn) stopCamera();
     // The picture in view is looked at anew.

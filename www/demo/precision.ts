@@ -1,6 +1,7 @@
 /** The precision view: one model in several precisions, side by side. */
 import type { Classification, ImageSource, ModelInfo, Source, TextModel, VisionModel } from "./pkg/index.js";
 import { announce } from "./announce.js";
+import { budgetPane } from "./budget.js";
 import { byId, formatBytes, formatMs, formatRate, make } from "./dom.js";
 import { explain, isAbort } from "./notice.js";
 import { bitpane } from "./package.js";
@@ -34,7 +35,7 @@ interface Task {
 async function measure(task: Task, quantize: string, signal: AbortSignal): Promise<Outcome> {
   const { TextModel, VisionModel } = await bitpane();
   const { threads } = loadOptions();
-  const options = { signal, ...(threads && { threads }), ...(quantize && { quantize }) };
+  const options = { signal, cache: false, ...(threads && { threads }), ...(quantize && { quantize }) };
   const start = performance.now();
   const isText = task.kind === "text";
   const model = isText ? await TextModel.load(task.source, options) : await VisionModel.load(task.source, options);
@@ -131,22 +132,34 @@ function sameText(text: string, reference: string): string {
   return `for ${at} of ${reference.length} letters`;
 }
 
-async function compare(): Promise<void> {
+/** One of the things compared: a source as it is, or made into a type while it loads. */
+interface Variant {
+  title: string;
+  type: string;
+  /** Instead of the source of the form. */
+  source?: Source;
+}
+
+function checkedTypes(): Variant[] {
+  const wanted = PRECISIONS.filter(([type]) => byId<HTMLInputElement>(`precision-type-${type || "stored"}`).checked);
+  return wanted.map(([type, title]) => ({ type, title }));
+}
+
+async function compare(variants: readonly Variant[]): Promise<void> {
   running?.abort();
   const current = new AbortController();
   running = current;
   const button = byId<HTMLButtonElement>("precision-run");
   button.textContent = "Stop";
   const place = byId("precision-results");
-  const wanted = PRECISIONS.filter(([type]) => byId<HTMLInputElement>(`precision-type-${type || "stored"}`).checked);
-  const columns = wanted.map(([type, title]) => ({ type, ...column(title) }));
+  const columns = variants.map((variant) => ({ ...variant, ...column(variant.title) }));
   place.replaceChildren(...columns.map(({ box }) => box));
   let reference: Outcome | undefined;
   try {
     const task = await taskOf();
-    for (const { type, show, fail } of columns) {
+    for (const { type, source = task.source, show, fail } of columns) {
       try {
-        const outcome = await measure(task, type, current.signal);
+        const outcome = await measure({ ...task, source }, type, current.signal);
         show(outcome, reference);
         reference ??= outcome;
       } catch (error) {
@@ -208,7 +221,7 @@ function buildForm(): HTMLElement {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (running) running.abort();
-    else void compare();
+    else void compare(checkedTypes());
   });
   return form;
 }
@@ -219,5 +232,9 @@ export function start(): void {
   head.append(buildForm(), make("p", "hint", "Weights that are quantized already stay as they are stored: a file of floats shows the difference."));
   const results = make("div", "compare");
   results.id = "precision-results";
-  byId("precision-window").append(head, results);
+  const budget = budgetPane({
+    source: async () => (await taskOf()).source,
+    compare: (blob, title) => compare([{ title: "As stored", type: "" }, { title, type: "", source: blob }]),
+  });
+  byId("precision-window").append(head, budget, results);
 }
