@@ -218,6 +218,47 @@ test("two precisions of one file side by side", { skip: unlessShared(STORIES) },
   await tab.close();
 });
 
+test("a file within a budget of bytes, made in the page and compared", { skip: unlessShared(STORIES) }, async () => {
+  const tab = await openPage(browser, `${server.url}#precision`);
+  const { page } = tab;
+  await page.setInputFiles("#precision-file", inShared(STORIES.replace("Q8_0", "F32")));
+  await page.click("#budget-measure");
+  await page.waitForSelector("#budget-plan:not([hidden]) .curve", { timeout: READY });
+  const said = () => page.textContent("#budget-said");
+  const middle = await said();
+  await page.fill("#budget-slider", "20");
+  await page.waitForFunction((old) => document.getElementById("budget-said").textContent !== old, middle);
+  const [few, many] = [await said(), middle].map((text) => Number.parseFloat(text));
+  assert.ok(few < many, `${few} KB and ${many} KB`);
+  assert.match(await page.textContent(".shares"), /%/);
+  await page.click("#budget-compare");
+  await page.waitForFunction(() => document.querySelectorAll(".compare .story-text").length === 2, null, { timeout: READY });
+  const bits = await page.$$eval(".compare dl", (lists) => lists.map((list) => Number.parseFloat(list.querySelector("dd").textContent)));
+  assert.ok(bits[1] < bits[0] / 2, bits.join(", "));
+  assert.deepEqual(tab.faults, []);
+  await tab.close();
+});
+
+test("where the classifier looked, over the picture", { skip }, async () => {
+  const tab = await openPage(browser, server.url, { viewport: { width: 1280, height: 900 } });
+  const { page } = tab;
+  await page.click(".sample");
+  await page.waitForSelector(".class", { timeout: READY });
+  await page.click("#photo-attention");
+  await page.waitForSelector("#photo-overlay:not([hidden])");
+  const alphas = await page.waitForFunction(() => {
+    const canvas = document.getElementById("photo-overlay");
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const seen = new Set(data.filter((_, i) => i % 4 === 3));
+    return seen.size > 8 ? seen.size : false;
+  });
+  assert.ok((await alphas.jsonValue()) > 8, "a veil of several thicknesses");
+  await page.click("#photo-attention");
+  assert.equal(await page.isVisible("#photo-overlay"), false);
+  assert.deepEqual(tab.faults, []);
+  await tab.close();
+});
+
 test("hostile names and files are shown as text", { skip }, async () => {
   const tab = await openPage(browser, `${server.url}#models`, { viewport: { width: 1280, height: 900 } });
   const { page } = tab;

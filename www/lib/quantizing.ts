@@ -39,13 +39,18 @@ async function pass<S extends { progress: () => unknown }>(
   }
 }
 
+/** The options that were given: the runtime has its own defaults for those that are missing, not for undefined ones. */
+function given(options: object): object {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
+
 /** Measures what each type would cost each tensor of a source. */
 export async function surveyWeights(
   shared: LoadContext, source: WireSource, options: WireSurveyOptions,
 ): Promise<Calls["survey"]["result"]> {
   const { glue } = shared;
   const { sink, url } = await pass(
-    shared, source, (length) => new glue.Surveyor(options, length), (surveyor, chunk) => surveyor.push(chunk),
+    shared, source, (length) => new glue.Surveyor(given(options), length), (surveyor, chunk) => surveyor.push(chunk),
   );
   try {
     const survey = sink.finish() as WeightSurvey;
@@ -75,7 +80,7 @@ export async function writeQuantized(
     held = 0;
   };
   const { sink, url } = await pass(
-    shared, source, (length) => new glue.Quantizer(options, length), (quantizer, chunk) => keep(quantizer.push(chunk), false),
+    shared, source, (length) => new glue.Quantizer(given(options), length), (quantizer, chunk) => keep(quantizer.push(chunk), false),
   );
   try {
     const written = sink.finish();
