@@ -12,7 +12,9 @@ const skip = existsSync(FIREFOX) ? unlessBuiltIn("story", "photo") : `${FIREFOX}
 test("Firefox writes a story, sees a drawing, and holds a conversation", { skip, timeout: 2 * READY }, async () => {
   const server = await serve();
   const browser = await firefox.launch({ channel: "moz-firefox", executablePath: FIREFOX });
-  const page = await (await browser.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
+  // This Firefox emulates no preferences of its user.
+  const asItIs = { colorScheme: null, reducedMotion: null, forcedColors: null, contrast: null };
+  const page = await (await browser.newContext({ ...asItIs, viewport: { width: 1280, height: 900 } })).newPage();
   const faults = [];
   page.on("pageerror", (error) => faults.push(String(error)));
   await page.goto(server.url);

@@ -9,6 +9,7 @@ import { execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
+import { tmpdir } from "node:os";
 import { dirname, extname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -18,7 +19,8 @@ import { launch, openPage } from "../browser/harness.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const ROOT = join(HERE, "../..");
-const WORK = join(ROOT, "target/consumers");
+/** Outside of the repository: bundlers look upwards for more of their project. */
+const WORK = join(tmpdir(), "bitpane-consumers");
 const LIMIT = 8 * 60_000;
 const READY = 60_000;
 const run = promisify(execFile);
