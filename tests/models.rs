@@ -95,6 +95,44 @@ fn greedy_texts_are_the_reference_ones() {
     }
 }
 
+/// Mean nats per token of a text in pieces of 255 tokens after BOS, and how many were scored.
+fn mean_nll(model: &mut TextModel, all: &[u32]) -> (f64, usize) {
+    let (mut sum, mut n) = (0f64, 0);
+    for piece in all.chunks(255) {
+        let tokens: Vec<u32> = std::iter::once(1).chain(piece.iter().copied()).collect();
+        let (nll, count) = model.nll(&tokens).unwrap();
+        sum += nll;
+        n += count;
+    }
+    (sum / n as f64, n)
+}
+
+#[test]
+fn quantized_keys_and_values_cost_little_perplexity() {
+    let Some(golden) = shared("golden/perplexity/babyllama105.Q8_0.json") else { return };
+    let all = ids(&json(&golden)["token_ids"]);
+    for file in ["babyllama105.F32.gguf", "babyllama105.Q8_0.gguf"] {
+        let path = shared(&format!("data/lm/babyllama_tok105/{file}")).unwrap();
+        let perplexity = |kv_type: &str| {
+            let options = LoadOptions { kv_type: Some(kv_type.into()), ..LoadOptions::default() };
+            let Loaded::Text(mut model) = load(&path, options) else { panic!("no language model") };
+            assert_eq!(model.info().kv_type, kv_type);
+            (mean_nll(&mut model, &all).0.exp(), model.info().kv_bytes)
+        };
+        let (exact, most_bytes) = perplexity("F32");
+        for (kv_type, bound) in [("F16", 0.001), ("Q8_0", 0.005), ("Q4_0", 0.02)] {
+            let (got, n_bytes) = perplexity(kv_type);
+            let change = got / exact - 1.0;
+            println!(
+                "{file}, {kv_type} cache: perplexity {got:.4}, {:+.3} %, {n_bytes} bytes",
+                change * 100.0
+            );
+            assert!(change.abs() <= bound, "{file}, {kv_type}: {got} against {exact}");
+            assert!(n_bytes < most_bytes);
+        }
+    }
+}
+
 #[test]
 fn perplexity_and_greedy_text_of_quantized_models() {
     for (dtype, tolerance) in [("F16", 0.002), ("Q8_0", 0.002), ("Q4_0", 0.002)] {
@@ -102,15 +140,8 @@ fn perplexity_and_greedy_text_of_quantized_models() {
         let golden = json(&golden);
         let path = shared(&format!("data/lm/babyllama_tok105/babyllama105.{dtype}.gguf")).unwrap();
         let mut model = text(&path, false);
-        let all = ids(&golden["token_ids"]);
-        let (mut sum, mut n) = (0f64, 0);
-        for piece in all.chunks(255) {
-            let tokens: Vec<u32> = std::iter::once(1).chain(piece.iter().copied()).collect();
-            let (nll, count) = model.nll(&tokens).unwrap();
-            sum += nll;
-            n += count;
-        }
-        let (mean, want) = (sum / n as f64, golden["mean_nll"].as_f64().unwrap());
+        let (mean, n) = mean_nll(&mut model, &ids(&golden["token_ids"]));
+        let want = golden["mean_nll"].as_f64().unwrap();
         println!("{dtype}: {mean:.6} nats per token, llama.cpp {want:.6}");
         assert_eq!(n as u64, golden["scored_tokens"].as_u64().unwrap());
         assert!((mean.exp() / want.exp() - 1.0).abs() < tolerance, "{dtype}: {mean} against {want}");

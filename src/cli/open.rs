@@ -23,6 +23,10 @@ pub(super) struct LoadArgs {
     /// Quantize float weights to this type while loading, such as Q8_0 or Q4_0
     #[arg(long, value_name = "TYPE")]
     quantize: Option<String>,
+    /// How keys and values are held: F32, F16, Q8_0 or Q4_0 [default: F32 where that
+    /// takes at most 16 MiB, or with --reference; Q8_0 otherwise]
+    #[arg(long, value_name = "TYPE")]
+    kv_type: Option<String>,
     /// Compute with float activations: slow and exact, for comparison
     #[arg(long)]
     reference: bool,
@@ -58,6 +62,7 @@ impl LoadArgs {
             quantize: self.quantize.clone(),
             reference: self.reference,
             overrides: self.overrides.clone(),
+            kv_type: self.kv_type.clone(),
             context_length,
             ..LoadOptions::default()
         }

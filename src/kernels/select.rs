@@ -5,6 +5,7 @@
 //! and a page cannot ask for them: [`select_paths`] measures.
 
 use super::act::Activations;
+use super::attention::{KvCache, Query, attention_on};
 use super::isa::{Isa, Native};
 use super::output::Output;
 use super::path::DotPath;
@@ -37,6 +38,10 @@ mod one {
         strips_on::<PlainPath>(act, w, strips, out);
     }
 
+    pub(in crate::kernels) fn attention(q: &[f32], query: &Query, kv: &KvCache, out: &mut [f32]) {
+        attention_on::<PlainPath>(q, query, kv, out);
+    }
+
     /// As shown to users: instruction set, and paths.
     pub fn backend_name() -> (&'static str, String) {
         (<Native as Isa>::NAME, PlainPath::NAME.into())
@@ -49,13 +54,13 @@ mod one {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use one::{backend_name, backend_reason, select_paths, take_path};
+pub(super) use one::{attention, prepare, strips};
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) use one::{prepare, strips};
+pub use one::{backend_name, backend_reason, select_paths, take_path};
 
 #[cfg(target_arch = "wasm32")]
 mod measured;
 #[cfg(target_arch = "wasm32")]
-pub use measured::{backend_name, backend_reason, select_paths, take_path};
+pub(super) use measured::{attention, prepare, strips};
 #[cfg(target_arch = "wasm32")]
-pub(super) use measured::{prepare, strips};
+pub use measured::{backend_name, backend_reason, select_paths, take_path};

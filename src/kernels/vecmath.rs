@@ -111,12 +111,49 @@ pub(super) fn exp_negative<I: Isa>(x: I::F) -> I::F {
     I::fmul(p, power)
 }
 
+/// `x = e^(x - max(x))`; gives the sum. A softmax but for the division. NaN in gives NaN out.
+pub fn exp_sum<I: Isa>(x: &mut [f32]) -> f32 {
+    let highest = I::fsplat(max::<I>(x));
+    let weight = |v| exp_negative::<I>(I::fsub(v, highest));
+    let mut acc = [I::fsplat(0.0); 4];
+    let mut chunks = x.chunks_exact_mut(16);
+    for c in &mut chunks {
+        for (i, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: 16 floats.
+            unsafe {
+                let p = c.as_mut_ptr().add(4 * i);
+                let v = weight(I::fload(p));
+                I::fstore(p, v);
+                *acc = I::fadd(*acc, v);
+            }
+        }
+    }
+    let tail = chunks.into_remainder();
+    map::<I>(tail, weight);
+    for (c, acc) in tail.chunks(4).zip(&mut acc) {
+        *acc = I::fadd(*acc, load_tail::<I>(c, 0.0));
+    }
+    I::fsum(I::fadd(I::fadd(acc[0], acc[1]), I::fadd(acc[2], acc[3])))
+}
+
 /// Softmax in place. NaN in gives NaN out.
 pub fn softmax<I: Isa>(x: &mut [f32]) {
-    let highest = I::fsplat(max::<I>(x));
-    map::<I>(x, |v| exp_negative::<I>(I::fsub(v, highest)));
-    let inv = I::fsplat(1.0 / sum::<I>(x));
-    map::<I>(x, |v| I::fmul(v, inv));
+    let sum = exp_sum::<I>(x);
+    scale::<I>(x, 1.0 / sum);
+}
+
+/// `x = x * factor`.
+pub fn scale<I: Isa>(x: &mut [f32], factor: f32) {
+    let factor = I::fsplat(factor);
+    map::<I>(x, |v| I::fmul(v, factor));
+}
+
+/// The largest magnitude; NaN where any value is not finite.
+pub fn largest<I: Isa>(x: &[f32]) -> f32 {
+    let magnitude = fold::<I>(x, 0.0, 0.0, |a, v| I::fmax(a, I::fabs(v)), I::fmax);
+    // 0 times infinity or NaN is NaN.
+    let zeros = fold::<I>(x, 0.0, 0.0, |a, v| I::fadd(a, I::fmul(v, I::fsplat(0.0))), I::fadd);
+    I::fhmax(magnitude) + I::fsum(zeros)
 }
 
 /// `out = x / sqrt(mean(x^2) + eps) * weight`.

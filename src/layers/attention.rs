@@ -1,7 +1,7 @@
 //! Multi-head attention with grouped keys (Vaswani et al. 2017; Ainslie et al. 2023).
 
 use super::dense::{RelativeBias, ScoreBias, dense_attention};
-use super::{I, Linear, Norm, Rope, Workspace};
+use super::{Linear, Norm, Rope, Workspace};
 use crate::kernels::attention::{KvCache, Mask, Query, attention};
 use std::ops::Range;
 
@@ -80,11 +80,9 @@ impl Attention {
             let bias = ScoreBias { relative: self.bias.as_ref(), mask: None };
             dense_attention([&w.q, &w.k, &w.v], &self.heads, bias, w.map.as_mut(), act);
         } else {
-            for (i, (k, v)) in w.k.chunks_exact(n_kv).zip(w.v.chunks_exact(n_kv)).enumerate() {
-                kv.store(w.first_pos + i, k, v);
-            }
+            kv.store(w.first_pos, &w.k, &w.v, n_kv);
             let query = self.query(w.first_pos, w.m);
-            attention::<I>(&w.q, &query, kv, &mut w.attention, act);
+            attention(&w.q, &query, kv, act);
         }
         if let Some(norm) = &self.sub_norm {
             norm.in_place(act, &mut w.scratch);
@@ -107,7 +105,7 @@ impl Attention {
             if let Some(rope) = self.rope {
                 ropes[rope].rotate(&mut k, n_head_kv, head_dim);
             }
-            kv.store(pos - n, &k, &v);
+            kv.store(pos - n, &k, &v, k.len());
         }
     }
 

@@ -2,7 +2,6 @@
 
 use super::{I, Mode, Norm, Rope};
 use crate::kernels::act::Activations;
-use crate::kernels::attention::Scratch;
 use crate::kernels::vecmath;
 
 /// Tokens that pass through a model together.
@@ -54,7 +53,6 @@ pub struct Workspace {
     pub scratch: Vec<f32>,
     /// Where attention layers append their weights, `[n_head, m, m]`, where somebody wants to see them.
     pub map: Option<Vec<f32>>,
-    pub(super) attention: Scratch,
     pub(super) moe: super::moe::Scratch,
 }
 

@@ -1,7 +1,7 @@
 //! What a model remembers of the tokens so far.
 
 use crate::error::{Code, Error, Result};
-use crate::kernels::attention::KvCache;
+use crate::kernels::attention::{KvCache, KvType};
 use std::any::Any;
 
 /// What a context has room for.
@@ -9,6 +9,8 @@ use std::any::Any;
 pub struct ContextParams {
     /// Tokens.
     pub n_ctx: usize,
+    /// How keys and values are held.
+    pub kv_type: KvType,
 }
 
 /// A model's memory of the tokens so far.
@@ -55,9 +57,10 @@ impl KvContext {
     /// # Errors
     /// [`Code::OutOfMemory`].
     pub fn new(params: &ContextParams, shapes: impl Iterator<Item = (usize, usize)>) -> Result<Self> {
-        let kv = shapes.map(|(n_head_kv, head_dim)| KvCache::new(n_head_kv, head_dim, params.n_ctx));
+        let ContextParams { n_ctx, kv_type } = *params;
+        let kv = shapes.map(|(n_head_kv, head_dim)| KvCache::new(kv_type, n_head_kv, head_dim, n_ctx));
         let kv = kv.collect::<Result<_>>()?;
-        Ok(KvContext { kv, states: Vec::new(), mark: None, n_tokens: 0, n_ctx: params.n_ctx })
+        Ok(KvContext { kv, states: Vec::new(), mark: None, n_tokens: 0, n_ctx })
     }
 
     /// With states of these lengths, all zero.

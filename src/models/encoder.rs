@@ -5,7 +5,7 @@ use super::config::Reader;
 use super::{Block, Builder, Memory, TextConfig};
 use crate::error::Result;
 use crate::kernels::act::Activations;
-use crate::kernels::attention::KvCache;
+use crate::kernels::attention::{KvCache, KvType};
 use crate::kernels::vecmath;
 use crate::layers::{Activation, Batch, I, Linear, Mode, Norm, Workspace};
 use crate::repack::PackedWeights;
@@ -244,7 +244,7 @@ impl Encoder {
         }
         let shape = self.layers.first().and_then(|layer| layer.kv_shape());
         if let Some((n_head_kv, head_dim)) = shape {
-            self.kv = Some(KvCache::new(n_head_kv, head_dim, m)?);
+            self.kv = Some(KvCache::new(KvType::F32, n_head_kv, head_dim, m)?);
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! From file bytes to a model, tensor by tensor while they arrive.
 
 use super::experts::Experts;
-use super::memory::Needs;
+use super::memory::{KvNeeds, Needs};
 use super::shards::Shards;
 use super::{EncoderModel, ModelInfo, TextModel, VisionModel};
 use crate::container::shards::ShardIndex;
 use crate::container::stream::Sink;
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
+use crate::kernels::attention::KvType;
 use crate::layers::Mode;
 use crate::models::vision::{Config, Role, Source};
 use crate::models::{Adapter, Family, Filters, Tensor, Weights, identify, is_adapter};
@@ -29,7 +30,8 @@ pub struct LoadOptions {
     /// Tokens that prompt and answer may have together; by default 2048, or the model's own
     /// length where that is less (the one before its positions are stretched).
     pub context_length: Option<usize>,
-    /// Type of the key-value cache; `"F32"` is the only one so far.
+    /// Type of the key-value cache: `"F32"`, `"F16"`, `"Q8_0"` or `"Q4_0"`; see [`KvType`]. By default
+    /// `"F32"` where that takes at most 16 MiB, or with `reference`, and `"Q8_0"` otherwise.
     pub kv_type: Option<String>,
     /// Compute with float activations: slow, for reference.
     pub reference: bool,
@@ -99,9 +101,7 @@ impl Loader {
         if options.context_length == Some(0) {
             return bad("contextLength", "must be at least 1".into());
         }
-        if let Some(other) = options.kv_type.as_deref().filter(|t| !t.eq_ignore_ascii_case("F32")) {
-            return bad("kvType", format!("{other:?} is not supported; supported: F32"));
-        }
+        options.kv_type.as_deref().map(KvType::from_name).transpose()?;
         let config = options.config.as_deref().map(Config::from_json).transpose()?;
         let overrides =
             options.overrides.iter().map(|given| Override::parse(given)).collect::<Result<_>>()?;
@@ -212,7 +212,9 @@ impl Loader {
                 weights.check_adapters()?;
                 note_unused(&weights, &mut info);
                 let n_ctx = context_length(&options, model.config().n_ctx_train, model.n_ctx_unstretched())?;
-                Loaded::Text(Box::new(TextModel::new(model, &header.metadata, n_ctx, mode, info)?))
+                let kv = KvNeeds::of(&header.metadata, &info.architecture, &options);
+                let kv_type = kv.kv_type(n_ctx as u64);
+                Loaded::Text(Box::new(TextModel::new(model, &header.metadata, n_ctx, kv_type, mode, info)?))
             }
             Family::Encoder(build) => {
                 let model = build(&header.metadata, &info.architecture, &mut weights)?;

@@ -3,6 +3,7 @@
 use super::loader::LoadOptions;
 use crate::container::{Header, Metadata};
 use crate::error::{Code, Error, Result};
+use crate::kernels::attention::{KvCache, KvType};
 use crate::models::config::Reader;
 
 /// Tokens that pass through a language model together, at most.
@@ -18,8 +19,8 @@ const F32: u64 = 4;
 pub(super) struct Needs {
     /// Weights in kernel order.
     pub weights: u64,
-    /// Bytes of the context for each token, and how many tokens it is for.
-    pub per_token: u64,
+    /// What the context holds of each token, and how many tokens it is for.
+    pub kv: KvNeeds,
     pub n_ctx: u64,
     /// Activations, tokenizer and what else is needed.
     pub work: u64,
@@ -46,12 +47,13 @@ impl Needs {
         let n_vocab = vocabulary.map_or(0, |tokens| tokens.len()) as u64;
         // Strings of the tokenizer are kept in tables beside the header's own.
         let tables = 3 * header.data_offset;
-        let per_token = if remembers { bytes_per_token(&header.metadata, architecture) } else { 0 };
-        Needs { weights, per_token, n_ctx, work: BASE + tables + F32 * (BATCH * width + 2 * n_vocab) }
+        let kv = KvNeeds::of(&header.metadata, architecture, options);
+        let kv = if remembers { kv } else { KvNeeds::default() };
+        Needs { weights, kv, n_ctx, work: BASE + tables + F32 * (BATCH * width + 2 * n_vocab) }
     }
 
     fn context(&self) -> u64 {
-        self.per_token.saturating_mul(self.n_ctx)
+        self.kv.bytes(self.n_ctx)
     }
 
     /// All together.
@@ -89,8 +91,10 @@ impl Needs {
     fn fitting(&self, available: u64, smaller: &[(&str, u64)]) -> Vec<String> {
         let mut options = Vec::new();
         let left = available.saturating_sub(self.weights).saturating_sub(self.work);
-        if let Some(n_ctx) = left.checked_div(self.per_token).filter(|&n| n >= 64.min(self.n_ctx)) {
-            options.push(format!("contextLength {}", n_ctx.min(self.n_ctx) / 64 * 64));
+        let fits = |&n_ctx: &u64| self.kv.bytes(n_ctx) <= left;
+        let lengths = (1..=self.n_ctx / 64).rev().map(|n| 64 * n);
+        if let Some(n_ctx) = lengths.chain([self.n_ctx.min(64)]).find(fits).filter(|_| self.context() > 0) {
+            options.push(format!("contextLength {n_ctx}"));
         }
         for &(name, weights) in smaller {
             let needs = Needs { weights, ..*self };
@@ -102,20 +106,51 @@ impl Needs {
     }
 }
 
-/// Bytes of keys and values that a token takes in all layers, as `kernels::attention` keeps them.
-fn bytes_per_token(metadata: &Metadata, architecture: &str) -> u64 {
-    let reader = Reader::new(metadata, architecture);
-    let count = |name: &str| reader.count(name).ok().flatten().map(|n| n as u64);
-    let Ok(n_layer) = reader.n_layer() else { return 0 };
-    let n_head = count("attention.head_count").unwrap_or(0);
-    // An array where layers differ: those without attention have none.
-    let heads: u64 = match reader.per_layer("attention.head_count_kv", n_layer) {
-        Ok(heads) => heads.iter().map(|&n| n as u64).sum(),
-        Err(_) => n_head * n_layer as u64,
-    };
-    let key = count("attention.key_length").or_else(|| count("embedding_length")?.checked_div(n_head));
-    let value = count("attention.value_length").or(key);
-    heads * (key.unwrap_or(0) + value.unwrap_or(0).next_multiple_of(8)) * F32
+/// What keys and values take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KvNeeds {
+    /// Key heads of all layers.
+    heads: u64,
+    /// Numbers per head.
+    head_dim: usize,
+    /// The type asked for.
+    given: Option<KvType>,
+    /// Whether exactness is asked for.
+    exact: bool,
+}
+
+impl KvNeeds {
+    /// Those of a file with this metadata. An unknown type counts as none: it is an error elsewhere.
+    pub fn of(metadata: &Metadata, architecture: &str, options: &LoadOptions) -> Self {
+        let given = options.kv_type.as_deref().and_then(|name| KvType::from_name(name).ok());
+        let reader = Reader::new(metadata, architecture);
+        let count = |name: &str| reader.count(name).ok().flatten().map(|n| n as u64);
+        let Ok(n_layer) = reader.n_layer() else { return KvNeeds::default() };
+        let n_head = count("attention.head_count").unwrap_or(0);
+        // An array where layers differ: those without attention have none.
+        let heads: u64 = match reader.per_layer("attention.head_count_kv", n_layer) {
+            Ok(heads) => heads.iter().map(|&n| n as u64).sum(),
+            Err(_) => n_head * n_layer as u64,
+        };
+        let key = count("attention.key_length").or_else(|| count("embedding_length")?.checked_div(n_head));
+        KvNeeds { heads, head_dim: key.unwrap_or(0) as usize, given, exact: options.reference }
+    }
+
+    /// The type in a context of so many tokens: by default exact where that costs little memory.
+    pub fn kv_type(&self, n_ctx: u64) -> KvType {
+        const LITTLE: u64 = 16 << 20;
+        let small = self.bytes_as(KvType::F32, n_ctx) <= LITTLE;
+        self.given.unwrap_or(if small || self.exact { KvType::F32 } else { KvType::Q8_0 })
+    }
+
+    fn bytes(&self, n_ctx: u64) -> u64 {
+        self.bytes_as(self.kv_type(n_ctx), n_ctx)
+    }
+
+    fn bytes_as(&self, kv_type: KvType, n_ctx: u64) -> u64 {
+        let per_token = self.heads.saturating_mul(kv_type.token_bytes(self.head_dim) as u64);
+        per_token.saturating_mul(KvCache::room_for(usize::try_from(n_ctx).unwrap_or(usize::MAX)) as u64)
+    }
 }
 
 /// Bytes in words.

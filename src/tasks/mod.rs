@@ -49,6 +49,8 @@ pub struct ModelInfo {
     pub weight_bytes: u64,
     /// Tokens that prompt and answer may have together; 0 for vision models.
     pub context_length: usize,
+    /// How keys and values are held, such as `"F16"`; empty for models that keep none.
+    pub kv_type: &'static str,
     /// Bytes of the key-value cache.
     pub kv_bytes: u64,
     /// Side of the square input in pixels; 0 for text models.

@@ -6,6 +6,7 @@ use super::generate::PROMPT_CHUNK;
 use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
 use crate::grammar::TokenTrie;
+use crate::kernels::attention::KvType;
 use crate::layers::Mode;
 use crate::models::config::Reader;
 use crate::models::{Context, ContextParams, LanguageModel, Pooling};
@@ -24,6 +25,7 @@ pub struct TextModel {
     logits: Vec<f32>,
     /// How the file says that vectors become one.
     pooling: Pooling,
+    kv_type: KvType,
     mode: Mode,
     info: ModelInfo,
     /// Makes guesses: [`TextModel::set_draft`].
@@ -37,6 +39,7 @@ impl TextModel {
         model: Box<dyn LanguageModel>,
         metadata: &Metadata,
         n_ctx: usize,
+        kv_type: KvType,
         mode: Mode,
         mut info: ModelInfo,
     ) -> Result<Self> {
@@ -53,7 +56,8 @@ impl TextModel {
         info.chat_template = Some(chat_format.origin());
         info.context_length = n_ctx;
         info.n_output = config.n_vocab;
-        let context = model.new_context(&ContextParams { n_ctx })?;
+        let context = model.new_context(&ContextParams { n_ctx, kv_type })?;
+        info.kv_type = kv_type.name();
         info.kv_bytes = context.n_bytes() as u64;
         Ok(TextModel {
             model,
@@ -64,6 +68,7 @@ impl TextModel {
             last_chat: None,
             logits: Vec::new(),
             pooling,
+            kv_type,
             mode,
             info,
             draft: None,
@@ -240,7 +245,7 @@ impl TextModel {
     }
 
     pub(super) fn context_params(&self) -> ContextParams {
-        ContextParams { n_ctx: self.n_ctx() }
+        ContextParams { n_ctx: self.n_ctx(), kv_type: self.kv_type }
     }
 
     pub(super) fn n_ctx_unstretched(&self) -> usize {

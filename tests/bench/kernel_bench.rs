@@ -4,10 +4,10 @@
 #![allow(unsafe_code)]
 
 use bitpane_core::kernels::act::{Activations, Span};
-use bitpane_core::kernels::attention::{KvCache, Mask, Query, Scratch, attention};
+use bitpane_core::kernels::attention::{KvCache, KvType, Mask, Query, attention};
 use bitpane_core::kernels::isa::{Isa, Native};
 use bitpane_core::kernels::path::DotPath;
-use bitpane_core::kernels::{PlainPath, isa, matmul};
+use bitpane_core::kernels::{PlainPath, matmul};
 use bitpane_core::quant::DType;
 use bitpane_core::repack::{PackedWeights, Packer};
 use std::cell::RefCell;
@@ -18,7 +18,6 @@ struct State {
     act: Activations,
     out: Vec<f32>,
     kv: Option<KvCache>,
-    scratch: Scratch,
 }
 
 thread_local! {
@@ -160,13 +159,20 @@ pub extern "C" fn run_quantize(rounds: usize) {
     });
 }
 
-/// Makes a cache of `n_ctx` tokens and queries of `m` tokens.
+/// Makes a cache of `n_ctx` tokens, of type `kv_type` of F32, F16, Q8_0 and Q4_0, and queries of `m` tokens.
 #[unsafe(no_mangle)]
-pub extern "C" fn setup_attention(m: usize, n_head: usize, n_head_kv: usize, head_dim: usize, n_ctx: usize) {
+pub extern "C" fn setup_attention(
+    kv_type: usize,
+    m: usize,
+    n_head: usize,
+    n_head_kv: usize,
+    head_dim: usize,
+    n_ctx: usize,
+) {
     STATE.with_borrow_mut(|s| {
-        let mut kv = KvCache::new(n_head_kv, head_dim, n_ctx).unwrap();
+        let mut kv = KvCache::new(KvType::ALL[kv_type], n_head_kv, head_dim, n_ctx).unwrap();
         let row = numbers(n_head_kv * head_dim);
-        (0..n_ctx).for_each(|i| kv.store(i, &row, &row));
+        (0..n_ctx).for_each(|i| kv.store(i, &row, &row, row.len()));
         s.kv = Some(kv);
         s.act.fill(m, n_head * head_dim, true).copy_from_slice(&numbers(m * n_head * head_dim));
         s.out = vec![0.0; m * n_head * head_dim];
@@ -180,13 +186,7 @@ pub extern "C" fn run_attention(rounds: usize, n_head: usize, n: usize) {
         let Some(kv) = &s.kv else { return };
         for _ in 0..rounds {
             let mask = Mask::Full { n };
-            attention::<isa::Native>(
-                s.act.x(),
-                &Query::plain(n_head, 64, mask),
-                kv,
-                &mut s.scratch,
-                &mut s.out,
-            );
+            attention(s.act.x(), &Query::plain(n_head, kv.head_dim(), mask), kv, &mut s.out);
         }
     });
 }

@@ -10,7 +10,7 @@ export interface Preset {
   bytes: number;
   /** An SPDX expression, or the name of the terms. */
   licence: string;
-  /** Bytes that the keys and values of one token take, as F32: 8 * layers * heads of keys * their width. */
+  /** Bytes that the keys and values of one token take, as codes of 8 bits: about 2 * layers * heads of keys * their width. */
   kvBytesPerToken: number;
   /** Float weights are best made smaller on the way. */
   quantize?: "Q8_0";
@@ -28,23 +28,23 @@ const MOST_BYTES = 4e9;
 export const PRESETS: readonly Preset[] = [
   {
     name: "SmolLM2 135M Instruct", about: "The smallest that holds a conversation.", kind: "chat", bytes: 144_811_456, licence: "Apache-2.0",
-    url: `${HUB}/bartowski/SmolLM2-135M-Instruct-GGUF/resolve/main/SmolLM2-135M-Instruct-Q8_0.gguf`, kvBytesPerToken: 8 * 30 * 3 * 64,
+    url: `${HUB}/bartowski/SmolLM2-135M-Instruct-GGUF/resolve/main/SmolLM2-135M-Instruct-Q8_0.gguf`, kvBytesPerToken: 2 * 30 * 3 * 64,
   },
   {
     name: "Gemma 3 270M", about: "Google's smallest; good at short, well-told tasks.", kind: "chat", bytes: 291_545_600, licence: "Gemma terms of use",
-    url: `${HUB}/ggml-org/gemma-3-270m-it-GGUF/resolve/main/gemma-3-270m-it-Q8_0.gguf`, kvBytesPerToken: 8 * 18 * 256,
+    url: `${HUB}/ggml-org/gemma-3-270m-it-GGUF/resolve/main/gemma-3-270m-it-Q8_0.gguf`, kvBytesPerToken: 2 * 18 * 256,
   },
   {
     name: "Qwen2.5 0.5B Instruct", about: "Many languages, in 4 bits.", kind: "chat", bytes: 428_730_208, licence: "Apache-2.0",
-    url: `${HUB}/Qwen/Qwen2.5-0.5B-Instruct-GGUF/resolve/main/qwen2.5-0.5b-instruct-q4_0.gguf`, kvBytesPerToken: 8 * 24 * 2 * 64,
+    url: `${HUB}/Qwen/Qwen2.5-0.5B-Instruct-GGUF/resolve/main/qwen2.5-0.5b-instruct-q4_0.gguf`, kvBytesPerToken: 2 * 24 * 2 * 64,
   },
   {
     name: "Qwen3 0.6B", about: "Thinks before it answers; the best of these.", kind: "chat", bytes: 639_446_688, licence: "Apache-2.0",
-    url: `${HUB}/Qwen/Qwen3-0.6B-GGUF/resolve/main/Qwen3-0.6B-Q8_0.gguf`, kvBytesPerToken: 8 * 28 * 8 * 128,
+    url: `${HUB}/Qwen/Qwen3-0.6B-GGUF/resolve/main/Qwen3-0.6B-Q8_0.gguf`, kvBytesPerToken: 2 * 28 * 8 * 128,
   },
   {
     name: "Stories 15M", about: "Tells stories for children, better than the built-in one.", kind: "story", bytes: 19_077_344, licence: "MIT",
-    url: `${HUB}/ggml-org/models/resolve/main/tinyllamas/stories15M-q4_0.gguf`, kvBytesPerToken: 8 * 6 * 6 * 48,
+    url: `${HUB}/ggml-org/models/resolve/main/tinyllamas/stories15M-q4_0.gguf`, kvBytesPerToken: 2 * 6 * 6 * 48,
   },
   {
     name: "DeiT tiny", about: "A thousand kinds of things in photos.", kind: "vision", bytes: 22_883_360, licence: "Apache-2.0", quantize: "Q8_0",

@@ -28,7 +28,7 @@ export type { ErrorCode } from "./errors.js";
 export { VERSION } from "./version.js";
 export type {
   AttentionOptions, Backend, CacheOptions, Classification, CurvePoint, Divergence, EmbedOptions, FinishReason, GenerateOptions, ImageSource, Inspection, JsonSource, LoadOptions, LoraOption,
-  ModelFiles, ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, PixelData, Pooling, Progress,
+  KvType, ModelFiles, ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, PixelData, Pooling, Progress,
   QuantizationBudget, QuantizationPlan, QuantizationReport, QuantizeType, Ranked, SamplerName, Source, SourceFile,
   SpeculationOptions, SurveyedTensor, Tensor, TensorSummary, TextLoadOptions, TextModelInfo, TextStats, TokenLogprob, Transfer, TypeChoice, VisionLoadOptions,
   VisionModelInfo, VisionStats, WeightSurvey, ZeroShotOptions,

@@ -105,12 +105,18 @@ export interface LoadOptions {
   onProgress?: (progress: Progress) => void;
 }
 
+/** How a language model's keys and values are held. */
+export type KvType = "F32" | "F16" | "Q8_0" | "Q4_0";
+
 /** Options of {@link TextModel.load}. */
 export interface TextLoadOptions extends LoadOptions {
   /** Tokens that prompt and answer may have together. Default 2048, or the model's own length if less. */
   contextLength?: number;
-  /** Tensor type of the cache of keys and values. This version has "F32" only. */
-  kvType?: string;
+  /**
+   * How keys and values are held: fewer bits take less memory and are quicker to read in a long context, at a small
+   * cost in exactness. Default "F32" where that takes at most 16 MiB, "Q8_0" otherwise.
+   */
+  kvType?: KvType;
   /** Adapters that change the model: LoRA in GGUF, for the same architecture. */
   lora?: readonly LoraOption[];
   /**
@@ -202,6 +208,8 @@ export interface TextModelInfo extends ModelInfo {
   pooling?: Pooling;
   /** Tokens that prompt and answer may have together. */
   contextLength: number;
+  /** How keys and values are held; empty for encoders. */
+  kvType: KvType | "";
   /** Bytes of the cache of keys and values; 0 for encoders. */
   kvBytes: number;
   /** Where the template of conversations comes from: "model", or "chatml (the file has none)". */

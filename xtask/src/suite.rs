@@ -271,7 +271,8 @@ fn docs(ws: &Workspace) -> Row {
 
 /// Only the kernels differ between the builds. Without wasm-pack, which would compile all tests.
 fn relaxed_kernels(ws: &Workspace) -> Row {
-    let mut command = ws.words(&["cargo", "test", "--target", build::TARGET, "--test", "kernels"]);
+    let mut command =
+        ws.words(&["cargo", "test", "--target", build::TARGET, "--test", "kernels", "--test", "attention"]);
     command.args(build::RELAXED.cargo_args());
     command.args(["--config", &format!("target.{}.runner='wasm-bindgen-test-runner'", build::TARGET)]);
     tests(ws, "relaxed", &mut command, counts::rust)

@@ -1,6 +1,9 @@
 //! The choice in browsers.
 
-use super::{Activations, DotPath, Isa, Native, Output, PackedWeights, PlainPath, prepare_on, strips_on};
+use super::{
+    Activations, DotPath, Isa, KvCache, Native, Output, PackedWeights, PlainPath, Query, attention_on,
+    prepare_on, strips_on,
+};
 use crate::kernels::matmul_on;
 use crate::quant::DType;
 use crate::repack::{Packer, Packing};
@@ -93,6 +96,12 @@ pub(in crate::kernels) fn prepare(act: &mut Activations, w: &PackedWeights) {
 
 pub(in crate::kernels) fn strips(act: &Activations, w: &PackedWeights, strips: Range<usize>, out: Output) {
     with_path!(chosen(out.m(), w), strips_on(act, w, strips, out));
+}
+
+/// Attention goes by what was measured with 4-bit codes: all its codes are below 128.
+pub(in crate::kernels) fn attention(q: &[f32], query: &Query, kv: &KvCache, out: &mut [f32]) {
+    let several = q.len() > query.n_head * kv.head_dim();
+    with_path!(CHOICE[usize::from(several)][1].load(Relaxed), attention_on(q, query, kv, out));
 }
 
 fn name(path: u8) -> &'static str {

@@ -60,6 +60,15 @@ impl EncoderBlock {
         self.attention.bias = Some(bias);
     }
 
+    /// Whether queries, keys and values come from integer products.
+    pub fn has_codes(&self) -> bool {
+        let qkv = match &self.attention.qkv {
+            Qkv::Fused(qkv) => qkv,
+            Qkv::Separate(parts) => &parts[0],
+        };
+        qkv.weight.packing().is_integer()
+    }
+
     /// Updates the residual stream `w.x`.
     pub fn forward(&self, w: &mut Workspace, kv: &mut KvCache) {
         w.input_norm(&self.norm1);

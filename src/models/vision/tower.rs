@@ -3,7 +3,7 @@
 use super::block::{EncoderBlock, EncoderSpec, n_layer, optional_norm};
 use super::{AttentionMap, Config, MAX_SIDE, Picture, Values, VisionInfo};
 use crate::error::{Code, Error, Result};
-use crate::kernels::attention::KvCache;
+use crate::kernels::attention::{KvCache, KvType};
 use crate::kernels::vecmath;
 use crate::layers::{Batch, I, Linear, Mode, Norm, Rope, Workspace};
 use crate::models::Weights;
@@ -263,9 +263,13 @@ impl Tower {
         }
         let n_prefix = self.n_prefix();
         let m = n_prefix + n_patch;
-        if self.kv.as_ref().is_none_or(|kv| kv.n_ctx() < m || kv.n_ctx() > m.next_multiple_of(8)) {
+        // Keys and values are codes where weights are codes, too.
+        let coded = mode.is_integer() && self.layers.iter().all(EncoderBlock::has_codes);
+        let kv_type = if coded { KvType::Q8_0 } else { KvType::F32 };
+        let fits = |kv: &KvCache| kv.kv_type() == kv_type && kv.n_ctx() == KvCache::room_for(m);
+        if !self.kv.as_ref().is_some_and(fits) {
             let n_head = self.spec.layers.n_head;
-            self.kv = Some(KvCache::new(n_head, n_embd / n_head, m)?);
+            self.kv = Some(KvCache::new(kv_type, n_head, n_embd / n_head, m)?);
         }
         if let Some(rope) = self.spec.rope.as_ref().filter(|_| self.grid != grid) {
             self.work.ropes = vec![rope(grid.0, grid.1, n_prefix)];

@@ -1,0 +1,505 @@
+//! Keys and values of one layer, in the order in which attention reads them.
+
+use super::code::{self, Coding, Range};
+use crate::error::{Code, Error, Result};
+use crate::kernels::parallel::{self, Shared, work};
+use half::{bf16, f16};
+use std::cell::RefCell;
+
+/// Tokens that there is room for are a multiple of this.
+pub(super) const BLOCK: usize = 32;
+/// Tokens whose keys lie together: floats, codes.
+pub(super) const FLOAT_GROUP: usize = 8;
+pub(super) const CODE_GROUP: usize = 16;
+
+/// How keys and values are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvType {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// A byte per number and a scale per token and head. The codes have 7 bits, which every
+    /// instruction set multiplies as bytes.
+    Q8_0,
+    /// 4 bits per number and a scale per token and head.
+    Q4_0,
+}
+
+impl KvType {
+    /// All of them.
+    pub const ALL: [KvType; 4] = [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4_0];
+
+    /// As GGUF spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvType::F32 => "F32",
+            KvType::F16 => "F16",
+            KvType::Q8_0 => "Q8_0",
+            KvType::Q4_0 => "Q4_0",
+        }
+    }
+
+    /// The type of that name, in any case.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] with the key `kvType`.
+    pub fn from_name(name: &str) -> Result<Self> {
+        KvType::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
+            let known = KvType::ALL.map(KvType::name).join(", ");
+            let rule = format!("{name:?} is no type of keys and values; supported: {known}");
+            Error::new(Code::BadArgument, rule).key("kvType")
+        })
+    }
+
+    /// Whether numbers become codes.
+    pub fn is_coded(self) -> bool {
+        self.coding().is_some()
+    }
+
+    /// How numbers become codes, where they do.
+    pub(super) fn coding(self) -> Option<Coding> {
+        match self {
+            KvType::F32 | KvType::F16 => None,
+            KvType::Q8_0 => Some(code::BYTES),
+            KvType::Q4_0 => Some(code::NIBBLES),
+        }
+    }
+
+    /// Bytes that a key and a value of a head take.
+    pub fn token_bytes(self, head_dim: usize) -> usize {
+        let ranges = if self.is_coded() { 2 * RANGE_BYTES } else { 0 };
+        (self.padded(head_dim).saturating_mul(self.n_bits()) / 8).saturating_mul(2).saturating_add(ranges)
+    }
+
+    /// A head's size as it is stored.
+    fn padded(self, head_dim: usize) -> usize {
+        let unit = if self.is_coded() { 16 } else { 8 };
+        head_dim.div_ceil(unit).saturating_mul(unit)
+    }
+
+    /// Bits per number.
+    fn n_bits(self) -> usize {
+        match self {
+            KvType::F32 => 32,
+            KvType::F16 => 16,
+            KvType::Q8_0 => 8,
+            KvType::Q4_0 => 4,
+        }
+    }
+}
+
+/// Bytes that the range of one token's codes takes.
+const RANGE_BYTES: usize = 4;
+
+/// Keys and values of one layer. Per head:
+///
+/// - floats: keys `[n_ctx / 8][dim][8]`, values `[n_ctx][dim]`;
+/// - bytes: keys `[n_ctx / 16][dim / 4][16][4]`, values `[n_ctx / 32][8][dim][4]` of which the last
+///   index is the token, so that a vector is four tokens (keys) or four numbers (values) times
+///   four of what is summed over;
+/// - nibbles: the same with the second half of a key, or of a block of values, in the high ones;
+/// - codes: their scales and middles, `[2][n_ctx]`.
+pub struct KvCache {
+    pub(super) kv_type: KvType,
+    pub(super) n_head_kv: usize,
+    pub(super) head_dim: usize,
+    /// `head_dim` with padding.
+    pub(super) dim: usize,
+    pub(super) n_ctx: usize,
+    pub(super) k: Vec<u32>,
+    pub(super) v: Vec<u32>,
+    pub(super) k_ranges: Vec<bf16>,
+    pub(super) v_ranges: Vec<bf16>,
+}
+
+/// Where the numbers of one token lie among the bytes of its head: pieces at equal distances.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Whether the numbers are a key.
+    of_key: bool,
+    pos: usize,
+    offset: usize,
+    stride: usize,
+    n_pieces: usize,
+    piece_bytes: usize,
+    /// Which bits of each byte, where not all.
+    nibble: Option<u32>,
+}
+
+impl Place {
+    fn rotate(self, x: &mut [f32]) {
+        if self.of_key { code::rotate_key(x) } else { code::rotate(x) }
+    }
+
+    fn len(self) -> usize {
+        self.n_pieces * self.piece_bytes
+    }
+
+    fn write(self, to: &mut [u8], from: &[u8]) {
+        let pieces = from.chunks_exact(self.piece_bytes).take(self.n_pieces);
+        for (i, piece) in pieces.enumerate() {
+            let to = &mut to[self.offset + i * self.stride..][..self.piece_bytes];
+            match (self.nibble, piece) {
+                (Some(shift), &[x]) => to[0] = to[0] & !(15 << shift) | (x & 15) << shift,
+                (_, &[x]) => to[0] = x,
+                (_, &[a, b, c, d]) => to.copy_from_slice(&[a, b, c, d]),
+                _ => to.copy_from_slice(piece),
+            }
+        }
+    }
+
+    fn read(self, from: &[u8], to: &mut [u8]) {
+        for (i, piece) in to.chunks_exact_mut(self.piece_bytes).take(self.n_pieces).enumerate() {
+            piece.copy_from_slice(&from[self.offset + i * self.stride..][..self.piece_bytes]);
+            if let Some(shift) = self.nibble {
+                piece[0] = piece[0] >> shift & 15;
+            }
+        }
+    }
+}
+
+/// What storing a token needs; one per thread, kept.
+#[derive(Default)]
+struct Buffers {
+    x: Vec<f32>,
+    bytes: Vec<u8>,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+impl KvCache {
+    /// Room for `n_ctx` tokens.
+    ///
+    /// # Errors
+    /// [`Code::OutOfMemory`].
+    pub fn new(kv_type: KvType, n_head_kv: usize, head_dim: usize, n_ctx: usize) -> Result<Self> {
+        let n_ctx = Self::room_for(n_ctx);
+        let dim = kv_type.padded(head_dim);
+        let n = n_head_kv.checked_mul(dim).and_then(|n| n.checked_mul(n_ctx));
+        let n_words = n.and_then(|n| n.checked_mul(kv_type.n_bits())).map(|bits| bits / 32);
+        let n_ranges = if kv_type.is_coded() { 2 * n_head_kv * n_ctx } else { 0 };
+        let made = n_words
+            .and_then(|n_words| Some((zeros(n_words)?, zeros(n_words)?, zeros(n_ranges)?, zeros(n_ranges)?)));
+        let Some((k, v, k_ranges, v_ranges)) = made else {
+            let what = format!("a key-value cache of {n_ctx} tokens could not be allocated");
+            return Err(Error::new(Code::OutOfMemory, what));
+        };
+        Ok(KvCache { kv_type, n_head_kv, head_dim, dim, n_ctx, k, v, k_ranges, v_ranges })
+    }
+
+    /// Tokens that a cache for `n_ctx` has room for.
+    pub fn room_for(n_ctx: usize) -> usize {
+        n_ctx.div_ceil(BLOCK).saturating_mul(BLOCK)
+    }
+
+    /// How keys and values are held.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    /// Tokens there is room for.
+    pub fn n_ctx(&self) -> usize {
+        self.n_ctx
+    }
+
+    /// Numbers per head.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Key heads times head size: numbers that one token's keys have, and its values.
+    pub fn n_embd(&self) -> usize {
+        self.n_head_kv * self.head_dim
+    }
+
+    /// Bytes that it takes.
+    pub fn n_bytes(&self) -> usize {
+        4 * (self.k.len() + self.v.len()) + 2 * (self.k_ranges.len() + self.v_ranges.len())
+    }
+
+    /// Stores the keys and values of tokens from `pos` on. Each token's are `[n_head_kv, head_dim]`;
+    /// those of the next begin `stride` numbers later.
+    ///
+    /// # Panics
+    /// Where they do not fit: a bug in the caller.
+    pub fn store(&mut self, pos: usize, k: &[f32], v: &[f32], stride: usize) {
+        let (width, d) = (self.n_embd(), self.head_dim);
+        // The last token need not fill its stride.
+        let n = v.len().div_ceil(stride.max(1));
+        let len = n.saturating_sub(1) * stride + width;
+        assert!(n > 0 && k.len() >= len && v.len() >= len && pos + n <= self.n_ctx, "no room for these keys");
+        let layout = Layout::of(self);
+        let (n_head_kv, n_ctx, head_bytes) = (self.n_head_kv, self.n_ctx, layout.head_bytes());
+        let coded = self.kv_type.is_coded();
+        let ranges = |head: usize| if coded { 2 * head * n_ctx..2 * (head + 1) * n_ctx } else { 0..0 };
+        let (ks, vs) = (Shared::new(bytes_mut(&mut self.k)), Shared::new(bytes_mut(&mut self.v)));
+        let (k_ranges, v_ranges) = (Shared::new(&mut self.k_ranges), Shared::new(&mut self.v_ranges));
+        parallel::ranges(n_head_kv, 2 * n * d * work::ROUND, &|heads| {
+            BUFFERS.with_borrow_mut(|b| {
+                for head in heads {
+                    let bytes = head * head_bytes..(head + 1) * head_bytes;
+                    // SAFETY: a head is in one range only.
+                    let (ks, vs, k_ranges, v_ranges) = unsafe {
+                        let (ks, vs) = (ks.part(bytes.clone()), vs.part(bytes));
+                        (ks, vs, k_ranges.part(ranges(head)), v_ranges.part(ranges(head)))
+                    };
+                    for i in 0..n {
+                        let at = i * stride + head * d..i * stride + (head + 1) * d;
+                        layout.put(layout.key(pos + i), &k[at.clone()], ks, k_ranges, b);
+                        layout.put(layout.value(pos + i), &v[at], vs, v_ranges, b);
+                    }
+                }
+            });
+        });
+    }
+
+    /// What [`Self::store`] took for that position, up to rounding.
+    pub fn load(&self, pos: usize, k: &mut [f32], v: &mut [f32]) {
+        let d = self.head_dim;
+        assert!(pos < self.n_ctx && k.len() == self.n_embd() && v.len() == k.len());
+        let layout = Layout::of(self);
+        BUFFERS.with_borrow_mut(|b| {
+            for (head, (k, v)) in k.chunks_exact_mut(d).zip(v.chunks_exact_mut(d)).enumerate() {
+                layout.get(layout.key(pos), self.keys(head), self.key_ranges(head), k, b);
+                layout.get(layout.value(pos), self.values(head), self.value_ranges(head), v, b);
+            }
+        });
+    }
+
+    /// Bytes that [`Self::save`] writes for a token.
+    pub fn saved_len(&self) -> usize {
+        let layout = Layout::of(self);
+        let ranges = if self.kv_type.is_coded() { 2 * RANGE_BYTES } else { 0 };
+        self.n_head_kv * (layout.key(0).len() + layout.value(0).len() + ranges)
+    }
+
+    /// Appends what is stored for the first `n` tokens, token after token, to `out`.
+    pub fn save(&self, n: usize, out: &mut Vec<u8>) {
+        let layout = Layout::of(self);
+        out.reserve(n * self.saved_len());
+        for pos in 0..n {
+            for head in 0..self.n_head_kv {
+                let sides = [
+                    (layout.key(pos), self.keys(head), self.key_ranges(head)),
+                    (layout.value(pos), self.values(head), self.value_ranges(head)),
+                ];
+                for (place, bytes, ranges) in sides {
+                    let first = out.len();
+                    out.resize(first + place.len(), 0);
+                    place.read(bytes, &mut out[first..]);
+                    let range = [ranges.get(pos), ranges.get(self.n_ctx + pos)];
+                    out.extend(range.into_iter().flatten().flat_map(|x| x.to_le_bytes()));
+                }
+            }
+        }
+    }
+
+    /// Takes back what [`Self::save`] of a cache of the same shape and type wrote for the first tokens.
+    ///
+    /// # Panics
+    /// Where there are more tokens than it has room for: a bug in the caller.
+    pub fn restore(&mut self, saved: &[u8]) {
+        let (layout, n_ctx, saved_len) = (Layout::of(self), self.n_ctx, self.saved_len());
+        let (head_bytes, coded) = (layout.head_bytes(), self.kv_type.is_coded());
+        for (pos, mut token) in saved.chunks_exact(saved_len).enumerate() {
+            for head in 0..self.n_head_kv {
+                let sides = [
+                    (layout.key(pos), &mut self.k, &mut self.k_ranges),
+                    (layout.value(pos), &mut self.v, &mut self.v_ranges),
+                ];
+                for (place, words, ranges) in sides {
+                    place.write(&mut bytes_mut(words)[head * head_bytes..][..head_bytes], token);
+                    token = &token[place.len()..];
+                    if let (true, Some((range, rest))) = (coded, token.split_first_chunk::<RANGE_BYTES>()) {
+                        let [a, b, c, d] = *range;
+                        ranges[2 * head * n_ctx + pos] = bf16::from_le_bytes([a, b]);
+                        ranges[(2 * head + 1) * n_ctx + pos] = bf16::from_le_bytes([c, d]);
+                        token = rest;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The keys of a head.
+    pub(super) fn keys(&self, head: usize) -> &[u8] {
+        let head_bytes = Layout::of(self).head_bytes();
+        &bytes(&self.k)[head * head_bytes..][..head_bytes]
+    }
+
+    /// The values of a head.
+    pub(super) fn values(&self, head: usize) -> &[u8] {
+        let head_bytes = Layout::of(self).head_bytes();
+        &bytes(&self.v)[head * head_bytes..][..head_bytes]
+    }
+
+    /// The scales of a head's keys, and their middles.
+    pub(super) fn key_ranges(&self, head: usize) -> &[bf16] {
+        self.ranges_of(head, &self.k_ranges)
+    }
+
+    /// The scales of a head's values, and their middles.
+    pub(super) fn value_ranges(&self, head: usize) -> &[bf16] {
+        self.ranges_of(head, &self.v_ranges)
+    }
+
+    fn ranges_of<'a>(&self, head: usize, ranges: &'a [bf16]) -> &'a [bf16] {
+        let n = if self.kv_type.is_coded() { 2 * self.n_ctx } else { 0 };
+        &ranges[head * n..][..n]
+    }
+}
+
+/// Where things lie in a cache of some type and shape.
+#[derive(Clone, Copy)]
+struct Layout {
+    kv_type: KvType,
+    dim: usize,
+    n_ctx: usize,
+}
+
+impl Layout {
+    fn of(kv: &KvCache) -> Self {
+        Layout { kv_type: kv.kv_type, dim: kv.dim, n_ctx: kv.n_ctx }
+    }
+
+    fn head_bytes(self) -> usize {
+        self.n_ctx * self.dim * self.kv_type.n_bits() / 8
+    }
+
+    /// The key of a token.
+    fn key(self, pos: usize) -> Place {
+        let (group, piece_bytes) = match self.kv_type {
+            KvType::F32 => (FLOAT_GROUP, 4),
+            KvType::F16 => (FLOAT_GROUP, 2),
+            KvType::Q8_0 | KvType::Q4_0 => (CODE_GROUP, 4),
+        };
+        let token_bytes = self.dim * self.kv_type.n_bits() / 8;
+        // Nibbles: a byte holds two numbers, and `put` gives it both.
+        Place {
+            of_key: true,
+            pos,
+            offset: pos / group * group * token_bytes + pos % group * piece_bytes,
+            stride: group * piece_bytes,
+            n_pieces: token_bytes / piece_bytes,
+            piece_bytes,
+            nibble: None,
+        }
+    }
+
+    /// The value of a token.
+    fn value(self, pos: usize) -> Place {
+        let dim = self.dim;
+        let (block, within) = (pos / BLOCK, pos % BLOCK);
+        match self.kv_type {
+            KvType::F32 | KvType::F16 => {
+                let piece_bytes = dim * self.kv_type.n_bits() / 8;
+                Place {
+                    of_key: false,
+                    pos,
+                    offset: pos * piece_bytes,
+                    stride: 0,
+                    n_pieces: 1,
+                    piece_bytes,
+                    nibble: None,
+                }
+            }
+            KvType::Q8_0 => {
+                let offset = block * BLOCK * dim + within / 4 * 4 * dim + within % 4;
+                Place { of_key: false, pos, offset, stride: 4, n_pieces: dim, piece_bytes: 1, nibble: None }
+            }
+            KvType::Q4_0 => {
+                let (half, within) = (within / (BLOCK / 2), within % (BLOCK / 2));
+                let offset = block * BLOCK / 2 * dim + within / 4 * 4 * dim + within % 4;
+                Place {
+                    of_key: false,
+                    pos,
+                    offset,
+                    stride: 4,
+                    n_pieces: dim,
+                    piece_bytes: 1,
+                    nibble: Some(4 * half as u32),
+                }
+            }
+        }
+    }
+
+    /// Stores the numbers `x` of a head at a place, and the range of their codes.
+    fn put(self, place: Place, x: &[f32], to: &mut [u8], ranges: &mut [bf16], b: &mut Buffers) {
+        b.bytes.clear();
+        match self.kv_type.coding() {
+            Some(coding) => {
+                b.x.clear();
+                b.x.extend_from_slice(x);
+                place.rotate(&mut b.x);
+                let range = coding.encode(&b.x, &mut b.bytes);
+                (ranges[place.pos], ranges[self.n_ctx + place.pos]) = (range.scale, range.middle);
+                b.bytes.resize(self.dim, 0);
+                if self.kv_type == KvType::Q4_0 && place.nibble.is_none() {
+                    let half = self.dim / 2;
+                    (0..half).for_each(|i| b.bytes[i] |= b.bytes[i + half] << 4);
+                    b.bytes.truncate(half);
+                }
+            }
+            _ if self.kv_type == KvType::F16 => {
+                b.bytes
+                    .extend(x.iter().flat_map(|&x| f16::from_f32(x.clamp(-65504.0, 65504.0)).to_le_bytes()));
+                b.bytes.resize(2 * self.dim, 0);
+            }
+            _ => {
+                b.bytes.extend(x.iter().flat_map(|x| x.to_le_bytes()));
+                b.bytes.resize(4 * self.dim, 0);
+            }
+        }
+        place.write(to, &b.bytes);
+    }
+
+    /// Reads what [`Self::put`] stored.
+    fn get(self, place: Place, from: &[u8], ranges: &[bf16], x: &mut [f32], b: &mut Buffers) {
+        b.bytes.resize(place.len(), 0);
+        place.read(from, &mut b.bytes);
+        match self.kv_type.coding() {
+            Some(coding) => {
+                if self.kv_type == KvType::Q4_0 && place.nibble.is_none() {
+                    b.bytes.extend_from_within(..);
+                    let half = b.bytes.len() / 2;
+                    b.bytes[..half].iter_mut().for_each(|x| *x &= 15);
+                    b.bytes[half..].iter_mut().for_each(|x| *x >>= 4);
+                }
+                let range = Range { scale: ranges[place.pos], middle: ranges[self.n_ctx + place.pos] };
+                coding.decode(&b.bytes, range, x);
+                place.rotate(x);
+            }
+            _ if self.kv_type == KvType::F16 => {
+                for (x, bytes) in x.iter_mut().zip(b.bytes.as_chunks().0) {
+                    *x = f16::from_le_bytes(*bytes).to_f32();
+                }
+            }
+            _ => {
+                for (x, bytes) in x.iter_mut().zip(b.bytes.as_chunks().0) {
+                    *x = f32::from_le_bytes(*bytes);
+                }
+            }
+        }
+    }
+}
+
+/// `n` zeros, or `None` where there is no memory for them.
+fn zeros<T: Clone + Default>(n: usize) -> Option<Vec<T>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(n).ok()?;
+    all.resize(n, T::default());
+    Some(all)
+}
+
+fn bytes(words: &[u32]) -> &[u8] {
+    // SAFETY: any bytes are valid u8, whose alignment is 1.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+fn bytes_mut(words: &mut [u32]) -> &mut [u8] {
+    // SAFETY: as above, and any bytes make valid u32.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
+}

@@ -1,0 +1,165 @@
+//! Keys, values, queries and weights as codes.
+
+use crate::kernels::isa::{Isa, Native};
+use crate::kernels::path::DotPath;
+use crate::kernels::vecmath;
+use half::bf16;
+
+/// How numbers become codes 0..=max: `x = (2 * code - max) * scale + middle`.
+#[derive(Clone, Copy)]
+pub(super) struct Coding {
+    /// The largest code.
+    pub(super) max: i32,
+    /// Shares of the numbers' range that may be cut off at either end.
+    cuts: &'static [f32],
+}
+
+/// 7 bits.
+pub(super) const BYTES: Coding = Coding { max: 127, cuts: &[0.0] };
+/// 4 bits: here it pays to look for the best range.
+pub(super) const NIBBLES: Coding = Coding { max: 15, cuts: &[-0.03, 0.0, 0.03, 0.06, 0.09, 0.12] };
+
+/// What the codes of one token and head stand for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Range {
+    pub(super) scale: bf16,
+    pub(super) middle: bf16,
+}
+
+impl Coding {
+    /// Appends the codes of `x`; their range is NaN where `x` is not finite.
+    pub(super) fn encode(self, x: &[f32], out: &mut Vec<u8>) -> Range {
+        let (low, high) = x.iter().fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+        let between = |low: f32, high: f32| ((high - low) / (2 * self.max) as f32, (high + low) / 2.0);
+        let mut best = between(low, high);
+        if self.cuts.len() > 1 {
+            // First the best cut at the low end, then at the high end.
+            let width = high - low;
+            let cut_low = self.best_cut(x, |cut| between(low + width * cut, high));
+            let low = low + width * cut_low;
+            let cut_high = self.best_cut(x, |cut| between(low, high - width * cut));
+            best = between(low, high - width * cut_high);
+            for _ in 0..3 {
+                best = self.fit::<Native>(x, best).1;
+            }
+        }
+        // 0 times infinity or NaN is NaN.
+        let nan = x.iter().map(|x| x * 0.0).sum::<f32>();
+        let range = Range { scale: bf16::from_f32(best.0 + nan), middle: bf16::from_f32(best.1 + nan) };
+        let inv = inverse(range.scale.to_f32());
+        out.extend(x.iter().map(|&x| self.code(x - range.middle.to_f32(), inv)));
+        range
+    }
+
+    /// The cut whose range explains most.
+    fn best_cut(self, x: &[f32], range: impl Fn(f32) -> (f32, f32)) -> f32 {
+        let explained = self.cuts.iter().map(|&cut| (self.fit::<Native>(x, range(cut)).0, cut));
+        explained.fold((f32::NEG_INFINITY, 0.0), |best, new| if new.0 > best.0 { new } else { best }).1
+    }
+
+    /// The code of a number, less the middle; `inv` is [`inverse`] of the scale.
+    #[inline(always)]
+    fn code(self, x: f32, inv: f32) -> u8 {
+        // The conversion cuts off what follows the point, and saturates below.
+        ((x * inv + (self.max + 1) as f32 / 2.0) as u8).min(self.max as u8)
+    }
+
+    /// The scale and middle with the least square error for the codes that others give, after how much of
+    /// the squares they leave no error in. What follows the last four numbers does not count.
+    fn fit<I: Isa>(self, x: &[f32], (scale, middle): (f32, f32)) -> (f32, (f32, f32)) {
+        let (max, inv) = (self.max as f32, I::fsplat(inverse(scale)));
+        let shift = I::fsplat(max / 2.0 - middle * inverse(scale));
+        let [mut xs, mut cs, mut ccs, mut cxs] = [I::fsplat(0.0); 4];
+        let chunks = x.chunks_exact(4);
+        let n = (4 * chunks.len()) as f32;
+        for part in chunks {
+            // SAFETY: 4 floats.
+            let x = unsafe { I::fload(part.as_ptr()) };
+            let code = I::fmin(I::fmax(I::fadd(I::fmul(x, inv), shift), I::fsplat(0.0)), I::fsplat(max));
+            let c = I::to_float(I::round(code));
+            xs = I::fadd(xs, x);
+            cs = I::fadd(cs, c);
+            ccs = I::fadd(ccs, I::fmul(c, c));
+            cxs = I::fadd(cxs, I::fmul(c, x));
+        }
+        let [x, c, cc, cx] = [xs, cs, ccs, cxs].map(I::fsum);
+        let (spread, common) = (n * cc - c * c, n * cx - c * x);
+        if spread <= 0.0 {
+            return (0.0, (scale, middle));
+        }
+        // x = slope * c + base = (2 c - max) * slope / 2 + middle
+        let slope = common / spread;
+        (common * slope, (slope / 2.0, (x - slope * c) / n + slope * max / 2.0))
+    }
+
+    #[inline(always)]
+    fn value(self, code: u8, scale: f32, middle: f32) -> f32 {
+        (2 * i32::from(code) - self.max) as f32 * scale + middle
+    }
+
+    /// The numbers that codes stand for.
+    pub(super) fn decode(self, codes: &[u8], range: Range, x: &mut [f32]) {
+        let (scale, middle) = (range.scale.to_f32(), range.middle.to_f32());
+        x.iter_mut().zip(codes).for_each(|(x, &code)| *x = self.value(code, scale, middle));
+    }
+
+    /// `2 * sum - max * sum_of_activations`: the sum with the codes' middle at 0.
+    #[inline(always)]
+    pub(super) fn centred<I: Isa>(self, sum: I::V, act_sum: i32) -> I::F {
+        I::to_float(I::sub32(I::add32(sum, sum), I::splat32(self.max.wrapping_mul(act_sum))))
+    }
+}
+
+/// What numbers are multiplied with to be codes.
+fn inverse(scale: f32) -> f32 {
+    if scale > 0.0 { 0.5 / scale } else { 0.0 }
+}
+
+/// Keys from this size on are rotated: in smaller ones few numbers share a scale anyway, and a rotation costs more
+/// (measured) than it gains.
+const MIN_ROTATED_KEY: usize = 32;
+
+/// [`rotate`], where it helps keys.
+pub(super) fn rotate_key(x: &mut [f32]) {
+    if x.len() >= MIN_ROTATED_KEY {
+        rotate(x);
+    }
+}
+
+/// Replaces `x` by H x, H being the Hadamard matrix divided by the root of its size, of the largest
+/// power of two that divides the length: products of two rotated vectors stay the same, H H x = x, and what
+/// stood out in one number is spread over all, which then share a scale at less cost.
+pub(super) fn rotate(x: &mut [f32]) {
+    let n = 1usize << x.len().trailing_zeros();
+    let mut h = 1;
+    while h < n {
+        for pair in x.chunks_exact_mut(2 * h) {
+            let (low, high) = pair.split_at_mut(h);
+            for (a, b) in low.iter_mut().zip(high) {
+                (*a, *b) = (*a + *b, *a - *b);
+            }
+        }
+        h *= 2;
+    }
+    let scale = 1.0 / (n as f32).sqrt();
+    x.iter_mut().for_each(|x| *x *= scale);
+}
+
+/// Writes `x`, a multiple of 8 numbers, as codes within +-127 in the layout of `P`, and gives their scale
+/// (NaN where `x` is not finite) and their sum.
+pub(super) fn activations<P: DotPath>(x: &[f32], to: &mut [u8]) -> (f32, i32) {
+    assert!(x.len().is_multiple_of(8) && to.len() >= x.len() / 4 * P::ACT_BYTES);
+    let amax = vecmath::largest::<P::I>(x);
+    let inv = P::I::fsplat(if amax > 0.0 { 127.0 / amax } else { 0.0 });
+    let mut sums = P::I::splat32(0);
+    for (i, part) in x.chunks_exact(8).enumerate() {
+        // SAFETY: 8 floats; two groups of 4 codes of `to`, whose length is asserted.
+        unsafe {
+            let [a, b] = [0, 4].map(|at| P::I::round(P::I::fmul(P::I::fload(part.as_ptr().add(at)), inv)));
+            sums = P::I::add32(sums, P::I::add32(a, b));
+            let p = to.as_mut_ptr().add(2 * i * P::ACT_BYTES);
+            P::store_act(p, p.add(P::ACT_BYTES), 4, a, b);
+        }
+    }
+    (amax / 127.0, P::I::sum32(sums))
+}

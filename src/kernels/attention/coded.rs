@@ -1,0 +1,263 @@
+//! Keys and values as codes: all products are of bytes, summed as integers.
+
+use super::cache::{BLOCK, CODE_GROUP};
+use super::code::{self, Coding};
+use super::{Buffers, Tile};
+use crate::kernels::act::MR;
+use crate::kernels::isa::Isa;
+use crate::kernels::path::DotPath;
+use half::bf16;
+use std::array;
+
+/// How the codes lie in bytes.
+pub(super) trait Codes {
+    const CODING: Coding;
+    /// Groups of four that 16 bytes hold.
+    const GROUPS: usize;
+
+    /// `acc + products` of 16 bytes with group `g` of the activations at `act`, and, where a byte holds two
+    /// codes, group `g + half`.
+    ///
+    /// # Safety
+    /// These groups are readable.
+    unsafe fn dot<P: DotPath>(
+        consts: P::Consts,
+        acc: P::Acc,
+        codes: <P::I as Isa>::V,
+        act: *const u8,
+        half: usize,
+    ) -> P::Acc;
+}
+
+pub(super) struct Bytes;
+pub(super) struct Nibbles;
+
+impl Codes for Bytes {
+    const CODING: Coding = code::BYTES;
+    const GROUPS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn dot<P: DotPath>(
+        _: P::Consts,
+        acc: P::Acc,
+        codes: <P::I as Isa>::V,
+        act: *const u8,
+        _: usize,
+    ) -> P::Acc {
+        // SAFETY: the caller's.
+        P::dot_u7(acc, codes, unsafe { P::load_act(act) })
+    }
+}
+
+impl Codes for Nibbles {
+    const CODING: Coding = code::NIBBLES;
+    const GROUPS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn dot<P: DotPath>(
+        consts: P::Consts,
+        acc: P::Acc,
+        codes: <P::I as Isa>::V,
+        act: *const u8,
+        half: usize,
+    ) -> P::Acc {
+        // SAFETY: the caller's.
+        let (low, high) = unsafe { (P::load_act(act), P::load_act(act.add(half * P::ACT_BYTES))) };
+        P::dot_nibbles(consts, acc, codes, low, high)
+    }
+}
+
+/// Loads of 16 bytes after which sums have to be widened.
+#[inline(always)]
+fn loads_at_once<P: DotPath, B: Codes>() -> usize {
+    let holds = |n: &usize| P::holds(n * 4 * B::GROUPS, B::CODING.max, 0);
+    [1024, 8, 4, 2].into_iter().find(holds).unwrap_or(1)
+}
+
+/// Sums of `n` loads for `C` vectors, which lie side by side every `stride` bytes, with `R` rows of
+/// activations, `act_stride` bytes apart.
+///
+/// # Safety
+/// All of that is readable.
+#[inline(always)]
+unsafe fn dots<P: DotPath, B: Codes, const R: usize, const C: usize>(
+    w: *const u8,
+    stride: usize,
+    n: usize,
+    act: *const u8,
+    act_stride: usize,
+) -> [[<P::I as Isa>::V; C]; R] {
+    let consts = P::consts();
+    let zero = P::I::splat32(0);
+    let mut sums = [[zero; C]; R];
+    let mut first = 0;
+    while first < n {
+        let end = n.min(first + loads_at_once::<P, B>());
+        let mut acc: [[P::Acc; C]; R] = array::from_fn(|_| array::from_fn(|_| P::begin(zero)));
+        for g in first..end {
+            for c in 0..C {
+                // SAFETY: the caller's.
+                unsafe {
+                    let codes = P::I::load(w.add(g * stride + c * 16));
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        let act = act.add(r * act_stride + g * P::ACT_BYTES);
+                        acc[c] = B::dot::<P>(consts, acc[c], codes, act, n);
+                    }
+                }
+            }
+        }
+        for (sums, acc) in sums.iter_mut().zip(acc) {
+            for (sum, acc) in sums.iter_mut().zip(acc) {
+                *sum = P::I::add32(*sum, P::total(consts, acc));
+            }
+        }
+        first = end;
+    }
+    sums
+}
+
+/// Rows of activations.
+#[derive(Clone, Copy, Default)]
+struct Rows {
+    scales: [f32; MR],
+    /// Of the codes.
+    sums: [i32; MR],
+    /// What the middles of values add.
+    middles: [f32; MR],
+}
+
+/// Weights times the scales of values; gives the sum of weights times middles. `ranges` are as long as
+/// `weights`.
+#[inline(always)]
+fn scaled<I: Isa>(weights: &[f32], ranges: [&[bf16]; 2], to: &mut [f32; BLOCK]) -> f32 {
+    assert!(weights.len() == BLOCK && ranges.iter().all(|range| range.len() == BLOCK));
+    let zero = I::fsplat(0.0);
+    let mut sum = zero;
+    for i in (0..BLOCK).step_by(4) {
+        // SAFETY: four of each.
+        unsafe {
+            let weight = I::fload(weights.as_ptr().add(i));
+            let [scale, middle] = ranges.map(|range| I::load_bf16(range.as_ptr().add(i).cast()));
+            // Where nothing is seen the range may be anything.
+            let seen = |x: I::F| I::from_bits(I::and(I::flt(zero, weight), I::bits(x)));
+            sum = I::fadd(sum, seen(I::fmul(weight, middle)));
+            I::fstore(to.as_mut_ptr().add(i), seen(I::fmul(weight, scale)));
+        }
+    }
+    I::fsum(sum)
+}
+
+impl Tile<'_> {
+    /// `b.scores = q . k` for all blocks.
+    pub(super) fn scores_of_codes<P: DotPath, B: Codes>(&self, b: &mut Buffers) {
+        let (d, dim) = (self.kv.head_dim, self.kv.dim);
+        let act_stride = dim / 4 * P::ACT_BYTES;
+        b.codes.resize(MR * act_stride, 0);
+        b.panel.clear();
+        b.panel.resize(dim, 0.0);
+        let mut rows = Rows::default();
+        for r in 0..self.rows {
+            b.panel[..d].copy_from_slice(&b.q[r * d..][..d]);
+            code::rotate_key(&mut b.panel[..d]);
+            let to = &mut b.codes[r * act_stride..][..act_stride];
+            (rows.scales[r], rows.sums[r]) = code::activations::<P>(&b.panel, to);
+        }
+        match self.rows {
+            1 => self.score_rows::<P, B, 1, 4>(b, &rows, act_stride),
+            2 => self.score_rows::<P, B, 2, 4>(b, &rows, act_stride),
+            3 => self.score_rows::<P, B, 3, 2>(b, &rows, act_stride),
+            _ => self.score_rows::<P, B, 4, 2>(b, &rows, act_stride),
+        }
+    }
+
+    #[inline(always)]
+    fn score_rows<P: DotPath, B: Codes, const R: usize, const C: usize>(
+        &self,
+        b: &mut Buffers,
+        rows: &Rows,
+        act_stride: usize,
+    ) {
+        const GROUPS: usize = BLOCK / CODE_GROUP;
+        let (dim, n_ctx) = (self.kv.dim, self.kv.n_ctx);
+        let n = dim / 4 / B::GROUPS;
+        let (keys, ranges) = (self.kv.keys(self.head), self.kv.key_ranges(self.head));
+        for group in self.blocks.start * GROUPS..self.blocks.end * GROUPS {
+            let keys = &keys[group * n * 64..][..n * 64];
+            for first in (0..4).step_by(C) {
+                let token = group * CODE_GROUP + 4 * first;
+                let ranges = [&ranges[token..][..4 * C], &ranges[n_ctx + token..][..4 * C]];
+                // SAFETY: n loads of C of the 4 vectors of the group; R rows of codes; a row of scores
+                // has room for all tokens.
+                unsafe {
+                    let keys = keys.as_ptr().add(first * 16);
+                    let sums = dots::<P, B, R, C>(keys, 64, n, b.codes.as_ptr(), act_stride);
+                    for (r, sums) in sums.into_iter().enumerate() {
+                        let to = &mut b.scores[r * n_ctx + token..][..4 * C];
+                        let scale = P::I::fsplat(rows.scales[r]);
+                        let act_sum = P::I::fsplat(rows.sums[r] as f32);
+                        for (c, sum) in sums.into_iter().enumerate() {
+                            let [key_scale, middle] =
+                                ranges.map(|range| P::I::load_bf16(range.as_ptr().add(4 * c).cast()));
+                            let sum = B::CODING.centred::<P::I>(sum, rows.sums[r]);
+                            let sum = P::I::fadd(P::I::fmul(sum, key_scale), P::I::fmul(act_sum, middle));
+                            P::I::fstore(to.as_mut_ptr().add(4 * c), P::I::fmul(sum, scale));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// `b.out = weights . v`, the weights being `b.scores`.
+    pub(super) fn sum_codes<P: DotPath, B: Codes>(&self, b: &mut Buffers) {
+        match self.rows {
+            1 => self.sum_rows::<P, B, 1, 4>(b),
+            2 => self.sum_rows::<P, B, 2, 4>(b),
+            3 => self.sum_rows::<P, B, 3, 2>(b),
+            _ => self.sum_rows::<P, B, 4, 2>(b),
+        }
+        let (d, dim) = (self.kv.head_dim, self.kv.dim);
+        for r in 0..self.rows {
+            code::rotate(&mut b.out[r * dim..][..d]);
+        }
+    }
+
+    #[inline(always)]
+    fn sum_rows<P: DotPath, B: Codes, const R: usize, const C: usize>(&self, b: &mut Buffers) {
+        let (dim, n_ctx) = (self.kv.dim, self.kv.n_ctx);
+        let act_stride = BLOCK / 4 * P::ACT_BYTES;
+        let n = BLOCK / 4 / B::GROUPS;
+        let (values, ranges) = (self.kv.values(self.head), self.kv.value_ranges(self.head));
+        b.codes.resize(MR * act_stride, 0);
+        let mut weights = [0f32; BLOCK];
+        for block in self.blocks.clone() {
+            let mut rows = Rows::default();
+            let tokens = block * BLOCK..(block + 1) * BLOCK;
+            let ranges = [&ranges[tokens.clone()], &ranges[n_ctx..][tokens.clone()]];
+            for r in 0..R {
+                let scores = &b.scores[r * n_ctx..][tokens.clone()];
+                rows.middles[r] = scaled::<P::I>(scores, ranges, &mut weights);
+                let to = &mut b.codes[r * act_stride..][..act_stride];
+                (rows.scales[r], rows.sums[r]) = code::activations::<P>(&weights, to);
+            }
+            let values = &values[block * n * dim * 4..][..n * dim * 4];
+            for first in (0..dim / 4).step_by(C) {
+                // SAFETY: n loads of C of the dim / 4 vectors of each; R rows of codes and of results.
+                unsafe {
+                    let values = values.as_ptr().add(first * 16);
+                    let sums = dots::<P, B, R, C>(values, 4 * dim, n, b.codes.as_ptr(), act_stride);
+                    for (r, sums) in sums.into_iter().enumerate() {
+                        let out = &mut b.out[r * dim + 4 * first..][..4 * C];
+                        let scale = P::I::fsplat(rows.scales[r]);
+                        let middle = P::I::fsplat(rows.middles[r]);
+                        for (c, sum) in sums.into_iter().enumerate() {
+                            let p = out.as_mut_ptr().add(4 * c);
+                            let sum = P::I::fmul(B::CODING.centred::<P::I>(sum, rows.sums[r]), scale);
+                            P::I::fstore(p, P::I::fadd(P::I::fload(p), P::I::fadd(sum, middle)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
