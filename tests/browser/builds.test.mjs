@@ -13,6 +13,7 @@ const DEIT = "data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors";
 /** Models as they are, and ones whose float weights are quantized by the build while they load. */
 const MODELS = [
   { path: STORIES }, { path: Q8_0 }, { path: Q4_0 }, { path: Q4_K },
+  { path: Q8_0, kvType: "Q8_0" }, { path: Q8_0, kvType: "Q4_0" },
   { path: STORIES, quantize: "Q8_0" }, { path: DEIT, quantize: "Q8_0" }, { path: DEIT, quantize: "Q4_0" },
 ];
 const GLUE = "/pkg/relaxed/bitpane.js";

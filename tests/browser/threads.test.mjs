@@ -12,6 +12,7 @@ const Q4_K = "golden/quant/llama-Q4_K.gguf";
 const DEIT = "data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors";
 const MODELS = [
   { path: STORIES }, { path: Q8_0 }, { path: Q4_0 }, { path: Q4_K },
+  { path: Q8_0, kvType: "F16" }, { path: Q8_0, kvType: "Q8_0" }, { path: Q8_0, kvType: "Q4_0" },
   { path: DEIT, quantize: "Q8_0" }, { path: DEIT, quantize: "Q4_0" },
 ];
 const BUILDS = ["relaxed-threads", "simd128-threads"];
