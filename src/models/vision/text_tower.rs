@@ -4,7 +4,7 @@ use super::block::{EncoderBlock, EncoderSpec, n_layer, norm};
 use super::vit::{activation, product};
 use super::{Config, TextTower};
 use crate::error::{Code, Error, Result};
-use crate::kernels::attention::KvCache;
+use crate::kernels::attention::{KvCache, KvType};
 use crate::kernels::vecmath;
 use crate::layers::{Activation, Batch, I, Linear, Mode, Norm, Workspace};
 use crate::models::Weights;
@@ -112,7 +112,7 @@ impl TextEncoder {
             pad: how.pad.map(|pad| section.token("pad_token_id").unwrap_or(pad)),
             scale_and_bias: (libm::expf(log_scale), bias),
             is_sigmoid: how.is_sigmoid,
-            kv: KvCache::new(n_head, n_embd / n_head, n_ctx)?,
+            kv: KvCache::new(KvType::F32, n_head, n_embd / n_head, n_ctx)?,
             n_ctx,
             spec,
             work: Workspace::default(),

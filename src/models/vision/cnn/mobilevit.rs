@@ -4,7 +4,7 @@
 use super::net::{Builder, MapOp, Want};
 use super::role;
 use crate::error::{Code, Error, Result};
-use crate::kernels::attention::KvCache;
+use crate::kernels::attention::{KvCache, KvType};
 use crate::layers::{Activation, Batch, FeatureMap, Mode, Norm, Workspace};
 use crate::models::vision::block::{self, EncoderBlock, EncoderSpec, n_layer};
 use crate::models::vision::{Config, Source, VisionArch, VisionFamily, names};
@@ -157,7 +157,7 @@ impl MapOp for Unfolded {
         if m > MAX_PATCHES {
             return Err(Error::new(Code::BadArgument, format!("{m} patches are too many")).key("shape"));
         }
-        let mut kv = KvCache::new(n_head, n_embd / n_head, m)?;
+        let mut kv = KvCache::new(KvType::F32, n_head, n_embd / n_head, m)?;
         for place in 0..p * p {
             let at =
                 |i: usize| ((i / across * p + place / p) * new_cols + i % across * p + place % p) * n_embd;
