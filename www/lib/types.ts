@@ -106,7 +106,7 @@ export interface LoadOptions {
 }
 
 /** How a language model's keys and values are held. */
-export type KvType = "F32" | "F16" | "Q8_0" | "Q4_0";
+export type KvType = "F32" | "F16" | "Q8_0" | "Q4_0" | (string & {});
 
 /** Options of {@link TextModel.load}. */
 export interface TextLoadOptions extends LoadOptions {
@@ -209,7 +209,7 @@ export interface TextModelInfo extends ModelInfo {
   /** Tokens that prompt and answer may have together. */
   contextLength: number;
   /** How keys and values are held; empty for encoders. */
-  kvType: KvType | "";
+  kvType: KvType;
   /** Bytes of the cache of keys and values; 0 for encoders. */
   kvBytes: number;
   /** Where the template of conversations comes from: "model", or "chatml (the file has none)". */
