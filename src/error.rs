@@ -139,8 +139,9 @@ pub struct Error {
     pub tensor: Option<String>,
     /// The byte offset from the start of the file at which the fault was found.
     pub offset: Option<u64>,
-    /// For [`Code::OutOfMemory`], where they are known: the bytes needed and the bytes there are.
-    pub memory: Option<(u64, u64)>,
+    /// For [`Code::OutOfMemory`], where they are known: the bytes needed and the bytes there are. Boxed, since every
+    /// result has room for an error.
+    pub memory: Option<Box<(u64, u64)>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -178,7 +179,7 @@ impl Error {
 
     /// States the bytes needed and the bytes available.
     pub fn memory(mut self, needed: u64, available: u64) -> Self {
-        self.memory = Some((needed, available));
+        self.memory = Some(Box::new((needed, available)));
         self
     }
 

@@ -6,7 +6,6 @@
 
 use super::TextModel;
 use crate::error::{Code, Error, Result};
-use crate::models::ContextParams;
 
 const MAGIC: &[u8; 8] = b"bitpaneS";
 const VERSION: u32 = 1;
@@ -104,7 +103,9 @@ impl TextModel {
     /// leaves in a context.
     fn fingerprint(&mut self) -> Result<u64> {
         let stretched = self.n_ctx() > self.n_ctx_unstretched();
-        let (memory, logits) = self.probe(&ContextParams { n_ctx: 1, ..self.context_params() })?;
+        let mut params = self.context_params();
+        params.n_ctx = 1;
+        let (memory, logits) = self.probe(&params)?;
         let logits = logits.iter().flat_map(|x| x.to_le_bytes());
         Ok(hash(&memory.into_iter().chain(logits).chain([u8::from(stretched)]).collect::<Vec<_>>()))
     }

@@ -78,7 +78,7 @@ fn to_object(error: Error) -> JsValue {
     if let Some(offset) = error.offset {
         set("offset", (offset as f64).into());
     }
-    if let Some((needed, available)) = error.memory {
+    if let Some(&(needed, available)) = error.memory.as_deref() {
         set("needed", (needed as f64).into());
         set("available", (available as f64).into());
     }

@@ -190,9 +190,9 @@ fn calls_of(value: &Value, names: Option<&[String]>) -> Option<Vec<Call>> {
         let calls = list.items.iter().map(|item| calls_of(item, names));
         return Some(calls.collect::<Option<Vec<_>>>()?.concat());
     }
-    match value.get("tool_calls").or(value.get("function")) {
-        Some(inner @ (Value::List(_) | Value::Dict(_))) => return calls_of(inner, names),
-        _ => {}
+    if let Some(inner @ (Value::List(_) | Value::Dict(_))) = value.get("tool_calls").or(value.get("function"))
+    {
+        return calls_of(inner, names);
     }
     let name = ["name", "tool_name", "function"].iter().find_map(|key| value.get(key))?.as_str()?;
     if names.is_some_and(|names| names.iter().all(|known| known != name)) {
@@ -260,7 +260,7 @@ mod tests {
     fn each_format_gives_its_calls_in_whatever_pieces_it_comes() {
         let weather = Call { name: "get_weather".into(), arguments: r#"{"city": "Zürich"}"#.into() };
         let add = Call { name: "add".into(), arguments: r#"{"a": 1, "b": [2, "}"]}"#.into() };
-        let both = vec![weather.clone(), add];
+        let both = [weather, add];
         for (text, content, calls) in [
             (
                 "Let me see.\n<tool_call>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Zürich\"}}</tool_call>\n<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1, \"b\": [2, \"}\"]}}\n</tool_call>",

@@ -12,7 +12,7 @@ pub(super) const MAX_BODY_BYTES: u64 = 16 << 20;
 /// Why a request gets no result.
 pub(super) struct Refusal {
     status: u16,
-    error: Error,
+    error: Box<Error>,
 }
 
 impl From<Error> for Refusal {
@@ -21,13 +21,13 @@ impl From<Error> for Refusal {
             Code::NumericFault | Code::OutOfMemory | Code::Io => 500,
             _ => 400,
         };
-        Refusal { status, error }
+        Refusal { status, error: error.into() }
     }
 }
 
 impl Refusal {
     pub(super) fn new(status: u16, code: Code, message: impl Into<String>) -> Refusal {
-        Refusal { status, error: Error::new(code, message) }
+        Refusal { status, error: Error::new(code, message).into() }
     }
 
     /// OpenAI's error object.
@@ -37,7 +37,7 @@ impl Refusal {
             500.. => "server_error",
             _ => "invalid_request_error",
         };
-        let Error { message, key, code, .. } = &self.error;
+        let Error { message, key, code, .. } = &*self.error;
         json!({ "error": { "message": message, "type": kind, "param": key, "code": code.as_str() } })
     }
 }
@@ -83,7 +83,7 @@ pub(super) fn body(request: &mut Request) -> Result<Vec<u8>, Refusal> {
     let mut bytes = Vec::new();
     request.as_reader().take(MAX_BODY_BYTES + 1).read_to_end(&mut bytes).map_err(|error| {
         let error = Error::new(Code::Io, format!("the body cannot be read: {error}")).source(error);
-        Refusal { status: 400, error }
+        Refusal { status: 400, error: error.into() }
     })?;
     if bytes.len() as u64 > MAX_BODY_BYTES { Err(too_long()) } else { Ok(bytes) }
 }
