@@ -219,7 +219,7 @@ fn sessions_that_do_not_fit_are_typed_errors_and_change_nothing() {
     let bytes = model.save_session(b"a note").unwrap();
     let held = prompt.len() + want.len() - 1;
     let code = |model: &mut TextModel, bytes: &[u8]| {
-        let error = model.restore_session(bytes).err().expect("an error");
+        let error = model.restore_session(bytes).expect_err("an error");
         assert_eq!(error.key.as_deref(), Some("session"), "{error}");
         error.code
     };
