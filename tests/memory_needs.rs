@@ -54,7 +54,7 @@ fn context(n: usize) -> LoadOptions {
 fn m01_too_little_memory_is_known_from_the_header() {
     let file = Model::llama().gguf();
     let e = refusal(&file, 1 << 20, LoadOptions::default());
-    let (needed, available) = *e.memory.expect("the numbers");
+    let (needed, available) = **e.memory.as_ref().expect("the numbers");
     assert_eq!(available, 1 << 20);
     assert!(needed > available && e.message.contains("1.0 MB are available"), "{e}");
     // What it says to be enough is enough, and one byte less is not.
