@@ -10,8 +10,8 @@ use bitpane::container::{Header, parse};
 use bitpane::kernels::pool;
 use bitpane::quant::DType;
 use bitpane::quantizer::{
-    Arriving, Budget, Files, Outline, Plan, Planned, Report, RewriteOptions, Rewriter, Survey, SurveyOptions,
-    Surveyor,
+    Arriving, Budget, Calibration, Files, Outline, Plan, Planned, Report, RewriteOptions, Rewriter,
+    Statistics, Survey, SurveyOptions, Surveyor,
 };
 use bitpane::tasks::{LoadOptions, Loaded, Loader, TextModel};
 use bitpane::{Code, Error};
@@ -381,4 +381,89 @@ fn babyllama_keeps_its_perplexity_at_four_and_a_half_bits() {
     let ratio = (nll(&written) - nll(&source)).exp();
     println!("perplexity {ratio:.4} times that of F16");
     assert!(ratio < 1.10, "{ratio}");
+}
+
+/// Q05: inputs that depend on each other, that were never seen, or only once: GPTQ damps, or leaves it to the search, and
+/// what it writes is finite and never far from what the search writes.
+#[test]
+fn q05_gptq_survives_any_inputs() {
+    let (n, k) = (8, 64);
+    let source = file(&[("blk.0.attn_v.weight", &[n, k], noise(n * k, 21))]);
+    let column = |i: usize| (i % 64) as f32 / 64.0;
+    let inputs: [(&str, Vec<f32>); 6] = [
+        ("usual", noise(200 * k, 22)),
+        ("one row", noise(k, 23)),
+        ("the same row again and again", noise(k, 24).repeat(50)),
+        ("dead columns", (0..200 * k).map(|i| if i % 3 == 0 { 0.0 } else { column(i * 7) - 0.4 }).collect()),
+        ("nothing but zeros", vec![0.0; 20 * k]),
+        ("huge", noise(100 * k, 25).iter().map(|v| v * 1e15).collect()),
+    ];
+    for (name, rows) in inputs {
+        for dtype in [DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q8_0, DType::IQ4_NL] {
+            let mut statistics = Statistics::new(true);
+            statistics.add("blk.0.attn_v.weight", k, &rows);
+            statistics.finish();
+            let make = move |header: &Header| {
+                let outline = Outline::of(header, &Files::default())?;
+                let plan = Plan::uniform(&outline, header, dtype);
+                let calibration = Some(Box::new(statistics) as Box<dyn Calibration>);
+                let options = RewriteOptions { calibration, ..RewriteOptions::default() };
+                Rewriter::new(header, outline, &plan, options, Vec::new())
+            };
+            let mut pass = Arriving::new(None, Box::new(make));
+            pass.push(&source).unwrap();
+            let (bytes, report) = pass.finish().unwrap().finish().unwrap();
+            let values = values_of(&bytes, "blk.0.attn_v.weight");
+            assert!(values.iter().all(|v| v.is_finite()), "{name} {dtype:?}");
+            let db = report.per_tensor[0].sqnr_db.unwrap();
+            assert!(db > 8.0, "{name} {dtype:?}: {db} dB, {:?}", report.notes);
+            if name == "nothing but zeros" {
+                assert!(!report.notes.is_empty(), "{dtype:?}: no word about it");
+            }
+        }
+    }
+}
+
+/// What GPTQ is for: the product with such inputs is nearer to the original than after the search.
+#[test]
+fn gptq_lowers_the_error_of_products() {
+    let (n, k) = (16, 256);
+    let weights = noise(n * k, 31);
+    // Inputs in which neighbours are alike.
+    let base = noise(400 * k, 32);
+    let rows: Vec<f32> = (0..400 * k).map(|i| base[i] + 0.9 * base[i / 8 * 8]).collect();
+    for dtype in [DType::Q4_0, DType::Q4_K, DType::Q3_K, DType::Q2_K, DType::IQ4_XS, DType::Q6_K, DType::Q5_K]
+    {
+        let source = file(&[("blk.0.attn_v.weight", &[n, k], weights.clone())]);
+        let product_error = |with_pairs: bool| {
+            let mut statistics = Statistics::new(with_pairs);
+            statistics.add("blk.0.attn_v.weight", k, &rows);
+            statistics.finish();
+            let make = move |header: &Header| {
+                let outline = Outline::of(header, &Files::default())?;
+                let plan = Plan::uniform(&outline, header, dtype);
+                let calibration = Some(Box::new(statistics) as Box<dyn Calibration>);
+                let options = RewriteOptions { calibration, ..RewriteOptions::default() };
+                Rewriter::new(header, outline, &plan, options, Vec::new())
+            };
+            let mut pass = Arriving::new(None, Box::new(make));
+            pass.push(&source).unwrap();
+            let values = values_of(&pass.finish().unwrap().finish().unwrap().0, "blk.0.attn_v.weight");
+            let mut error = 0f64;
+            for x in rows.chunks_exact(k) {
+                for (w, q) in weights.chunks_exact(k).zip(values.chunks_exact(k)) {
+                    error += x
+                        .iter()
+                        .zip(w.iter().zip(q))
+                        .map(|(x, (w, q))| f64::from(x * (w - q)))
+                        .sum::<f64>()
+                        .powi(2);
+                }
+            }
+            error
+        };
+        let (searched, gptq) = (product_error(false), product_error(true));
+        println!("{dtype:?}: GPTQ leaves {:.3} of the product's error", gptq / searched);
+        assert!(gptq < 0.8 * searched, "{dtype:?}: {gptq:e} against {searched:e}");
+    }
 }

@@ -131,36 +131,11 @@ fn print(answer: &Answer, out: &mut Output) -> std::io::Result<()> {
         .map(|class| {
             [
                 format!("{:.1} %", class.score * 100.0),
-                bar(class.score),
+                output::bar(class.score),
                 class.index.to_string(),
                 output::one_line(&class.label, 60),
             ]
         })
         .collect();
     out.table([true, false, true, false], &rows)
-}
-
-/// A bar of 20 cells, drawn in eighths of a cell.
-fn bar(score: f32) -> String {
-    const CELLS: usize = 20;
-    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let eighths = (score.clamp(0.0, 1.0) * (CELLS * 8) as f32).round() as usize;
-    let drawn = "█".repeat(eighths / 8) + PARTS[eighths % 8];
-    let blank = CELLS - drawn.chars().count();
-    drawn + &" ".repeat(blank)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bars_have_one_length() {
-        for (score, expected) in [(0.0, ""), (0.5, "██████████"), (1.0, "████████████████████"), (0.03, "▋")]
-        {
-            assert_eq!(bar(score).trim_end(), expected);
-            assert_eq!(bar(score).chars().count(), 20);
-        }
-        assert_eq!(bar(f32::NAN).trim_end(), "");
-    }
 }

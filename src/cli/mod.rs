@@ -3,13 +3,16 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 bad input, 2 wrong usage.
 
 mod bench;
+mod calibrate;
 mod chat;
 mod classify;
 mod completions;
 mod convert;
 mod embed;
 mod generate;
+mod imatrix;
 mod info;
+mod inspect;
 mod labels;
 mod logits;
 mod open;
@@ -50,7 +53,6 @@ Examples:
 
 #[derive(Subcommand)]
 enum Command {
-    #[command(visible_alias = "inspect")]
     Info(info::Args),
     Generate(Box<generate::Args>),
     Chat(Box<chat::Args>),
@@ -66,6 +68,8 @@ enum Command {
     Serve(Box<serve::Args>),
     Completions(completions::Args),
     Quantize(Box<quantize::Args>),
+    Imatrix(imatrix::Args),
+    Inspect(inspect::Args),
 }
 
 /// Why a command ended early.
@@ -127,6 +131,8 @@ pub fn run() -> i32 {
         Command::Completions(args) => completions::run(&args, &mut out),
         Command::Serve(args) => serve::run(&args, &mut out),
         Command::Quantize(args) => quantize::run(&args, &mut out),
+        Command::Imatrix(args) => imatrix::run(&args, &mut out),
+        Command::Inspect(args) => inspect::run(&args, &mut out),
     };
     exit_code(outcome.and_then(|()| Ok(out.finish()?)))
 }

@@ -215,14 +215,14 @@ impl Sink for HeaderOnly {
 }
 
 /// The files of one model.
-struct Files {
-    paths: Vec<PathBuf>,
+pub(super) struct Files {
+    pub(super) paths: Vec<PathBuf>,
     index: Option<ShardIndex>,
 }
 
 impl Files {
     /// The file itself, all shards where it is one of a split model, or those that it lists as an index.
-    fn of(path: &Path) -> Result<Files> {
+    pub(super) fn of(path: &Path) -> Result<Files> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let beside = |names: &[String]| names.iter().map(|name| path.with_file_name(name)).collect();
         if name.ends_with(shards::INDEX_SUFFIX) {
@@ -251,7 +251,8 @@ pub(super) fn header(path: &Path) -> Result<Header> {
     })
 }
 
-fn one_header(path: &Path) -> Result<Header> {
+/// As [`header`], of one file alone.
+pub(super) fn one_header(path: &Path) -> Result<Header> {
     let (file, file_len) = open(path)?;
     let mut stream = Stream::new(file_len);
     let mut sink = HeaderOnly(None);

@@ -165,6 +165,16 @@ pub(super) fn rate(n: usize, what: &str, ms: f64) -> String {
     format!("{n} {what} in {ms:.1} ms ({per_second:.1} per second)")
 }
 
+/// A bar of 20 cells, drawn in eighths of a cell.
+pub(super) fn bar(score: f32) -> String {
+    const CELLS: usize = 20;
+    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (score.clamp(0.0, 1.0) * (CELLS * 8) as f32).round() as usize;
+    let drawn = "█".repeat(eighths / 8) + PARTS[eighths % 8];
+    let blank = CELLS - drawn.chars().count();
+    drawn + &" ".repeat(blank)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,5 +193,15 @@ mod tests {
     fn foreign_text_stays_on_its_line() {
         assert_eq!(one_line("a\u{1b}[2J\nb", 99), "a\\u{1b}[2J\\nb");
         assert_eq!(one_line("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn bars_have_one_length() {
+        for (score, expected) in [(0.0, ""), (0.5, "██████████"), (1.0, "████████████████████"), (0.03, "▋")]
+        {
+            assert_eq!(bar(score).trim_end(), expected);
+            assert_eq!(bar(score).chars().count(), 20);
+        }
+        assert_eq!(bar(f32::NAN).trim_end(), "");
     }
 }

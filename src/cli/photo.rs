@@ -13,6 +13,12 @@ pub(super) struct Photo {
 }
 
 impl Photo {
+    /// Its pixels, three bytes each, with width and height.
+    pub(super) fn into_pixels(self) -> (Vec<u8>, usize, usize) {
+        let (width, height) = (self.rgb.width() as usize, self.rgb.height() as usize);
+        (self.rgb.into_raw(), width, height)
+    }
+
     /// The photo as input for a model.
     pub(super) fn view(&self) -> Result<PixelView<'_>> {
         PixelView::new(self.rgb.as_raw(), self.rgb.width() as usize, self.rgb.height() as usize, 3)

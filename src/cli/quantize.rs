@@ -1,11 +1,13 @@
 //! `bitpane quantize`: a model file of fewer bits.
 
+use super::calibrate::{self, Calibrated, Data};
 use super::source::Source;
 use super::{Failure, Outcome, open, output, output::Output, output::Progress};
 use crate::error::{Code, Error, Result};
 use crate::kernels::pool;
 use crate::quantizer::{
-    Budget, Outline, Plan, Report, RewriteOptions, Rewriter, Survey, SurveyOptions, Surveyor, writable,
+    Budget, Calibration, Outline, Plan, Report, RewriteOptions, Rewriter, Statistics, Survey, SurveyOptions,
+    Surveyor, writable,
 };
 use serde::Serialize;
 use std::fs::File;
@@ -30,7 +32,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "X", group = "what", allow_negative_numbers = true)]
     bits_per_weight: Option<f64>,
     /// Mix types so that the expected loss is at most this, in the unit that the plan shows
-    #[arg(long, value_name = "X", group = "what")]
+    #[arg(long, value_name = "X", group = "what", visible_alias = "max-kl")]
     max_loss: Option<f64>,
     /// Use the types of a plan that --plan has written, perhaps edited
     #[arg(long, value_name = "FILE", group = "what")]
@@ -44,6 +46,16 @@ pub(super) struct Args {
     /// Types that a mix may use, separated by commas [default: all that fit]
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     types: Vec<String>,
+    /// Weigh errors by this importance matrix, of `bitpane imatrix` or llama.cpp
+    #[arg(long, value_name = "FILE", conflicts_with = "calibrate")]
+    imatrix: Option<PathBuf>,
+    /// Run the model on texts, images or folders of images (or, without any, on data that comes with this program): errors
+    /// are weighed by what is seen, and plans rest on measured losses
+    #[arg(long, value_name = "PATH", num_args = 0..)]
+    calibrate: Option<Vec<PathBuf>>,
+    /// With --calibrate: let each column make up for what others lose (GPTQ)
+    #[arg(long, requires = "calibrate")]
+    gptq: bool,
     /// Round to the nearest codes instead of searching for scales: the baseline
     #[arg(long)]
     nearest: bool,
@@ -75,7 +87,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     let source = Source::open(&args.input)?;
     refuse_same_file(&source.files, &args.output)?;
     let outline = source.outline().map_err(|e| open::in_file(&args.input, e))?;
-    let (plan, survey) = make_plan(args, budget, &source, &outline)?;
+    let mut known = Known::of(args, &source, &outline)?;
+    let (plan, survey) = make_plan(args, budget, &source, &outline, &known)?;
     if let Some(path) = &args.plan {
         let json = serde_json::to_vec_pretty(&plan).map_err(|e| Error::new(Code::Io, e.to_string()))?;
         std::fs::write(path, json).map_err(|e| open::io_error(path, "cannot write", e))?;
@@ -85,9 +98,10 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
         true => {
             Report { bytes_after: plan.bytes, bits_per_weight: plan.bits_per_weight, ..Report::default() }
         }
-        false => write(args, &source, outline, &plan)?,
+        false => write(args, &source, outline, &plan, known.statistics.take())?,
     };
     let ms = begin.elapsed().as_secs_f64() * 1e3;
+    report.notes.iter().for_each(|note| output::note(format!("note: {note}")));
     if out.json {
         out.document(&Document { report: &report, plan: &plan, loss_unit, ms })?;
         return Ok(());
@@ -122,6 +136,7 @@ fn make_plan(
     budget: Option<Budget>,
     source: &Source,
     outline: &Outline,
+    known: &Known,
 ) -> std::result::Result<(Plan, Option<Survey>), Failure> {
     if let Some(name) = &args.dtype {
         let dtype = writable(name, "type").map_err(Failure::Usage)?;
@@ -134,22 +149,61 @@ fn make_plan(
         return Ok((serde_json::from_str(&text).map_err(bad)?, None));
     }
     let types = args.types.iter().map(|name| writable(name, "types")).collect::<Result<Vec<_>>>()?;
-    let options = SurveyOptions { types, zero_nonfinite: args.allow_nonfinite.is_some(), calibration: None };
+    let options =
+        SurveyOptions { types, zero_nonfinite: args.allow_nonfinite.is_some(), calibration: known.weights() };
     let mut surveyor = Surveyor::new(&source.header, outline.clone(), options)?;
     let mut progress = Progress::new();
     source.stream(&mut surveyor, |done, total| progress.show("measuring", done, total))?;
     drop(progress);
-    let survey = surveyor.finish();
+    let mut survey = surveyor.finish();
+    if let (Some(calibrated), Some(data)) = (&known.calibrated, &known.data) {
+        let mut progress = Progress::new();
+        calibrated
+            .probe(&mut survey, source, outline, data, |done, total| progress.show("probing", done, total))?;
+    }
     let plan = survey.plan(&budget.unwrap_or_default())?;
     Ok((plan, Some(survey)))
 }
 
-fn write(args: &Args, source: &Source, outline: Outline, plan: &Plan) -> Result<Report> {
+/// What is known from data.
+#[derive(Default)]
+struct Known {
+    statistics: Option<Statistics>,
+    calibrated: Option<Calibrated>,
+    data: Option<Data>,
+}
+
+impl Known {
+    fn of(args: &Args, source: &Source, outline: &Outline) -> Result<Self> {
+        if let Some(path) = &args.imatrix {
+            let statistics = Some(calibrate::read_imatrix(path, outline)?);
+            return Ok(Known { statistics, ..Known::default() });
+        }
+        let Some(paths) = &args.calibrate else { return Ok(Known::default()) };
+        let data = Data::read(paths)?;
+        let mut calibrated = calibrate::run(source, outline, &data, args.gptq)?;
+        let statistics = std::mem::take(&mut calibrated.statistics);
+        Ok(Known { statistics: Some(statistics), calibrated: Some(calibrated), data: Some(data) })
+    }
+
+    /// What a survey needs.
+    fn weights(&self) -> Option<Box<dyn Calibration>> {
+        self.statistics.as_ref().map(|s| Box::new(s.without_pairs()) as Box<dyn Calibration>)
+    }
+}
+
+fn write(
+    args: &Args,
+    source: &Source,
+    outline: Outline,
+    plan: &Plan,
+    statistics: Option<Statistics>,
+) -> Result<Report> {
     let options = RewriteOptions {
         requantize: args.allow_requantize,
         zero_nonfinite: args.allow_nonfinite.is_some(),
         nearest: args.nearest,
-        calibration: None,
+        calibration: statistics.map(|s| Box::new(s) as Box<dyn Calibration>),
     };
     let (temporary, file) = Temporary::create(&args.output)?;
     let mut rewriter = Rewriter::new(&source.header, outline, plan, options, BufWriter::new(file))?;

@@ -4,7 +4,8 @@ use super::open;
 use crate::container::stream::{Sink, Stream};
 use crate::container::{ContainerKind, Header};
 use crate::error::{Code, Error, Result};
-use crate::quantizer::{Files, Outline};
+use crate::quantizer::{Files, Outline, Target, restore_shapes};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Longest `config.json` or tokenizer file.
@@ -28,12 +29,13 @@ impl Source {
     /// # Errors
     /// [`Code::Io`], and what is wrong with the headers.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let files = if path.is_dir() { weights_of(path)? } else { vec![path.to_path_buf()] };
+        let files = if path.is_dir() { weights_of(path)? } else { open::Files::of(path)?.paths };
         let folder = if path.is_dir() { Some(path) } else { path.parent() }.map(Path::to_path_buf);
         let mut firsts = Vec::new();
         let mut merged: Option<Header> = None;
         for file in &files {
-            let header = open::header(file)?;
+            let mut header = open::one_header(file)?;
+            restore_shapes(&mut header).map_err(|e| open::in_file(file, e))?;
             match &mut merged {
                 None => {
                     firsts.push(0);
@@ -76,6 +78,27 @@ impl Source {
             files.name = folder.and_then(|f| f.file_name().map(|n| n.to_string_lossy().into_owned()));
         }
         Outline::of(&self.header, &files)
+    }
+
+    /// The values of one tensor, as they are in the file that the outline describes.
+    ///
+    /// # Errors
+    /// What cannot be read or decoded.
+    pub(super) fn values(&self, target: &Target) -> Result<Vec<f32>> {
+        let tensor = &self.header.tensors[target.source];
+        let file_idx = self.firsts.iter().rposition(|first| *first <= target.source).unwrap_or(0);
+        let path = &self.files[file_idx];
+        let (mut file, _) = open::open(path)?;
+        let mut bytes = vec![0; tensor.n_bytes as usize];
+        file.seek(SeekFrom::Start(tensor.offset))
+            .and_then(|_| file.read_exact(&mut bytes))
+            .map_err(|e| open::io_error(path, "cannot read", e))?;
+        let (format, codec) = tensor.dtype.codec()?;
+        let mut values = vec![0f32; bytes.len() / format.block_bytes * format.block_len];
+        (codec.dequantize)(&bytes, &mut values);
+        let columns = tensor.shape.iter().skip(1).product::<usize>().max(1);
+        let rows = values.len() / columns;
+        Ok(target.transformed(values, (rows, columns)))
     }
 
     /// Sends all tensors to `sink`; `progress` gets (bytes done, bytes in all).

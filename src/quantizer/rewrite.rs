@@ -22,6 +22,11 @@ pub trait Calibration {
         None
     }
 
+    /// Remarks on tensors that could not be calibrated.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+
     /// Whether [`Self::encode`] is to be asked, which needs the whole matrix.
     fn wants_whole(&self, name: &str) -> bool {
         let _ = name;
@@ -40,6 +45,23 @@ pub struct RewriteOptions {
     pub nearest: bool,
     /// What is known from data.
     pub calibration: Option<Box<dyn Calibration>>,
+}
+
+/// Below so many bits per weight a model without calibration is unlikely to be of use.
+const FEW_BITS: f64 = 3.0;
+
+impl Report {
+    /// What few bits have taken, as measured.
+    fn warning(&self) -> String {
+        let rounded = self.per_tensor.iter().filter_map(|t| t.sqnr_db);
+        let worst = rounded.clone().fold(f64::INFINITY, f64::min);
+        let mean = rounded.clone().sum::<f64>() / rounded.count().max(1) as f64;
+        format!(
+            "{:.2} bits per weight without calibration: weights keep {mean:.1} dB over their noise in the mean, {worst:.1} \
+             dB at worst; expect a model of little use, or calibrate it",
+            self.bits_per_weight
+        )
+    }
 }
 
 /// What became of one tensor.
@@ -77,6 +99,8 @@ pub struct Report {
     pub bits_per_weight: f64,
     /// In the order of the file.
     pub per_tensor: Vec<TensorReport>,
+    /// What a user should know of the whole.
+    pub notes: Vec<String>,
 }
 
 /// The tensor that is arriving.
@@ -182,6 +206,11 @@ impl<W: Write> Rewriter<W> {
         }
         let counted = out.finish()?;
         report.bytes_after = counted.n_bytes;
+        match &self.options.calibration {
+            Some(calibration) => report.notes.extend_from_slice(calibration.notes()),
+            None if report.bits_per_weight < FEW_BITS => report.notes.push(report.warning()),
+            None => {}
+        }
         Ok((counted.inner, report))
     }
 
@@ -193,9 +222,9 @@ impl<W: Write> Rewriter<W> {
 
     fn is_whole(&self, idx: usize) -> bool {
         let target = &self.outline.tensors[idx];
-        let wants = |c: &Box<dyn Calibration>| c.wants_whole(&target.name);
+        let calibration = self.options.calibration.as_deref();
         !matches!(target.transform, Transform::None | Transform::AddOne)
-            || self.options.calibration.as_ref().is_some_and(wants)
+            || calibration.is_some_and(|c| c.wants_whole(&target.name))
     }
 
     /// Writes the whole rows that have arrived.

@@ -38,7 +38,7 @@ pub fn decode(
 
 impl Target {
     /// The values of the whole tensor after its transform; `[rows, columns]` is the shape before it.
-    pub(super) fn transformed(&self, values: Vec<f32>, (rows, columns): (usize, usize)) -> Vec<f32> {
+    pub fn transformed(&self, values: Vec<f32>, (rows, columns): (usize, usize)) -> Vec<f32> {
         let moved = |from: &dyn Fn(usize) -> usize| {
             let mut out = Vec::with_capacity(values.len());
             (0..rows).for_each(|row| out.extend_from_slice(&values[from(row) * columns..][..columns]));

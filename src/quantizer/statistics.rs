@@ -36,6 +36,10 @@ pub struct Statistics {
     notes: Vec<String>,
 }
 
+/// The table of tokens, where it is the output matrix as well. What calibration sees is that use of it only; its rows are
+/// also looked up, and then all columns count alike.
+const TIED: &str = "token_embd.weight";
+
 fn mismatch(rule: impl Into<String>) -> Error {
     Error::new(Code::ImatrixMismatch, rule).key("imatrix")
 }
@@ -50,7 +54,8 @@ impl Statistics {
     pub fn add(&mut self, name: &str, k: usize, x: &[f32]) {
         let input = self.inputs.entry(name.into()).or_default();
         input.squares.resize(k, 0.0);
-        if self.with_pairs && input.gram.is_empty() {
+        let with_pairs = self.with_pairs && name != TIED;
+        if with_pairs && input.gram.is_empty() {
             input.gram.resize(k * k, 0.0);
         }
         for row in x.chunks_exact(k) {
@@ -58,7 +63,7 @@ impl Statistics {
             for (sum, v) in input.squares.iter_mut().zip(row) {
                 *sum += f64::from(*v) * f64::from(*v);
             }
-            if self.with_pairs {
+            if with_pairs {
                 for (i, a) in row.iter().enumerate().filter(|(_, a)| **a != 0.0) {
                     input.gram[i * k..(i + 1) * k].iter_mut().zip(row).for_each(|(sum, b)| *sum += a * b);
                 }
@@ -71,11 +76,32 @@ impl Statistics {
         for (name, input) in &mut self.inputs {
             let mean = input.squares.iter().sum::<f64>() / input.squares.len().max(1) as f64;
             if mean > 0.0 {
-                input.weights = input.squares.iter().map(|s| (s / mean).max(LEAST) as f32).collect();
+                let weight =
+                    |s: &f64| if name == TIED { (s / mean + 1.0) / 2.0 } else { (s / mean).max(LEAST) };
+                input.weights = input.squares.iter().map(|s| weight(s) as f32).collect();
             } else {
                 self.notes.push(format!("the importance of {name:?} is all zeros: its columns count alike"));
             }
         }
+    }
+
+    /// Matrices of which something is known.
+    pub fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// The weights alone, for searches.
+    pub fn without_pairs(&self) -> Self {
+        let without = |(name, input): (&String, &Input)| {
+            let alone = Input {
+                squares: input.squares.clone(),
+                rows: input.rows,
+                weights: input.weights.clone(),
+                gram: Vec::new(),
+            };
+            (name.clone(), alone)
+        };
+        Statistics { inputs: self.inputs.iter().map(without).collect(), with_pairs: false, notes: Vec::new() }
     }
 
     /// Whether anything is known.
@@ -226,6 +252,10 @@ fn read_legacy(bytes: &[u8]) -> Result<Statistics> {
 impl Calibration for Statistics {
     fn column_weights(&self, name: &str, k: usize) -> Option<&[f32]> {
         self.inputs.get(name).map(|i| i.weights.as_slice()).filter(|w| w.len() == k)
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn wants_whole(&self, name: &str) -> bool {

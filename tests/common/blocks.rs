@@ -3,6 +3,7 @@
 use bitpane::quant::DType;
 
 /// Values of whole blocks.
+#[allow(dead_code)] // not every test file decodes
 pub fn decoded(dtype: DType, blocks: &[u8]) -> Vec<f32> {
     let (format, codec) = dtype.codec().unwrap();
     let mut out = vec![f32::NAN; blocks.len() / format.block_bytes * format.block_len];
@@ -24,6 +25,7 @@ pub fn splitmix_bytes(n: usize, seed: u64) -> Vec<u8> {
 }
 
 /// Root of the mean squared difference.
+#[allow(dead_code)] // as above
 pub fn rms(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
     let sum: f64 = a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();

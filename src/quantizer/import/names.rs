@@ -157,11 +157,10 @@ impl Arch {
     pub fn rename(&self, name: &str) -> Option<String> {
         let bare = self.prefixes.iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
         let within = |table: &[(&str, &str)], name: &str| {
-            let found = table.iter().find_map(|(from, to)| match name.strip_prefix(from)? {
+            table.iter().find_map(|(from, to)| match name.strip_prefix(from)? {
                 suffix @ (".weight" | ".bias") => Some(format!("{to}{suffix}")),
                 _ => None,
-            });
-            found
+            })
         };
         match bare.strip_prefix(self.layers).and_then(|rest| rest.split_once('.')) {
             Some((index, rest)) if index.bytes().all(|b| b.is_ascii_digit()) => {

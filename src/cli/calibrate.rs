@@ -1,0 +1,326 @@
+//! What a model does with data: for importance matrices, GPTQ and measured sensitivities.
+
+use super::source::Source;
+use super::{open, photo};
+use crate::error::{Code, Error, Result};
+use crate::image::PixelView;
+use crate::layers::observe;
+use crate::quantizer::{Outline, Plan, Planned, RewriteOptions, Rewriter, Statistics, Survey};
+use crate::tasks::{LoadOptions, Loaded, Loader};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// A text of ours for language models.
+const TEXT: &str = include_str!("calibration.txt");
+/// Most bytes of a text.
+const MAX_TEXT: u64 = 16 << 20;
+/// Tokens that pass through a model together, at most.
+const CHUNK: usize = 256;
+/// Tokens and images with which sensitivities are measured, at most: each tensor takes a run.
+const PROBE: (usize, usize) = (512, 8);
+/// Images of our own.
+const N_DRAWN: u32 = 16;
+
+/// What a model is run on.
+pub(super) struct Data {
+    /// For language models.
+    text: String,
+    /// For vision models: RGB, with width and height.
+    images: Vec<(Vec<u8>, usize, usize)>,
+}
+
+impl Data {
+    /// Texts and images from files and folders; ours where none are given.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub(super) fn read(paths: &[PathBuf]) -> Result<Self> {
+        if paths.is_empty() {
+            return Ok(Data { text: TEXT.into(), images: (0..N_DRAWN).map(drawn).collect() });
+        }
+        let mut data = Data { text: String::new(), images: Vec::new() };
+        for path in paths {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(path).map_err(|e| open::io_error(path, "cannot read", e))?;
+                let mut files: Vec<PathBuf> =
+                    entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_image(p)).collect();
+                files.sort();
+                files.iter().try_for_each(|file| data.add_image(file))?;
+            } else if is_image(path) {
+                data.add_image(path)?;
+            } else {
+                data.text += &open::read_text(path, MAX_TEXT)?;
+            }
+        }
+        Ok(data)
+    }
+
+    fn add_image(&mut self, path: &Path) -> Result<()> {
+        self.images.push(photo::read(path)?.into_pixels());
+        Ok(())
+    }
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+    ["jpg", "jpeg", "png", "bmp", "webp"].contains(&extension.as_str())
+}
+
+/// An image with shapes, edges and gradients in many colours: number `i`, always the same.
+fn drawn(i: u32) -> (Vec<u8>, usize, usize) {
+    const SIDE: usize = 224;
+    let random =
+        |n: u32| (i * 97 + n).wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(0x9E37_79B1) >> 8;
+    let share = |n: u32| (random(n) & 0xFFFF) as f32 / 65536.0;
+    let colour = |n: u32| [share(n), share(n + 1), share(n + 2)];
+    let (sky, ground, thing) = (colour(1), colour(10), colour(20));
+    let (x0, y0, r, horizon) =
+        (share(30) * 224.0, share(31) * 224.0, 20.0 + share(32) * 70.0, 60.0 + share(33) * 120.0);
+    let (frequency, tilt) = (0.05 + share(34) * 0.4, share(35) * 3.0);
+    let mut rgb = Vec::with_capacity(SIDE * SIDE * 3);
+    for y in 0..SIDE {
+        for x in 0..SIDE {
+            let (fx, fy) = (x as f32, y as f32);
+            let grain = (random((x * 31 + y * 17) as u32 + 1000) & 31) as f32 / 31.0 - 0.5;
+            let texture = libm::sinf((fx * libm::cosf(tilt) + fy * libm::sinf(tilt)) * frequency) * 0.15;
+            let inside = match i % 3 {
+                0 => (fx - x0) * (fx - x0) + (fy - y0) * (fy - y0) < r * r,
+                1 => (fx - x0).abs() < r && (fy - y0).abs() < r * 0.6,
+                _ => (fx - x0).abs() + (fy - y0).abs() < r,
+            };
+            let base = match (inside, fy < horizon) {
+                (true, _) => thing,
+                (false, true) => sky,
+                (false, false) => ground,
+            };
+            let light = 0.75 + 0.5 * fy / SIDE as f32 + texture + grain * 0.1;
+            rgb.extend(base.map(|c| (c * light * 255.0).clamp(0.0, 255.0) as u8));
+        }
+    }
+    (rgb, SIDE, SIDE)
+}
+
+/// The file under a plan, in memory.
+fn rewritten(source: &Source, outline: &Outline, plan: &Plan) -> Result<Vec<u8>> {
+    let options = RewriteOptions { requantize: true, ..RewriteOptions::default() };
+    let mut rewriter = Rewriter::new(&source.header, outline.clone(), plan, options, Vec::new())?;
+    source.stream(&mut rewriter, |_, _| ())?;
+    Ok(rewriter.finish()?.0)
+}
+
+fn loaded(bytes: &[u8]) -> Result<Loaded> {
+    let mut loader = Loader::new(LoadOptions::default(), Some(bytes.len() as u64))?;
+    loader.push(bytes)?;
+    loader.finish()
+}
+
+/// The logits of each token or image.
+pub(super) fn outputs(model: &mut Loaded, data: &Data, limit: (usize, usize)) -> Result<Vec<Vec<f32>>> {
+    let mut rows = Vec::new();
+    match model {
+        Loaded::Text(model) => {
+            let mut tokens = model.tokenize(&data.text, false, false)?;
+            tokens.truncate(limit.0);
+            let n_chunk = model.info().context_length.min(CHUNK).saturating_sub(1).max(1);
+            for piece in tokens.chunks(n_chunk) {
+                let tokens: Vec<u32> =
+                    model.tokenizer().bos().into_iter().chain(piece.iter().copied()).collect();
+                rows.extend(model.logits(&tokens, tokens.len())?);
+            }
+        }
+        Loaded::Vision(model) => {
+            let n_class = model.info().n_output;
+            for (rgb, width, height) in data.images.iter().take(limit.1) {
+                let view = PixelView::new(rgb, *width, *height, 3)?;
+                let mut row = vec![0f32; n_class];
+                for class in model.classify(&view, n_class)? {
+                    row[class.index] = class.logit;
+                }
+                rows.push(row);
+            }
+        }
+        _ => {
+            let rule = "only language models and image classifiers can be calibrated";
+            return Err(Error::new(Code::UnsupportedArch, rule));
+        }
+    }
+    if rows.is_empty() {
+        return Err(
+            Error::new(Code::BadArgument, "no data of the kind that the model takes").key("calibrate")
+        );
+    }
+    Ok(rows)
+}
+
+/// Mean divergence of distributions in nats, and the share that has the same largest entry.
+pub(super) fn divergence(reference: &[Vec<f32>], other: &[Vec<f32>]) -> (Vec<f64>, f64) {
+    let ln_softmax = |row: &[f32]| -> Vec<f64> {
+        let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
+        let sum: f64 = row.iter().map(|&v| libm::exp(f64::from(v - max))).sum();
+        row.iter().map(|&v| f64::from(v - max) - libm::log(sum)).collect()
+    };
+    let top = |row: &[f32]| (1..row.len()).fold(0, |top, i| if row[i] > row[top] { i } else { top });
+    let mut same = 0;
+    let each: Vec<f64> = reference
+        .iter()
+        .zip(other)
+        .map(|(a, b)| {
+            same += usize::from(top(a) == top(b));
+            let (p, q) = (ln_softmax(a), ln_softmax(b));
+            p.iter().zip(&q).map(|(p, q)| libm::exp(*p) * (p - q)).sum::<f64>().max(0.0)
+        })
+        .collect();
+    let share = same as f64 / each.len().max(1) as f64;
+    (each, share)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// A model that has been run on data.
+pub(super) struct Calibrated {
+    pub(super) statistics: Statistics,
+    reference: Vec<Vec<f32>>,
+}
+
+/// Runs the model as it is, and keeps what goes into its matrices.
+///
+/// # Errors
+/// What keeps it from running.
+pub(super) fn run(source: &Source, outline: &Outline, data: &Data, with_pairs: bool) -> Result<Calibrated> {
+    let bytes = rewritten(source, outline, &Plan::default())?;
+    let mut model = loaded(&bytes)?;
+    drop(bytes);
+    let statistics = Rc::new(RefCell::new(Statistics::new(with_pairs)));
+    let watcher = Rc::clone(&statistics);
+    let observer = Box::new(move |name: &str, k: usize, x: &[f32]| watcher.borrow_mut().add(name, k, x));
+    observe::watch(observer, || outputs(&mut model, data, (usize::MAX, usize::MAX)))?;
+    let reference = outputs(&mut model, data, PROBE)?;
+    let mut statistics = statistics.take();
+    statistics.finish();
+    Ok(Calibrated { statistics, reference })
+}
+
+impl Calibrated {
+    /// Measures how much the output moves when one tensor is rounded, tensor by tensor, and says so in the survey.
+    ///
+    /// # Errors
+    /// What keeps a rounded model from running.
+    pub(super) fn probe(
+        &self,
+        survey: &mut Survey,
+        source: &Source,
+        outline: &Outline,
+        data: &Data,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<()> {
+        let total = survey.tensors.len() as u64;
+        for (i, tensor) in survey.tensors.iter_mut().enumerate() {
+            progress(i as u64, total);
+            // In the middle of what it may become: noise that shows, and does not ruin everything.
+            let elements: f64 = tensor.shape.iter().map(|&d| d as f64).product();
+            let bits = |bytes: u64| bytes as f64 * 8.0 / elements;
+            let near = tensor.choices.iter().filter(|c| c.loss > 0.0);
+            let Some(choice) =
+                near.min_by(|a, b| (bits(a.bytes) - 4.5).abs().total_cmp(&(bits(b.bytes) - 4.5).abs()))
+            else {
+                continue;
+            };
+            let relative = choice.loss / tensor.sensitivity;
+            let planned = Planned { name: tensor.name.clone(), dtype: choice.dtype.clone(), note: None };
+            let plan = Plan { tensors: vec![planned], ..Plan::default() };
+            let mut model = loaded(&rewritten(source, outline, &plan)?)?;
+            let (each, _) = divergence(&self.reference, &outputs(&mut model, data, PROBE)?);
+            // Below a millionth the kernels' own rounding is measured.
+            let measured = (mean(&each) / relative).max(1e-6);
+            let scale = measured / tensor.sensitivity;
+            tensor.choices.iter_mut().for_each(|c| c.loss *= scale);
+            tensor.sensitivity = measured;
+        }
+        survey.loss_unit = "nats".into();
+        Ok(())
+    }
+}
+
+/// Runs two files on the same data, and says how far each matrix's input has moved, and the output.
+///
+/// # Errors
+/// What keeps them from running.
+pub(super) fn compare(a: &Source, b: &Source, data: &Data) -> Result<Drift> {
+    let limit = (PROBE.0, 16);
+    let kept: Rc<RefCell<Vec<Input>>> = Rc::default();
+    let (writer, mut first) = (Rc::clone(&kept), loaded(&rewritten(a, &a.outline()?, &as_is(a)?)?)?);
+    let observer =
+        Box::new(move |name: &str, _: usize, x: &[f32]| writer.borrow_mut().push((name.into(), x.to_vec())));
+    let reference = observe::watch(observer, || outputs(&mut first, data, limit))?;
+    drop(first);
+    let kept = kept.take();
+    let moved: Rc<RefCell<Vec<(String, f64, f64)>>> = Rc::default();
+    let (writer, mut at) = (Rc::clone(&moved), 0);
+    let mut second = loaded(&rewritten(b, &b.outline()?, &as_is(b)?)?)?;
+    let observer = Box::new(move |name: &str, _: usize, x: &[f32]| {
+        if let Some((_, before)) = kept.get(at).filter(|(n, before)| n == name && before.len() == x.len()) {
+            let power: f64 = before.iter().map(|v| f64::from(*v).powi(2)).sum();
+            let error: f64 = before.iter().zip(x).map(|(p, q)| f64::from(p - q).powi(2)).sum();
+            let mut moved = writer.borrow_mut();
+            match moved.iter_mut().find(|(n, ..)| n == name) {
+                Some(entry) => (entry.1, entry.2) = (entry.1 + power, entry.2 + error),
+                None => moved.push((name.into(), power, error)),
+            }
+        }
+        at += 1;
+    });
+    let other = observe::watch(observer, || outputs(&mut second, data, limit))?;
+    if reference.len() != other.len() || reference[0].len() != other[0].len() {
+        let rule = "the two files are not of one model: their outputs differ in number";
+        return Err(Error::new(Code::BadArgument, rule).key("against"));
+    }
+    let (divergence, same_top) = divergence(&reference, &other);
+    let layers = moved.take().into_iter().map(|(name, power, error)| {
+        let relative = if power > 0.0 { libm::sqrt(error / power) } else { 0.0 };
+        (name, relative)
+    });
+    Ok(Drift { layers: layers.collect(), mean_divergence: mean(&divergence), divergence, same_top })
+}
+
+/// How far two precisions of a model are apart on some data.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Drift {
+    /// For each matrix, how far its input has moved, as a share of its size.
+    pub(super) layers: Vec<(String, f64)>,
+    /// Mean divergence of the output, in nats.
+    pub(super) mean_divergence: f64,
+    /// Of each token or image.
+    pub(super) divergence: Vec<f64>,
+    /// Share of tokens or images with the same likeliest answer.
+    pub(super) same_top: f64,
+}
+
+/// The name of a matrix and what it was multiplied with.
+type Input = (String, Vec<f32>);
+
+/// Every tensor in the type that it has.
+fn as_is(source: &Source) -> Result<Plan> {
+    let outline = source.outline()?;
+    let planned = outline.tensors.iter().map(|t| Planned {
+        name: t.name.clone(),
+        dtype: source.header.tensors[t.source].dtype.name().into(),
+        note: None,
+    });
+    let tensors = planned.zip(&outline.tensors).filter(|(_, t)| t.matrix().is_some()).map(|(p, _)| p);
+    Ok(Plan { tensors: tensors.collect(), ..Plan::default() })
+}
+
+/// Reads an importance matrix that fits a model.
+///
+/// # Errors
+/// [`Code::ImatrixMismatch`], and what cannot be read.
+pub(super) fn read_imatrix(path: &Path, outline: &Outline) -> Result<Statistics> {
+    let bytes = open::read_bytes(path, 1 << 30)?;
+    let mut statistics = Statistics::from_bytes(&bytes).map_err(|e| open::in_file(path, e))?;
+    statistics.check(outline).map_err(|e| open::in_file(path, e))?;
+    Ok(statistics)
+}

@@ -1,0 +1,227 @@
+"""What our quantizer keeps of a model, beside llama.cpp's and plain rounding, at equal bytes.
+
+    pip install numpy llama-cpp-python
+    cargo build --release --features cli --bin bitpane
+    python tests/bench/quality.py text MODEL.F16.gguf TEXT [--calibration TEXT] [--chars 12000]
+    python tests/bench/quality.py photos deit_tiny.safetensors FOLDER [--images 200] [--calibration FOLDER]
+
+Everything runs in bitpane, so that only weights differ. "llama.cpp" are the blocks that its library writes: whole files by
+llama_model_quantize for texts, and for photos ggml_quantize_chunk in the places of ours.
+"""
+import argparse
+import ctypes
+import json
+import math
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+FILE_TYPES = [("Q6_K", 18), ("Q5_K_M", 17), ("Q4_K_M", 15), ("IQ4_XS", 30), ("Q3_K_M", 12), ("Q2_K", 10)]
+TYPES = {"Q8_0": 8, "Q6_K": 14, "Q5_K": 13, "Q4_K": 12, "Q3_K": 11, "Q2_K": 10}
+
+
+def run(*args):
+    done = subprocess.run([OPTIONS.bitpane, *map(str, args), "--json"], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"bitpane {' '.join(map(str, args))}: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+def llama():
+    import llama_cpp
+
+    return llama_cpp
+
+
+# ---- texts ----
+
+def legacy_imatrix(path, gguf):
+    """llama.cpp's library takes an importance matrix as a map of C++; its quantizer program reads files. We need neither:
+    this gives name -> values for ggml_quantize_chunk."""
+    info = run("info", gguf)
+    with open(gguf, "rb") as f:
+        data = f.read()
+    at = len(data) - sum(-(-t["bytes"] // 32) * 32 for t in info["tensors"])
+    values, counts = {}, {}
+    for t in info["tensors"]:
+        v = np.frombuffer(data[at : at + t["bytes"]], dtype=np.float32)
+        at += -(-t["bytes"] // 32) * 32
+        name, kind = t["name"].rsplit(".", 1)
+        (values if kind == "in_sum2" else counts)[name] = v
+    return {name: v / max(counts[name][0], 1) for name, v in values.items()}
+
+
+def score(model, text, record=None, against=None):
+    args = ["perplexity", model, text, "--context", OPTIONS.context]
+    if record:
+        args += ["--record", record]
+    if against:
+        args += ["--against", against]
+    return run(*args)
+
+
+def text_tables(folder):
+    name = lambda n: os.path.join(folder, n)
+    with open(OPTIONS.data, encoding="utf-8") as f:
+        text = f.read()
+    if OPTIONS.data.endswith(".json"):
+        text = " ".join(json.loads(text)).replace("\n", " ")
+    open(name("test.txt"), "w").write(text[: OPTIONS.chars])
+    # Calibration never sees what is measured.
+    given = OPTIONS.calibration
+    open(name("calibration.txt"), "w").write(open(given).read() if given else text[-20000:])
+    reference = score(OPTIONS.model, name("test.txt"), record=name("ref"))
+    base = reference["nll"]
+    print(f"F16: {os.path.getsize(OPTIONS.model)} bytes, perplexity {math.exp(base):.4f}\n")
+    print("| llama.cpp's type | bytes | quantizer | KL | perplexity / F16 |\n|---|--:|---|--:|--:|")
+    run("imatrix", OPTIONS.model, name("imatrix.gguf"), name("calibration.txt"))
+    imatrix = legacy_imatrix(name("imatrix.gguf"), name("imatrix.gguf"))
+    for label, number in FILE_TYPES:
+        theirs, ours = name("theirs.gguf"), name("ours.gguf")
+        lib = llama()
+        params = lib.llama_model_quantize_default_params()
+        params.ftype = number
+        params.nthread = 1
+        if lib.llama_model_quantize(OPTIONS.model.encode(), theirs.encode(), ctypes.byref(params)):
+            sys.exit(f"llama.cpp cannot write {label}")
+        size = os.path.getsize(theirs)
+        row(label, "llama.cpp", theirs, base, name)
+        replace_blocks(OPTIONS.model, theirs, ours, imatrix)
+        row(label, "llama.cpp, imatrix", ours, base, name)
+        for how, extra in [
+            ("ours, no data", []),
+            ("ours, calibrated", ["--calibrate", name("calibration.txt")]),
+            ("ours, calibrated, GPTQ", ["--calibrate", name("calibration.txt"), "--gptq"]),
+        ]:
+            run("quantize", OPTIONS.model, ours, "--target-bytes", size, *extra)
+            row(label, how, ours, base, name)
+
+
+def row(label, how, path, base, name):
+    found = score(path, name("test.txt"), against=name("ref"))
+    ratio = math.exp(found["nll"] - base)
+    print(f"| {label} | {os.path.getsize(path)} | {how} | {found['divergence']['mean']:.5f} | {ratio:.4f} |", flush=True)
+
+
+# ---- ggml's blocks in the place of ours ----
+
+def ggml():
+    folder = os.path.join(os.path.dirname(llama().__file__), "lib")
+    base = ctypes.CDLL(os.path.join(folder, "libggml-base.so"))
+    base.ggml_quantize_chunk.restype = ctypes.c_size_t
+    base.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p]
+    return base
+
+
+def source_values(path):
+    """name -> float32 values of a safetensors file, or of a GGUF file of floats."""
+    with open(path, "rb") as f:
+        data = f.read()
+    out = {}
+    if data[:4] == b"GGUF":
+        info = run("info", path)
+        at = len(data) - sum(-(-t["bytes"] // 32) * 32 for t in info["tensors"])
+        for t in info["tensors"]:
+            raw = data[at : at + t["bytes"]]
+            at += -(-t["bytes"] // 32) * 32
+            if t["type"] in ("F16", "F32"):
+                out[t["name"]] = np.frombuffer(raw, np.float16 if t["type"] == "F16" else np.float32).astype(np.float32)
+        return out
+    (n,) = struct.unpack("<Q", data[:8])
+    for name, t in json.loads(data[8 : 8 + n]).items():
+        if name != "__metadata__":
+            begin, end = t["data_offsets"]
+            out[name] = np.frombuffer(data[8 + n + begin : 8 + n + end], np.float32)
+    return out
+
+
+ALL = dict(TYPES, Q4_0=2, Q4_1=3, Q5_0=6, Q5_1=7, IQ4_NL=20, IQ4_XS=23)
+
+
+def replace_blocks(source, written, out, imatrix=None):
+    """The file with every block type's data as ggml_quantize_chunk writes it."""
+    base, values = ggml(), source_values(source)
+    info = run("info", written)
+    data = bytearray(open(written, "rb").read())
+    at = len(data) - sum(-(-t["bytes"] // 32) * 32 for t in info["tensors"])
+    for t in info["tensors"]:
+        kind = ALL.get(t["type"])
+        if kind is not None:
+            k = t["shape"][-1]
+            x = np.ascontiguousarray(values[t["name"]]).reshape(-1, k)
+            blocks = np.zeros(t["bytes"], np.uint8)
+            weights = imatrix.get(t["name"]) if imatrix else None
+            if weights is not None and len(weights) == k:
+                weights = np.ascontiguousarray(weights, np.float32).ctypes.data
+            else:
+                weights = None
+            done = base.ggml_quantize_chunk(kind, x.ctypes.data, blocks.ctypes.data, 0, len(x), k, weights)
+            assert done == t["bytes"], (t, done)
+            data[at : at + t["bytes"]] = blocks.tobytes()
+        at += -(-t["bytes"] // 32) * 32
+    open(out, "wb").write(data)
+
+
+# ---- photos ----
+
+def logits(model, files):
+    out = []
+    for i in range(0, len(files), 100):
+        for result in run("classify", model, *files[i : i + 100], "--top-k", 1000)["results"]:
+            row = np.zeros(len(result["top"]))
+            for entry in result["top"]:
+                row[entry["index"]] = entry["logit"]
+            out.append(row)
+    return np.array(out)
+
+
+def photo_tables(folder):
+    name = lambda n: os.path.join(folder, n)
+    files = sorted(os.path.join(OPTIONS.data, f) for f in os.listdir(OPTIONS.data))[: OPTIONS.images]
+    reference = logits(OPTIONS.model, files)
+    ln = lambda x: x - x.max(1, keepdims=True) - np.log(np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True))
+    p = ln(reference)
+    print(f"{len(files)} photos\n\n| type | bytes | quantizer | KL | same top-1 |\n|---|--:|---|--:|--:|")
+
+    def row(label, how, path):
+        got = logits(path, files)
+        kl = (np.exp(p) * (p - ln(got))).sum(1).mean()
+        same = (got.argmax(1) == reference.argmax(1)).mean()
+        print(f"| {label} | {os.path.getsize(path)} | {how} | {kl:.5f} | {same * 100:.1f} % |", flush=True)
+
+    calibrate = ["--calibrate"] + ([OPTIONS.calibration] if OPTIONS.calibration else [])
+    for label in TYPES:
+        ours, theirs = name("ours.gguf"), name("theirs.gguf")
+        run("quantize", OPTIONS.model, ours, "--type", label, "--nearest")
+        size = os.path.getsize(ours)
+        row(label, "rounding", ours)
+        run("quantize", OPTIONS.model, ours, "--type", label)
+        replace_blocks(OPTIONS.model, ours, theirs)
+        row(label, "llama.cpp", theirs)
+        row(label, "ours, one type", ours)
+        for how, extra in [("ours, mixed", []), ("ours, mixed, calibrated", calibrate)]:
+            run("quantize", OPTIONS.model, ours, "--target-bytes", size, *extra)
+            row(label, how, ours)
+
+
+def main():
+    global OPTIONS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["text", "photos"])
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("--calibration")
+    parser.add_argument("--chars", type=int, default=12000)
+    parser.add_argument("--context", type=int, default=256)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--bitpane", default="target/release/bitpane")
+    OPTIONS = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        (text_tables if OPTIONS.what == "text" else photo_tables)(folder)
+
+
+main()

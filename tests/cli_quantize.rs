@@ -1,0 +1,314 @@
+//! `bitpane quantize`, `imatrix` and `inspect`: files in and out, calibration, and what goes wrong. Ids are those of the
+//! fault catalogue, group Q.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod common;
+
+use bitpane::container::{Header, gguf_write::GgufWriter, parse};
+use bitpane::quant::DType;
+use common::shared;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(args: &[&OsStr]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_bitpane")).args(args).output().unwrap();
+    let ran = Ran {
+        code: output.status.code().expect("ended by a signal"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    assert!(ran.code <= 2 && !ran.stderr.contains("panicked"), "code {}: {}", ran.code, ran.stderr);
+    ran
+}
+
+macro_rules! bitpane {
+    ($($arg:expr),* $(,)?) => { run(&[$(OsStr::new(&$arg)),*]) };
+}
+
+impl Ran {
+    fn document(&self) -> Value {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
+    }
+
+    fn fails(&self, code: i32, name: &str) {
+        assert_eq!(self.code, code, "{}", self.stderr);
+        assert!(self.stderr.contains(&format!("error[{name}]: ")), "{}", self.stderr);
+        assert_eq!(self.stdout, "");
+    }
+}
+
+/// A folder of its own for each test.
+fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("bitpane-quantize-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn babyllama() -> Option<PathBuf> {
+    shared("data/lm/babyllama_tok105/babyllama105.F16.gguf")
+}
+
+fn header_of(path: &Path) -> Header {
+    let bytes = std::fs::read(path).unwrap();
+    parse(&bytes, Some(bytes.len() as u64)).unwrap().unwrap()
+}
+
+#[test]
+fn a_budget_a_plan_and_the_same_plan_again() {
+    let Some(model) = babyllama() else { return };
+    let folder = folder("plan");
+    let (a, b, plan) = (folder.join("a.gguf"), folder.join("b.gguf"), folder.join("plan.json"));
+    let made =
+        bitpane!("quantize", model, a, "--target-bytes", "600000", "--plan", plan, "--json").document();
+    let bytes = std::fs::metadata(&a).unwrap().len();
+    assert!(bytes <= 600_000 && bytes > 590_000, "{bytes}");
+    assert_eq!(made["bytesAfter"], bytes);
+    assert!(made["bytesBefore"].as_u64().unwrap() > 1_800_000);
+    let tensor = &made["perTensor"][0];
+    assert_eq!(tensor["name"], "token_embd.weight");
+    assert!(tensor["type"].is_string() && tensor["sqnrDb"].as_f64().unwrap() > 15.0, "{tensor}");
+    bitpane!("quantize", model, b, "--plan-in", plan, "--threads", "1").document_or_text();
+    assert!(std::fs::read(&a).unwrap() == std::fs::read(&b).unwrap(), "another file from the same plan");
+    let generated =
+        bitpane!("generate", a, "--prompt", "Once upon", "--max-tokens", "8", "--json").document();
+    assert_eq!(generated["tokens"].as_array().unwrap().len(), 8);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3, "something else was left behind");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+impl Ran {
+    fn document_or_text(&self) {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+    }
+}
+
+/// Q08: nothing is replaced or left behind unless all went well.
+#[test]
+fn q08_outputs_appear_whole_or_not_at_all() {
+    let Some(model) = babyllama() else { return };
+    let folder = folder("output");
+    let copy = folder.join("model.gguf");
+    std::fs::copy(&model, &copy).unwrap();
+    let before = std::fs::read(&copy).unwrap();
+    bitpane!("quantize", copy, copy, "--type", "Q8_0").fails(1, "BadArgument");
+    bitpane!("quantize", copy, folder, "--type", "Q8_0").fails(1, "Io");
+    bitpane!("quantize", copy, folder.join("no/such/place.gguf"), "--type", "Q8_0").fails(1, "Io");
+    let kept = folder.join("kept.gguf");
+    std::fs::write(&kept, b"what was there").unwrap();
+    std::fs::write(folder.join("short.gguf"), &before[..before.len() - 100]).unwrap();
+    bitpane!("quantize", folder.join("short.gguf"), kept, "--type", "Q8_0").fails(1, "Truncated");
+    assert_eq!(std::fs::read(&kept).unwrap(), b"what was there");
+    assert!(std::fs::read(&copy).unwrap() == before, "the source was touched");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3, "something was left behind");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn wrong_options_are_judged_before_the_file() {
+    for args in [
+        &["quantize", "absent.gguf", "out.gguf"][..],
+        &["quantize", "absent.gguf", "out.gguf", "--type", "Q9"],
+        &["quantize", "absent.gguf", "out.gguf", "--type", "Q4_0", "--target-bytes", "5"],
+        &["quantize", "absent.gguf", "out.gguf", "--bits-per-weight", "4", "--types", "Q4_0,what"],
+        &["quantize", "absent.gguf", "out.gguf", "--type", "Q4_0", "--gptq"],
+        &["quantize", "absent.gguf", "out.gguf", "--type", "Q4_0", "--allow-nonfinite", "maybe"],
+    ] {
+        let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+        assert_eq!(run(&args).code, 2, "{args:?}");
+    }
+    let Some(model) = babyllama() else { return };
+    let folder = folder("options");
+    for (option, value) in [("--target-bytes", "0"), ("--bits-per-weight", "-3"), ("--max-loss", "0")] {
+        let ran = bitpane!("quantize", model, folder.join("out.gguf"), option, value);
+        if option != "--max-loss" {
+            ran.fails(1, "BudgetInfeasible");
+            assert!(ran.stderr.contains("smallest possible is"), "{}", ran.stderr);
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// An importance matrix from our own data steers the search; GPTQ does better still on what the matrices see.
+#[test]
+fn calibration_lowers_the_divergence() {
+    let Some(model) = babyllama() else { return };
+    let Some(stories) = shared("data/text/tinystories_1000.json") else { return };
+    let folder = folder("calibrate");
+    let stories: Vec<String> = serde_json::from_slice(&std::fs::read(stories).unwrap()).unwrap();
+    let text = stories.join(" ").replace('\n', " ");
+    let (data, test) = (folder.join("data.txt"), folder.join("test.txt"));
+    std::fs::write(&data, &text[200_000..206_000]).unwrap();
+    std::fs::write(&test, &text[..2000]).unwrap();
+    let (imatrix, record) = (folder.join("imatrix.gguf"), folder.join("record"));
+    bitpane!("imatrix", model, imatrix, data).document_or_text();
+    bitpane!("perplexity", model, test, "--context", "256", "--record", record).document_or_text();
+    let (out, plan) = (folder.join("out.gguf"), folder.join("plan.json"));
+    let kinds = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+    let layers = (0..5).flat_map(|i| {
+        kinds.map(|k| serde_json::json!({ "name": format!("blk.{i}.{k}.weight"), "type": "Q4_0" }))
+    });
+    std::fs::write(&plan, serde_json::json!({ "tensors": layers.collect::<Vec<_>>() }).to_string()).unwrap();
+    let divergence = |more: &[&OsStr]| {
+        let mut args = vec![
+            OsStr::new("quantize"),
+            model.as_os_str(),
+            out.as_os_str(),
+            OsStr::new("--plan-in"),
+            plan.as_os_str(),
+        ];
+        args.extend(more);
+        run(&args).document_or_text();
+        let found =
+            bitpane!("perplexity", out, test, "--context", "256", "--against", record, "--json").document();
+        found["divergence"]["mean"].as_f64().unwrap()
+    };
+    let rounded = divergence(&["--nearest".as_ref()]);
+    let searched = divergence(&[]);
+    let weighted = divergence(&["--imatrix".as_ref(), imatrix.as_os_str()]);
+    let gptq = divergence(&["--calibrate".as_ref(), data.as_os_str(), "--gptq".as_ref()]);
+    println!("rounded {rounded:.4}, searched {searched:.4}, weighted {weighted:.4}, GPTQ {gptq:.4}");
+    assert!(searched < 0.9 * rounded, "{searched} against {rounded}");
+    assert!(weighted < 1.03 * searched, "{weighted} against {searched}");
+    assert!(gptq < 0.6 * searched, "{gptq} against {searched}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn imatrix(tensors: &[(&str, Vec<f32>, f32)]) -> Vec<u8> {
+    let mut writer = GgufWriter::new();
+    writer.str("general.type", "imatrix");
+    let mut data = Vec::new();
+    for (name, sums, count) in tensors {
+        writer.tensor(&format!("{name}.in_sum2"), DType::F32, &[1, sums.len()]).unwrap();
+        writer.tensor(&format!("{name}.counts"), DType::F32, &[1, 1]).unwrap();
+        data.push(sums.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        data.push(count.to_le_bytes().to_vec());
+    }
+    writer.to_bytes(&data.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
+}
+
+/// llama.cpp's format before GGUF.
+fn legacy(name: &str, values: &[f32], calls: i32) -> Vec<u8> {
+    let mut out = 1i32.to_le_bytes().to_vec();
+    out.extend((name.len() as i32).to_le_bytes());
+    out.extend(name.bytes());
+    out.extend(calls.to_le_bytes());
+    out.extend((values.len() as i32).to_le_bytes());
+    out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    out
+}
+
+/// Q04: importance matrices that are of no use say so.
+#[test]
+fn q04_importance_matrices_are_checked() {
+    let Some(model) = babyllama() else { return };
+    let folder = folder("imatrix");
+    let (path, out) = (folder.join("given"), folder.join("out.gguf"));
+    let q = "blk.0.attn_q.weight";
+    let with = |at: usize, bad: f32| {
+        let mut values = vec![1.0; 128];
+        values[at] = bad;
+        values
+    };
+    for (what, bytes, code) in [
+        ("wrong length", imatrix(&[(q, vec![1.0; 64], 1.0)]), "ImatrixMismatch"),
+        ("NaN", imatrix(&[(q, with(5, f32::NAN), 1.0)]), "ImatrixMismatch"),
+        ("negative", imatrix(&[(q, with(5, -1.0), 1.0)]), "ImatrixMismatch"),
+        ("another model", imatrix(&[("blk.0.other.weight", vec![1.0; 128], 1.0)]), "ImatrixMismatch"),
+        ("nothing", imatrix(&[]), "ImatrixMismatch"),
+        ("noise", vec![7; 400], "ImatrixMismatch"),
+        ("cut off", legacy(q, &[1.0; 128], 3)[..100].to_vec(), "Truncated"),
+        ("another model, legacy", legacy("x", &[1.0; 128], 3), "ImatrixMismatch"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let ran = bitpane!("quantize", model, out, "--type", "Q4_0", "--imatrix", path);
+        assert_eq!(ran.code, 1, "{what}: {}", ran.stderr);
+        assert!(ran.stderr.contains(code), "{what}: {}", ran.stderr);
+    }
+    for (what, bytes, note) in [
+        (
+            "missing tensors",
+            imatrix(&[(q, with(3, 50.0), 1.0)]),
+            "nothing is known of the input of \"blk.0.attn_k.weight\"",
+        ),
+        ("all zeros", imatrix(&[(q, vec![0.0; 128], 1.0)]), "all zeros"),
+        ("legacy", legacy(q, &with(3, 50.0), 3), "nothing is known"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let ran = bitpane!("quantize", model, out, "--type", "Q4_0", "--imatrix", path);
+        assert_eq!(ran.code, 0, "{what}: {}", ran.stderr);
+        assert!(ran.stderr.contains(note), "{what}: {}", ran.stderr);
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn few_bits_without_calibration_come_with_a_warning() {
+    let Some(model) = shared("golden/quant/llama-F32.gguf") else { return };
+    let folder = folder("warning");
+    let ran = bitpane!("quantize", model, folder.join("out.gguf"), "--type", "Q2_K");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("bits per weight without calibration") && ran.stderr.contains("dB"),
+        "{}",
+        ran.stderr
+    );
+    let quiet = bitpane!("quantize", model, folder.join("out.gguf"), "--type", "Q4_K");
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (0, ""));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn inspect_compares_two_precisions() {
+    let Some(model) = babyllama() else { return };
+    let folder = folder("inspect");
+    let (out, text) = (folder.join("out.gguf"), folder.join("text.txt"));
+    std::fs::write(&text, "Once upon a time there was a dog.").unwrap();
+    bitpane!("quantize", model, out, "--type", "Q4_0").document_or_text();
+    let found = bitpane!("inspect", model, "--against", out, "--input", text, "--json").document();
+    let tensors = found["tensors"].as_array().unwrap();
+    let q = tensors.iter().find(|t| t["name"] == "blk.1.attn_q.weight").unwrap();
+    assert!(q["choices"].as_array().unwrap().len() > 5 && q["sensitivity"].as_f64().unwrap() > 0.0, "{q}");
+    let against =
+        found["against"].as_array().unwrap().iter().find(|t| t["name"] == "blk.1.attn_q.weight").unwrap();
+    assert_eq!((&against["type"], &against["againstType"]), (&"F16".into(), &"Q4_0".into()));
+    assert!((18.0..26.0).contains(&against["sqnrDb"].as_f64().unwrap()), "{against}");
+    let drift = &found["drift"];
+    let layers = drift["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 5 * 7 + 1, "{layers:?}");
+    let of = |name: &str| layers.iter().find(|l| l[0] == name).unwrap()[1].as_f64().unwrap();
+    assert!(of("blk.0.attn_q.weight") > 0.0 && of("blk.0.attn_q.weight") < of("blk.4.ffn_down.weight"));
+    assert!(drift["meanDivergence"].as_f64().unwrap() > 1e-4);
+    assert!(!drift["divergence"].as_array().unwrap().is_empty());
+    assert!(found["curve"].as_array().unwrap().len() > 20);
+    let csv = bitpane!("inspect", model, "--csv");
+    assert!(csv.code == 0 && csv.stdout.lines().count() > 100, "{}", csv.stderr);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A vision model of few bits: rows of 192 are no whole blocks of 256, and the file says how they are to be read.
+#[test]
+fn deit_at_three_bits_still_sees() {
+    let Some(model) = shared("data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors") else { return };
+    let Some(photo) = shared("data/images/parrot.jpg") else { return };
+    let folder = folder("deit");
+    let out = folder.join("out.gguf");
+    let made = bitpane!("quantize", model, out, "--bits-per-weight", "3.9", "--json").document();
+    assert!(made["bitsPerWeight"].as_f64().unwrap() <= 3.9);
+    assert!(header_of(&out).metadata.array("bitpane.shapes").unwrap().is_some());
+    let top = |model: &Path| {
+        let found = bitpane!("classify", model, photo, "--top-k", "1", "--json").document();
+        found["results"][0]["top"][0]["index"].as_u64().unwrap()
+    };
+    assert_eq!(top(&out), top(&model));
+    std::fs::remove_dir_all(folder).unwrap();
+}
