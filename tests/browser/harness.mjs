@@ -32,7 +32,8 @@ const TYPES = {
   ".svg": "image/svg+xml", ".png": "image/png", ".webmanifest": "application/manifest+json", ".wasm": "application/wasm", ".map": "application/json", ".jpg": "image/jpeg", ".bmp": "image/bmp",
 };
 
-const FLAGS = [
+/** How Chromium is started. */
+export const FLAGS = [
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
   // A camera that shows a test picture, where a test grants it.
@@ -57,7 +58,7 @@ export function unlessBuiltIn(...stems) {
  * `(request, response) => void`, which then answers instead of the files. Pages that are not
  * `isolated` get no shared memory.
  */
-export async function serve(answers = {}, { isolated = true } = {}) {
+export async function serve(answers = {}, { isolated = true, cacheControl = "no-store" } = {}) {
   const log = [];
   const server = createServer((request, response) => {
     const path = new URL(request.url, "http://localhost").pathname;
@@ -68,7 +69,7 @@ export async function serve(answers = {}, { isolated = true } = {}) {
     }
     response.setHeader("Cross-Origin-Resource-Policy", "same-origin");
     response.setHeader("Content-Security-Policy", CSP);
-    response.setHeader("Cache-Control", "no-store");
+    response.setHeader("Cache-Control", cacheControl);
     if (Object.hasOwn(answers, path)) answers[path](request, response);
     else if (path === "/blank.html") sendBlank(response);
     else void sendFile(path, response);

@@ -19,7 +19,11 @@ export function attempt(page, source, options = {}) {
     let lm;
     let ms;
     try {
-      const given = { threads: 1, ...options, onProgress: (p) => events.push(p) };
+      const onProgress = (p) => {
+        events.push(p);
+        if (p.status === "wait") globalThis.waits?.();
+      };
+      const given = { threads: 1, ...options, onProgress };
       lm = await TextModel.load(source, given);
       ms = performance.now() - start;
       let text = "";

@@ -82,7 +82,7 @@ class Inbox {
 }
 
 /** How long an aborted generation waits for its figures, in milliseconds. */
-const ABORT_PATIENCE_MS = 30;
+const ABORT_PATIENCE_MS = 15;
 
 function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
@@ -123,11 +123,14 @@ export async function* generation(
 
   try {
     for (;;) {
-      for (const piece of inbox.take()) {
+      const pieces = inbox.take();
+      for (const piece of pieces) {
         yield piece;
         if (signal?.aborted) throw abortError(signal);
       }
       if (signal?.aborted) throw abortError(signal);
+      // More may have come, and the end too, while the caller did something with these.
+      if (pieces.length > 0) continue;
       if (outcome) break;
       await inbox.changed();
     }

@@ -14,7 +14,7 @@ const SAVE_MS = 1000;
 /** The place of one file in the cache, for as long as it is loaded. */
 export class Kept {
   #slot: Slot | undefined;
-  #savedAt = 0;
+  #savedAt = -Infinity;
   meta: Meta;
 
   private constructor(

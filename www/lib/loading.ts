@@ -262,27 +262,27 @@ class Reading {
     part: FilePart & { type: "url" }, download: Download, kept: Kept | undefined, hasher: WasmHasher,
   ): Promise<void> {
     const block = new Block();
-    const flush = async (): Promise<void> => {
+    const keep = async (): Promise<void> => {
       const bytes = block.take();
-      if (bytes.length === 0) return;
-      this.loader.pushHashed(bytes, hasher);
-      await kept?.add(bytes, hasher.takeBlock(), download.canResume);
+      if (bytes.length > 0) await kept?.add(bytes, hasher.takeBlock(), download.canResume);
     };
     try {
-      for await (let bytes of download.bytes()) {
+      for await (const bytes of download.bytes()) {
         this.#meter.add(bytes.length);
-        while (bytes.length > 0) {
-          bytes = block.add(bytes);
-          if (block.isFull) await flush();
+        for (let rest = bytes; rest.length > 0;) {
+          const taken = block.add(rest);
+          // Not only once a block is full: what is wrong with a file shows in its first bytes.
+          this.loader.pushHashed(taken, hasher);
+          rest = rest.subarray(taken.length);
+          if (block.isFull) await keep();
         }
       }
-      await flush();
+      await keep();
     } catch (error) {
       if (!(error instanceof Changed) && !(error instanceof BitpaneError)) throw error;
-      await flush();
       // A server that declares too many bytes fails after the last one.
       const { fileBytes, fileEnd } = this.loader.progress() as { fileBytes: number; fileEnd: number };
-      if (part.sha256 === undefined && fileEnd > 0 && fileBytes === fileEnd) return;
+      if (part.sha256 === undefined && fileEnd > 0 && fileBytes === fileEnd) return keep();
       if (error instanceof Changed) this.plain.add(part.url);
       if (error instanceof BitpaneError && download.canResume) await kept?.pause();
       throw error;
@@ -302,12 +302,12 @@ class Block {
     return this.#length === BLOCK_BYTES;
   }
 
-  /** Adds what fits and gives the rest. */
+  /** Adds what fits, and gives that. */
   add(bytes: Uint8Array): Uint8Array {
     const taken = bytes.subarray(0, BLOCK_BYTES - this.#length);
     this.#bytes.set(taken, this.#length);
     this.#length += taken.length;
-    return bytes.subarray(taken.length);
+    return taken;
   }
 
   /** The bytes so far; the next one to be added begins anew. */

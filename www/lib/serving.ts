@@ -29,6 +29,9 @@ export interface Port {
  */
 const LOCK = `bitpane:worker:${Date.now()}-${Math.random()}`;
 
+/** Work does not wait longer than this for the lock. */
+const LOCK_MS = 200;
+
 let poison: WireError | undefined;
 
 /** Serves the requests that come through a port. Resolves, on `ended`, once the request under way has. */
@@ -39,14 +42,19 @@ export function serve(port: Port): { ended: () => Promise<void> } {
   let isEnded = false;
   let release: (() => void) | undefined;
 
-  const holdLock = (): void => {
-    const done = new Promise<void>((resolve) => { release = resolve; });
+  /** Resolves once the lock is held and the page knows it; nothing is computed before. */
+  const holdLock = (): Promise<void> => new Promise((resolve) => {
+    const { locks } = globalThis.navigator ?? {};
+    if (!locks) return resolve();
+    const done = new Promise<void>((idle) => { release = idle; });
     const held = (): Promise<void> => {
       if (waiting.size > 0) port.postMessage({ kind: "busy" });
+      resolve();
       return done;
     };
-    globalThis.navigator?.locks?.request(LOCK, held).catch(() => undefined);
-  };
+    locks.request(LOCK, held).catch(() => undefined);
+    setTimeout(resolve, LOCK_MS);
+  });
 
   const answer = async (request: Exclude<Request, { op: "cancel" }>): Promise<void> => {
     const { id } = request;
@@ -74,7 +82,7 @@ export function serve(port: Port): { ended: () => Promise<void> } {
       return;
     }
     waiting.add(data.id);
-    if (waiting.size === 1) holdLock();
+    if (waiting.size === 1) tail = tail.then(holdLock);
     tail = tail.then(() => answer(data));
   };
   port.postMessage({ kind: "hello", version: VERSION, lock: LOCK });

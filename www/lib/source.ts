@@ -16,11 +16,18 @@ type OneFile = string | URL | Blob;
 /** Makes a source ready to post. An ArrayBuffer is copied, so the caller keeps it. */
 export function sendable(source: Source): Sendable {
   if (source instanceof ReadableStream) return pulled(source);
-  if (source instanceof ArrayBuffer) return alone({ type: "blob", blob: new Blob([source]), name: "" });
+  if (source instanceof ArrayBuffer) return alone({ type: "blob", blob: copied(source), name: "" });
   if (Array.isArray(source)) return list(source);
   if (isOneFile(source)) return alone(part(source));
   const kinds = "an address, a File, a Blob, a list of these, an ArrayBuffer or a ReadableStream";
   throw badArgument("source", `a model source must be ${kinds}`);
+}
+
+function copied(buffer: ArrayBuffer): Blob {
+  if ((buffer as { detached?: boolean }).detached) {
+    throw badArgument("source", "the buffer cannot be read: it has been transferred to elsewhere");
+  }
+  return new Blob([buffer]);
 }
 
 function isOneFile(source: unknown): source is OneFile {
