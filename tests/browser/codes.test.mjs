@@ -21,7 +21,7 @@ test("the version is the same in Cargo.toml and TypeScript", async () => {
   assert.equal(script, cargo);
 });
 
-test("the package has no dependency and runs nothing when it is installed", async () => {
+test("W06 the package has no dependency and runs nothing when it is installed", async () => {
   const manifest = JSON.parse(await read("pkg/package.json"));
   assert.equal(manifest.name, "bitpane");
   for (const key of ["dependencies", "peerDependencies", "optionalDependencies", "scripts", "bin"]) {

@@ -151,7 +151,7 @@ async function withBroken(answers, run) {
 
 const loadOf = (page) => outcomeOf(`/shared/${STORIES}`, page);
 
-test("a worker script that is not there, or throws at once: WorkerCrashed", { skip }, async () => {
+test("M06 a worker script that is not there, or throws at once: WorkerCrashed", { skip }, async () => {
   const missing = await withBroken({ "/pkg/worker.js": send("", {}, 404) }, loadOf);
   assert.equal(missing.code, "WorkerCrashed", missing.message);
   const throwing = await withBroken({ "/pkg/worker.js": changed("worker.js", /^/, 'throw new Error("bang");\n') }, loadOf);
@@ -159,7 +159,7 @@ test("a worker script that is not there, or throws at once: WorkerCrashed", { sk
   assert.match(throwing.message, /bang/);
 });
 
-test("parts of another version: VersionMismatch", { skip }, async () => {
+test("N16 parts of another version: VersionMismatch", { skip }, async () => {
   const version = changed("version.js", /"\d+\.\d+\.\d+"/, '"0.0.0"');
   const wasm = await withBroken({ "/pkg/version.js": version }, loadOf);
   assert.equal(wasm.code, "VersionMismatch", wasm.message);
@@ -168,7 +168,7 @@ test("parts of another version: VersionMismatch", { skip }, async () => {
   assert.equal(other.code, "VersionMismatch", other.message);
 });
 
-test("a .wasm that is not there or not one: RuntimeUnavailable; under another type it works", { skip }, async () => {
+test("N15 a .wasm that is not there or not one: RuntimeUnavailable; under another type it works", { skip }, async () => {
   const path = `/pkg/${BUILD}/bitpane_bg.wasm`;
   const bytes = readFileSync(new URL(`../..${path}`, import.meta.url));
   const missing = await withBroken({ [path]: send("", {}, 404) }, loadOf);
@@ -181,7 +181,7 @@ test("a .wasm that is not there or not one: RuntimeUnavailable; under another ty
   assert.ok(typed.text?.length > 3, JSON.stringify(typed));
 });
 
-test("a trap poisons the instance: every call rejects with the panic's text", { skip }, async () => {
+test("M05 a trap poisons the instance: every call rejects with the panic's text", { skip }, async () => {
   // The third step of a generation traps, as a panic would: text first, then the trap.
   const trap = `
     globalThis.bitpaneSteps = (globalThis.bitpaneSteps ?? 0) + 1;

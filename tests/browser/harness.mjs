@@ -108,8 +108,8 @@ async function sendFile(path, response) {
 }
 
 /** Starts the system's Chromium. */
-export function launch() {
-  return chromium.launch({ executablePath: process.env.CHROME ?? "/usr/bin/chromium", args: FLAGS });
+export function launch(...flags) {
+  return chromium.launch({ executablePath: process.env.CHROME ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
 }
 
 /**

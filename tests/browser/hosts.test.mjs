@@ -104,7 +104,7 @@ test("from another host, as a CDN would serve it", { skip }, async () => {
   await cdn.close();
 });
 
-test("the elements write and see under the strictest policy", { skip }, async () => {
+test("W03 the elements write and see under the strictest policy", { skip }, async () => {
   const tab = await openPage(browser, `${server.url}blank.html`);
   const { page } = tab;
   await page.evaluate(async () => {

@@ -259,7 +259,7 @@ test("where the classifier looked, over the picture", { skip }, async () => {
   await tab.close();
 });
 
-test("hostile names and files are shown as text", { skip }, async () => {
+test("W02 hostile names and files are shown as text", { skip }, async () => {
   const tab = await openPage(browser, `${server.url}#models`, { viewport: { width: 1280, height: 900 } });
   const { page } = tab;
   const name = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>.gguf`;
@@ -281,7 +281,7 @@ test("hostile names and files are shown as text", { skip }, async () => {
   await tab.close();
 });
 
-test("hostile text from a model stays text and fetches nothing", { skip }, async () => {
+test("W01 hostile text from a model stays text and fetches nothing", { skip }, async () => {
   const payloads = [
     "<img src=/stolen onerror=\"document.title='owned'\">", "<script>document.title='owned'</script>",
     "<svg onload=\"document.title='owned'\">", "</textarea></div><b>bold</b>", "[x](javascript:alert(1))",
@@ -308,7 +308,7 @@ test("hostile text from a model stays text and fetches nothing", { skip }, async
   await hostile.close();
 });
 
-test("an address of another site is asked about first; one of no scheme that is allowed is refused", async () => {
+test("W04 an address of another site is asked about first; one of no scheme that is allowed is refused", async () => {
   const other = await openPage(browser, `${server.url}?model=https://models.example/x.gguf%3Cb%3E`);
   await other.page.waitForSelector("#confirm[open]");
   assert.equal(await other.page.textContent("#confirm-host"), "models.example");

@@ -101,7 +101,7 @@ test("an answer can be stopped, and what was written stays", { skip }, async () 
   await steady.close();
 });
 
-test("what another page has left in the storage is shown as text or not at all", async () => {
+test("W05 what another page has left in the storage is shown as text or not at all", async () => {
   const tab = await talk();
   const { page } = tab;
   const evil = "<img src=/stolen onerror=\"document.title='owned'\">";

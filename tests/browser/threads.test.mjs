@@ -114,7 +114,7 @@ async function load({ TextModel, detectFeatures }, { path, ...options }) {
   return { features, backend, text };
 }
 
-test("without isolation there is one thread, and the reason names the headers", { skip: unlessShared(STORIES) }, async () => {
+test("M08 without isolation there is one thread, and the reason names the headers", { skip: unlessShared(STORIES) }, async () => {
   const alone = { isolated: false };
   for (const threads of ["auto", 4]) {
     const { result, asked } = await onPage(load, { path: STORIES, threads }, alone);
@@ -145,7 +145,7 @@ test("a build for one thread has one, whatever is asked", { skip: unlessShared(S
   assert.match(backend.threadsReason, /"simd128" has no more/);
 });
 
-test("where no shared memory is granted one thread does it", { skip: unlessShared(STORIES) }, async () => {
+test("M03 where no shared memory is granted one thread does it", { skip: unlessShared(STORIES) }, async () => {
   const refused = "new (class { constructor() { throw new RangeError(\"no\"); } })(";
   const answers = { "/pkg/threads.js": changed("threads.js", "new WebAssembly.Memory(", refused) };
   const { result: { backend, text } } = await onPage(load, { path: STORIES, threads: 2 }, { answers });
@@ -154,13 +154,13 @@ test("where no shared memory is granted one thread does it", { skip: unlessShare
   assert.ok(text.length > 3);
 });
 
-test("less memory is taken where 4 GiB are refused", { skip: unlessShared(STORIES) }, async () => {
+test("M03 less memory is taken where 4 GiB are refused", { skip: unlessShared(STORIES) }, async () => {
   const answers = { "/pkg/threads.js": changed("threads.js", "65_536, 32_768", "70_000, 32_768") };
   const { result: { backend } } = await onPage(load, { path: STORIES, threads: 2 }, { answers });
   assert.deepEqual([backend.build, backend.threads], ["relaxed-threads", 2]);
 });
 
-test("threads that do not start are done without, and the reason says so", { skip: unlessShared(STORIES) }, async () => {
+test("M07 threads that do not start are done without, and the reason says so", { skip: unlessShared(STORIES) }, async () => {
   const script = changed("thread.js", "self.postMessage(report)", 'self.postMessage({ failed: "deliberate" })');
   const { result } = await onPage(load, { path: STORIES, threads: 3 }, { answers: { "/pkg/thread.js": script } });
   assert.equal(result.backend.threads, 1);
@@ -168,7 +168,7 @@ test("threads that do not start are done without, and the reason says so", { ski
   assert.ok(result.text.length > 3);
 });
 
-test("a panic in a thread rejects all calls with its text, and the next load works", { skip: unlessShared(STORIES) }, async () => {
+test("M07 a panic in a thread rejects all calls with its text, and the next load works", { skip: unlessShared(STORIES) }, async () => {
   const answers = { "/pkg/handlers.js": changed("handlers.js", /async tokenize\(.*\) \{/, "$& glue.checkPool(10, 3);") };
   const server = await serve(answers);
   const tab = await openPage(browser, `${server.url}blank.html`); // the panic goes to the console: no check of faults
@@ -190,7 +190,7 @@ test("a panic in a thread rejects all calls with its text, and the next load wor
   await server.close();
 });
 
-test("a trap without a panic in a thread is noticed, too", async () => {
+test("M07 a trap without a panic in a thread is noticed, too", async () => {
   // The thread's script "traps" at once: as soon as it has said so, a region fails.
   const script = changed("thread.js", "glue.poolWork(index)", "throw new WebAssembly.RuntimeError(\"unreachable\")");
   const server = await serve({ ...answers, "/pkg/thread.js": script });
@@ -201,7 +201,7 @@ test("a trap without a panic in a thread is noticed, too", async () => {
   await server.close();
 });
 
-test("dispose in the middle of a computation rejects it, and the next load works", { skip: unlessShared(DEIT) }, async () => {
+test("M09 dispose in the middle of a computation rejects it, and the next load works", { skip: unlessShared(DEIT) }, async () => {
   const { result } = await onPage(async ({ VisionModel }, path) => {
     const url = `/shared/${path}`;
     const pixels = new Float32Array(3 * 224 * 224).fill(0.1);
@@ -248,7 +248,7 @@ async function settledThreads(wanted) {
   assert.fail(`${await workerThreads()} threads of workers, not ${wanted}`);
 }
 
-test("twenty loads and disposals leave no worker behind", {
+test("M09 twenty loads and disposals leave no worker behind", {
   skip: process.platform === "linux" ? unlessShared(STORIES) : "needs /proc",
 }, async () => {
   const server = await serve();
