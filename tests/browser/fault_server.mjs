@@ -99,10 +99,10 @@ function pour(response, bytes, rule, seen) {
       at += piece.length;
       seen.bytes += piece.length;
       if (response.destroyed) return;
-      if (!response.write(piece)) {
-        response.once("drain", step);
-        return;
-      }
+      const hasRoom = response.write(piece);
+      // As a network would: what is on the way when it breaks off is lost.
+      if (rule.cut !== undefined) return void setTimeout(step, 2);
+      if (!hasRoom) return void response.once("drain", step);
     }
     if (rule.cut !== undefined && limit === rule.cut) setTimeout(() => response.destroy(), 5);
     else if (rule.stall === undefined || limit !== rule.stall) response.end();

@@ -8,8 +8,8 @@
 import { abortError, BitpaneError } from "./errors.js";
 import { Changed, read, request, Transient, type Answer, type DownloadOptions, type Span, type Version } from "./request.js";
 
-/** Bytes of a part. With three parts under way and one being taken in: 16 MiB. */
-const PART_BYTES = 4 << 20;
+/** Bytes of a part. With three parts under way and one being taken in: 8 MiB. What breaks off may cost as much. */
+const PART_BYTES = 2 << 20;
 /** So many bytes count as progress, after which attempts are counted anew. */
 const PROGRESS_BYTES = 64 << 10;
 /** Failures before anything has ever come are mostly no accidents: a blocked request, a wrong host. */
