@@ -57,23 +57,24 @@ function scriptOf(seed) {
   return { cutsOnly, rules, withHash: next() < 0.5, abortAfter: !cutsOnly && next() < 0.1 ? Math.floor(next() * 800) : null };
 }
 
-let server;
+let servers;
 let browser;
 let lanes;
 let good;
 const answers = {};
 
 before(async () => {
-  server = await serve(answers);
   browser = await launch();
-  lanes = await Promise.all(Array.from({ length: LANES }, () => openPage(browser, `${server.url}blank.html`)));
+  // A host each: browsers have six connections to one, and a request that waits for one looks like a stall.
+  servers = await Promise.all(Array.from({ length: LANES }, () => serve(answers)));
+  lanes = await Promise.all(servers.map(({ url }) => openPage(browser, `${url}blank.html`)));
   answers["/good.gguf"] = faulty(MODEL);
   good = await load(lanes[0].page, "/good.gguf", {});
   assert.equal(typeof good, "string", JSON.stringify(good));
 });
 after(async () => {
   await browser?.close();
-  await server?.close();
+  await Promise.all(servers?.map((server) => server.close()) ?? []);
 });
 
 /** Greedy tokens of the model at an address, or the error. */

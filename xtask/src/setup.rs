@@ -15,6 +15,7 @@ const WASM_PACK_VERSION: &str = "0.15.1";
 const NODE_AT_LEAST: u32 = 20;
 const NODE_HINT: &str = "install Node 20 or newer, with npm: https://nodejs.org/en/download";
 const APT_PACKAGES: [&str; 2] = ["chromium", "chromium-driver"];
+const FIREFOX_PACKAGE: &str = "firefox-esr";
 
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(20 * 60);
 const COMPILE_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -30,7 +31,7 @@ pub enum Tool {
     WasmPack,
     /// Node, npm and the packages of package-lock.json.
     Node,
-    /// A Chromium and its driver.
+    /// A Chromium and its driver; a Firefox where it can be had.
     Chromium,
 }
 
@@ -77,7 +78,7 @@ pub fn ready(workspace: &mut Workspace, is_wanted: impl Fn(Tool) -> bool) -> Rep
             Tool::WasmBindgen => wasm_bindgen(workspace),
             Tool::WasmPack => wasm_pack(workspace),
             Tool::Node => node(workspace),
-            Tool::Chromium => chromium(workspace),
+            Tool::Chromium => browsers(workspace),
         };
         match result {
             Ok(what) => println!("  ready    {what}"),
@@ -231,6 +232,25 @@ pub fn browser(ws: &Workspace) -> Option<PathBuf> {
     ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
         .into_iter()
         .find_map(|name| ws.find(name))
+}
+
+/// Chromium, which the tests need, and Firefox, without which some of them are skipped.
+fn browsers(ws: &Workspace) -> Result<String, String> {
+    let chromium = chromium(ws)?;
+    if firefox(ws).is_none() && ws.find("apt-get").is_some() {
+        let mut command = apt_get(ws, &["install", "-y", "--no-install-recommends", FIREFOX_PACKAGE]);
+        if let Err(why) = install(ws, FIREFOX_PACKAGE, &mut command, DOWNLOAD_LIMIT) {
+            println!("  without  {why}; its tests are skipped");
+        }
+    }
+    Ok(match firefox(ws) {
+        Some(firefox) => format!("{chromium}; {}", firefox.display()),
+        None => format!("{chromium}; no Firefox"),
+    })
+}
+
+fn firefox(ws: &Workspace) -> Option<PathBuf> {
+    ["firefox-esr", "firefox"].into_iter().find_map(|name| ws.find(name))
 }
 
 fn chromium(ws: &Workspace) -> Result<String, String> {

@@ -1,0 +1,114 @@
+/** The second engine: loading, the cache, resuming, generation and threads in Firefox. */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { firefox } from "playwright-core";
+import { faulty, sha256 } from "./fault_server.mjs";
+import { attempt, cached, emptied, lastOf, STORY } from "./loads.mjs";
+import { serve, withPackage } from "./harness.mjs";
+
+const FIREFOX = process.env.FIREFOX ?? ["/usr/bin/firefox-esr", "/usr/bin/firefox"].find((path) => existsSync(path));
+const skip = FIREFOX === undefined ? "no Firefox here" : false;
+if (skip) console.log(`skipped: ${skip}`);
+
+const answers = {};
+let server;
+let browser;
+let context;
+let page;
+let n = 0;
+
+before(async () => {
+  if (skip) return;
+  server = await serve(answers);
+  browser = await firefox.launch({ channel: "moz-firefox", executablePath: FIREFOX });
+  // This Firefox emulates no preferences of its user.
+  context = await browser.newContext({ colorScheme: null, reducedMotion: null, forcedColors: null, contrast: null });
+  page = await context.newPage();
+  await page.goto(`${server.url}blank.html`);
+}, { timeout: 120_000 });
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+function at(answer) {
+  const path = `/faults/${(n += 1)}/model.gguf`;
+  answers[path] = answer;
+  return path;
+}
+
+let good;
+
+test("Firefox: a model loads and writes, with one thread and with several", { skip, timeout: 120_000 }, async (t) => {
+  const result = await attempt(page, at(faulty(STORY)), { cache: false });
+  assert.ok(result.text?.length > 3, JSON.stringify(result.error));
+  good = result.text;
+  const several = await attempt(page, at(faulty(STORY)), { cache: false, threads: 2 });
+  assert.equal(several.text, good);
+  const features = await withPackage(page, ({ detectFeatures }) => detectFeatures());
+  assert.equal(features.crossOriginIsolated, true);
+  t.diagnostic(`${features.build}: ${features.buildReason}`);
+});
+
+test("Firefox: the cache keeps the file", { skip, timeout: 120_000 }, async () => {
+  const answer = faulty(STORY);
+  const path = at(answer);
+  assert.equal((await attempt(page, path)).text, good);
+  answer.seen.bytes = 0;
+  const second = await attempt(page, path);
+  assert.equal(second.text, good);
+  assert.equal(lastOf(second.events, "download").cached, STORY.length);
+  assert.equal(answer.seen.bytes, 0);
+  assert.equal((await cached(page)).length, 1);
+  await emptied(page);
+  assert.deepEqual(await cached(page), []);
+});
+
+test("Firefox: cuts are gone on with; wrong bytes are refused; an abort is quick", { skip, timeout: 120_000 }, async () => {
+  const cut = faulty(STORY, (i) => (i < 3 ? { cut: 400_000 } : {}));
+  assert.equal((await attempt(page, at(cut))).text, good);
+  assert.ok(cut.seen.requests.slice(1).every(({ range }) => /^bytes=[1-9]/.test(range)), "it goes on, and does not begin anew");
+  const { error } = await attempt(page, at(faulty(STORY, () => ({ flip: 1_000_000 }))), { sha256: sha256(STORY) });
+  assert.equal(error.code, "IntegrityError");
+  const aborted = await withPackage(page, async ({ TextModel }, path) => {
+    const abort = new AbortController();
+    const loading = TextModel.load(path, { signal: abort.signal }).then(() => "loaded", (error) => error.name);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const start = performance.now();
+    abort.abort();
+    return { name: await loading, ms: performance.now() - start };
+  }, at(faulty(STORY, () => ({ stall: 100_000 }))));
+  assert.equal(aborted.name, "AbortError");
+  assert.ok(aborted.ms < 100, `${aborted.ms} ms`);
+});
+
+test("Firefox: a download that was cut goes on in the next load", { skip, timeout: 120_000 }, async () => {
+  let isWell = false;
+  const answer = faulty(STORY, (i) => (isWell ? {} : i === 0 ? { cut: 1_900_000 } : { cut: 0 }));
+  const path = at(answer);
+  const first = await attempt(page, path, { download: { retries: 1 } });
+  assert.ok(["Truncated", "NetworkError"].includes(first.error?.code), JSON.stringify(first.error));
+  isWell = true;
+  const second = await attempt(page, path);
+  assert.equal(second.text, good);
+  assert.ok(lastOf(second.events, "download").cached >= 1 << 20);
+});
+
+test("M06 Firefox: a worker that is ended in the middle of a call is noticed", { skip, timeout: 120_000 }, async () => {
+  const { changed } = await import("./harness.mjs");
+  const ending = changed("relaxed/bitpane.js", /(\n {4}step\(\w+\) \{)/, "$1 self.close(); for (const end = performance.now() + 50; performance.now() < end;);");
+  const other = await serve({ "/model.gguf": faulty(STORY), "/pkg/relaxed/bitpane.js": ending });
+  const tab = await context.newPage();
+  await tab.goto(`${other.url}blank.html`);
+  const outcome = await withPackage(tab, async ({ TextModel }) => {
+    const lm = await TextModel.load("/model.gguf", { build: "relaxed" });
+    const run = async () => {
+      for await (const piece of lm.generate("Once", { maxTokens: 50 })) void piece;
+    };
+    return run().catch(shown);
+  });
+  assert.equal(outcome.code, "WorkerCrashed", JSON.stringify(outcome));
+  await tab.close();
+  await other.close();
+});
