@@ -12,9 +12,9 @@ import { launch, openPage, serve, withPackage } from "./harness.mjs";
 const RUNS = Number(process.env.RANDOM_FAULTS ?? 30);
 const FIRST = Number(process.env.RANDOM_SEED ?? 1);
 /** Pages that load at the same time. */
-const LANES = 4;
+const LANES = Number(process.env.RANDOM_LANES ?? 4);
 /** No load with its faults may take longer, by far. */
-const HANG_MS = 60_000;
+const HANG_MS = 120_000;
 /** Bytes fetched over bytes of the file, where the faults are cuts. */
 const CUT_BYTES = 1.15;
 
@@ -82,7 +82,7 @@ function load(page, path, options) {
   return withPackage(page, async ({ TextModel }, { path, options: { abortAfter, ...options } }) => {
     const abort = new AbortController();
     if (typeof abortAfter === "number") setTimeout(() => abort.abort(), abortAfter);
-    const download = { retryDelayMs: 5, stallMs: 1500 };
+    const download = { retryDelayMs: 5, stallMs: 4000 };
     let lm;
     try {
       lm = await TextModel.load(path, { threads: 1, contextLength: 32, download, signal: abort.signal, ...options });
