@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { firefox } from "playwright-core";
+import puppeteer from "puppeteer-core";
 import { faulty, sha256 } from "./fault_server.mjs";
 import { attempt, cached, emptied, lastOf, STORY } from "./loads.mjs";
 import { serve, withPackage } from "./harness.mjs";
@@ -14,17 +14,14 @@ if (skip) console.log(`skipped: ${skip}`);
 const answers = {};
 let server;
 let browser;
-let context;
 let page;
 let n = 0;
 
 before(async () => {
   if (skip) return;
   server = await serve(answers);
-  browser = await firefox.launch({ channel: "moz-firefox", executablePath: FIREFOX });
-  // This Firefox emulates no preferences of its user.
-  context = await browser.newContext({ colorScheme: null, reducedMotion: null, forcedColors: null, contrast: null });
-  page = await context.newPage();
+  browser = await puppeteer.launch({ browser: "firefox", executablePath: FIREFOX, headless: true, args: ["--no-remote"] });
+  page = await browser.newPage();
   await page.goto(`${server.url}blank.html`);
 }, { timeout: 120_000 });
 after(async () => {
@@ -99,7 +96,7 @@ test("M06 Firefox: a worker that is ended in the middle of a call is noticed", {
   const { changed } = await import("./harness.mjs");
   const ending = changed("relaxed/bitpane.js", /(\n {4}step\(\w+\) \{)/, "$1 self.close(); for (const end = performance.now() + 50; performance.now() < end;);");
   const other = await serve({ "/model.gguf": faulty(STORY), "/pkg/relaxed/bitpane.js": ending });
-  const tab = await context.newPage();
+  const tab = await browser.newPage();
   await tab.goto(`${other.url}blank.html`);
   const outcome = await withPackage(tab, async ({ TextModel }) => {
     const lm = await TextModel.load("/model.gguf", { build: "relaxed" });
