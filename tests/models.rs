@@ -217,17 +217,20 @@ fn deit_tiny_synthetic_input() {
 fn default_models_compute_what_their_training_measured() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let golden = json(&root.join("tests/data/default_models.json"));
-    let (story, photo) = (&golden["story"], &golden["photo"]);
-    let prompt = ids(&story["prompt_ids"]);
+    let photo = &golden["photo"];
     for (reference, tolerance) in [(true, 1e-3), (false, 0.15)] {
-        let mut model = text(&root.join("www/models/story.gguf"), reference);
-        let tokens = model.tokenize(story["prompt"].as_str().unwrap(), true, false).unwrap();
-        assert_eq!(tokens, prompt);
-        let row = model.logits(&prompt, 1).unwrap().concat();
-        for (got, want) in row.iter().zip(numbers(&story["prompt_logits_first_16"])) {
-            assert!((got - want).abs() < tolerance, "story, reference {reference}: {got} is not {want}");
+        for name in ["story", "story-ternary"] {
+            let story = &golden[name];
+            let prompt = ids(&story["prompt_ids"]);
+            let mut model = text(&root.join("www/models").join(name).with_extension("gguf"), reference);
+            let tokens = model.tokenize(story["prompt"].as_str().unwrap(), true, false).unwrap();
+            assert_eq!(tokens, prompt);
+            let row = model.logits(&prompt, 1).unwrap().concat();
+            for (got, want) in row.iter().zip(numbers(&story["prompt_logits_first_16"])) {
+                assert!((got - want).abs() < tolerance, "{name}, reference {reference}: {got} is not {want}");
+            }
+            assert_eq!(greedy(&mut model, prompt.clone(), 32), ids(&story["greedy_ids"]), "{name}");
         }
-        assert_eq!(greedy(&mut model, prompt.clone(), 32), ids(&story["greedy_ids"]));
 
         let mut model = vision(&root.join("www/models/photo.gguf"), None, reference);
         let n = 3 * 32 * 32;

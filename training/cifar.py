@@ -4,6 +4,8 @@ import io
 import os
 import zipfile
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -34,16 +36,25 @@ def normalise(images):
     return (images.astype(np.float32) / 255.0 - column(MEAN)) / column(STD)
 
 
-def augment(images, rng, pad=4, cutout=0):
-    """Random shift by up to `pad` pixels (edges mirrored), random flip, and, where asked for, a grey square."""
-    padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="reflect")
-    out = np.empty(images.shape, np.float32)
+def augment(images, key, pad=4, cutout=8):
+    """Random shift by up to `pad` pixels (edges mirrored), random flip, and a grey square, of bytes [B, 3, H, W]; normalised."""
     size = images.shape[-1]
-    shifts, flips = rng.integers(0, 2 * pad + 1, (len(images), 2)), rng.random(len(images)) < 0.5
-    corners = rng.integers(0, size - cutout + 1, (len(images), 2))
-    for i, ((dy, dx), flip, (cy, cx)) in enumerate(zip(shifts, flips, corners)):
-        view = padded[i, :, dy : dy + size, dx : dx + size]
-        out[i] = normalise((view[:, :, ::-1] if flip else view)[None])[0]
-        if cutout:
-            out[i, :, cy : cy + cutout, cx : cx + cutout] = 0.0
-    return out
+    shift_key, flip_key, corner_key = jax.random.split(key, 3)
+    padded = jnp.pad(normalise(images), ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="reflect")
+    shifts = jax.random.randint(shift_key, (len(images), 2), 0, 2 * pad + 1)
+    view = jax.vmap(lambda x, s: jax.lax.dynamic_slice(x, (0, s[0], s[1]), (x.shape[0], size, size)))(padded, shifts)
+    flips = jax.random.bernoulli(flip_key, 0.5, (len(images), 1, 1, 1))
+    view = jnp.where(flips, view[..., ::-1], view)
+    corners = jax.random.randint(corner_key, (len(images), 2, 1), 1 - cutout, size)
+    inside = (jnp.arange(size) >= corners) & (jnp.arange(size) < corners + cutout)
+    hidden = inside[:, 0, :, None] & inside[:, 1, None, :]
+    return jnp.where(hidden[:, None], 0.0, view)
+
+
+def blend(images, labels, classes, key):
+    """Images with a random partner mixed in (Zhang et al. 2018), and the label distributions that go with them."""
+    share_key, order_key = jax.random.split(key)
+    share = jax.random.beta(share_key, 0.8, 0.8, (len(images),))
+    order = jax.random.permutation(order_key, len(images))
+    mix = lambda x, w: w * x + (1 - w) * x[order]
+    return mix(images, share[:, None, None, None]), mix(jax.nn.one_hot(labels, classes), share[:, None])

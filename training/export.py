@@ -9,6 +9,7 @@ import numpy as np
 
 Q8_0 = gguf.GGMLQuantizationType.Q8_0
 F16 = gguf.GGMLQuantizationType.F16
+TQ2_0 = gguf.GGMLQuantizationType.TQ2_0
 BLOCK = 32
 
 
@@ -42,6 +43,10 @@ def read_back(path):
     reader = gguf.GGUFReader(path)
     values = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
     shapes = {t.name: tuple(int(n) for n in t.shape[::-1]) for t in reader.tensors}
+    # Tensors that are stored with longer rows, so that blocks fit.
+    for entry in reader.fields["bitpane.shapes"].contents() if "bitpane.shapes" in reader.fields else []:
+        name, shape = entry.split("=")
+        shapes[name] = tuple(int(n) for n in shape.split(","))
     return {k: np.array(v, np.float32).reshape(shapes[k]) for k, v in values.items()}
 
 

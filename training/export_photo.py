@@ -1,6 +1,9 @@
-"""Writes the photo model as a Q8_0 GGUF with timm names, measures it on all test images, and records expected results.
+"""Writes the photo model as GGUF with timm names, and measures and records what a file computes.
 
-    python export_photo.py --checkpoint work/photo.ckpt.npz --test cifar10_test_jpeg.zip --out ../www/models/photo.gguf
+    python export_photo.py write --checkpoint work/photo.ckpt.npz --out masters/photo.F16.gguf
+    python export_photo.py measure --file ../www/models/photo.gguf --master masters/photo.F16.gguf --test cifar10_test_jpeg.zip
+
+The shipped file is made from the F16 master by `bitpane quantize`; `measure` takes all test images.
 """
 
 import argparse
@@ -39,9 +42,9 @@ def write(path, cfg, params):
     writer.add_string("vit.resample", "bicubic")
     writer.add_float32("vit.crop_pct", 1.0)
     writer.add_array("vit.labels", cifar.LABELS)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     linear = lambda name: params[name].ndim == 2 and name.endswith(".weight")
-    export.add_tensors(writer, params, lambda name: export.Q8_0 if linear(name) else None)
+    export.add_tensors(writer, params, lambda name: export.F16 if linear(name) else None)
     export.finish(writer)
 
 
@@ -52,39 +55,49 @@ def synthetic_input(cfg):
     return x.astype(np.float32).reshape(1, vit.CHANNELS, cfg.image, cfg.image)
 
 
-def main():
-    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--checkpoint", required=True)
-    args.add_argument("--test", required=True, help="zip of test images")
-    args.add_argument("--out", required=True)
-    args.add_argument("--work", default="work")
-    args.add_argument("--every", type=int, default=1, help="measure on every n-th test image only")
-    args.add_argument("--heads", type=int, default=4)
-    args.add_argument("--expected", default="../tests/data/default_models.json")
-    args = args.parse_args()
-
-    params, state = optim.load(args.checkpoint)
+def config_of(params, heads):
     layers = len({name.split(".")[1] for name in params if name.startswith("blocks.")})
     ffn, width = params["blocks.0.mlp.fc1.weight"].shape
-    cfg = vit.Config(width=width, ffn=ffn, layers=layers, heads=args.heads)
-    write(args.out, cfg, params)
+    return vit.Config(width=width, ffn=ffn, layers=layers, heads=heads)
 
-    shipped = export.read_back(args.out)
-    images, labels = (a[:: args.every] for a in cifar.load(args.test, f"{args.work}/cifar_test.npz"))
-    quality = {
-        "test_accuracy": train_photo.accuracy(cfg, shipped, images, labels),
-        "test_accuracy_before_quantization": train_photo.accuracy(cfg, params, images, labels),
-        "test_images": len(labels),
-    }
+
+def measure(args):
+    """Accuracy of a file and of its master, and what the tests compare with."""
+    shipped = export.read_back(args.file)
+    cfg = config_of(shipped, args.heads)
+    images, labels = cifar.load(args.test, f"{args.work}/cifar_test_all.npz")
+    quality = {"test_accuracy": train_photo.accuracy(cfg, shipped, images, labels), "test_images": len(labels)}
+    if args.master:
+        exact = export.read_back(args.master)
+        quality["test_accuracy_before_quantization"] = train_photo.accuracy(cfg, exact, images, labels)
     logits = np.asarray(vit.forward(cfg, shipped, synthetic_input(cfg)))[0]
     export.record(args.expected, "photo", {
-        "file": os.path.basename(args.out), "sha256": export.sha256(args.out), "bytes": os.path.getsize(args.out),
-        "training_steps": int(state["step"]), "parameters": int(sum(v.size for v in params.values())),
-        "config": dataclasses.asdict(cfg), "quality": quality, "labels": cifar.LABELS,
-        "input": "x[i] = ((7919 i) mod 1009) / 1009 * 4 - 2 over [3, 32, 32], already normalised",
+        "file": os.path.basename(args.file), "sha256": export.sha256(args.file), "bytes": os.path.getsize(args.file),
+        "parameters": int(sum(v.size for v in shipped.values())), "config": dataclasses.asdict(cfg), "quality": quality,
+        "labels": cifar.LABELS, "input": "x[i] = ((7919 i) mod 1009) / 1009 * 4 - 2 over [3, 32, 32], already normalised",
         "logits": export.rounded(logits),
     })
-    print(json.dumps(quality), f"{os.path.getsize(args.out)} bytes")
+    print(json.dumps(quality), f"{os.path.getsize(args.file)} bytes")
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--work", default="work")
+    args.add_argument("--heads", type=int, default=8)
+    commands = args.add_subparsers(dest="command", required=True)
+    writing = commands.add_parser("write")
+    writing.add_argument("--checkpoint", required=True)
+    writing.add_argument("--out", required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("--file", required=True)
+    measuring.add_argument("--master")
+    measuring.add_argument("--test", required=True, help="zip of test images")
+    measuring.add_argument("--expected", default="../tests/data/default_models.json")
+    args = args.parse_args()
+    if args.command == "measure":
+        return measure(args)
+    params, _ = optim.load(args.checkpoint)
+    write(args.out, config_of(params, args.heads), params)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
-"""Writes the story model as GGUF (an F16 master and the shipped Q8_0), measures it, and records expected results.
+"""Writes a story model as GGUF, and measures and records what a file computes.
 
-    python export_story.py --checkpoint work/story.ckpt.npz --out ../www/models/story.gguf
+    python export_story.py write --checkpoint work/story.ckpt.npz --out masters/story.F16.gguf
+    python export_story.py write --checkpoint work/ternary.ckpt.npz --ternary --name "bitpane ternary story" --out ../www/models/story-ternary.gguf
+    python export_story.py measure --file ../www/models/story.gguf --master masters/story.F16.gguf --entry story
+
+`write` keeps matrices in F16, or with `--ternary` in TQ2_0 with the embedding in Q8_0. The shipped file is made from the
+master by `bitpane quantize`.
 """
 
 import argparse
@@ -16,6 +21,7 @@ import sentencepiece as spm
 import export
 import llama
 import optim
+import ternary
 import train_story
 from prepare_stories import BOS, EOS
 
@@ -48,9 +54,9 @@ def add_tokenizer(writer, tokenizer):
     writer.add_add_space_prefix(True)
 
 
-def write(path, cfg, params, tokenizer, kind, file_type):
+def write_gguf(path, name, cfg, params, tokenizer, kind_of, file_type):
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("bitpane story")
+    writer.add_name(name)
     writer.add_license(TEXT_LICENCE)
     writer.add_description(DESCRIPTION)
     writer.add_context_length(cfg.context)
@@ -65,7 +71,7 @@ def write(path, cfg, params, tokenizer, kind, file_type):
     writer.add_vocab_size(cfg.vocab)
     writer.add_file_type(file_type)
     add_tokenizer(writer, tokenizer)
-    export.add_tensors(writer, params, lambda name: None if "norm" in name else kind)
+    export.add_tensors(writer, params, kind_of)
     export.finish(writer)
 
 
@@ -84,43 +90,61 @@ def greedy(cfg, params, ids):
     return ids[-GREEDY:], first, min(leads)
 
 
-def main():
-    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--checkpoint", required=True)
-    args.add_argument("--out", required=True)
-    args.add_argument("--work", default="work")
-    args.add_argument("--context", type=int, default=256)
-    args.add_argument("--layers", type=int, default=3)
-    args.add_argument("--ffn", type=int, default=512)
-    args.add_argument("--expected", default="../tests/data/default_models.json")
-    args = args.parse_args()
+def write(args, tokenizer):
+    cfg, params, _ = train_story.load_model(args.checkpoint)
+    if not args.ternary:
+        kind = lambda name: None if "norm" in name else export.F16
+        return write_gguf(args.out, args.name, cfg, params, tokenizer, kind, gguf.LlamaFileType.MOSTLY_F16)
+    # A checkpoint may have been kept in its rounded form; rounding that again would change the scales.
+    if not all(len(np.unique(np.abs(w))) <= 2 for name, w in params.items() if train_story.is_matrix(name)):
+        params = {k: np.asarray(v) for k, v in ternary.round_all(params, train_story.is_matrix).items()}
+    matrix = lambda name: export.TQ2_0 if train_story.is_matrix(name) else export.Q8_0
+    kind = lambda name: None if "norm" in name else matrix(name)
+    write_gguf(args.out, args.name, cfg, params, tokenizer, kind, gguf.LlamaFileType.MOSTLY_TQ2_0)
 
-    cfg = train_story.config(args)
-    params, state = optim.load(args.checkpoint)
-    tokenizer = spm.SentencePieceProcessor(model_file=f"{args.work}/story.spm")
+
+def measure(args, tokenizer):
+    """Held-out loss of a file and of its master, and what the tests compare with."""
     held = json.load(open(f"{args.work}/story_held_out.json"))
-    write(f"{args.work}/story.F16.gguf", cfg, params, tokenizer, export.F16, gguf.LlamaFileType.MOSTLY_F16)
-    write(args.out, cfg, params, tokenizer, export.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0)
-
-    shipped = export.read_back(args.out)
+    cfg, shipped, _ = llama.load_gguf(args.file)
     total, count = train_story.held_out_loss(cfg, shipped, held, tokenizer)
-    exact, _ = train_story.held_out_loss(cfg, params, held, tokenizer)
-    prompt = [BOS, *tokenizer.encode(PROMPT)]
-    ids, logits, lead = greedy(cfg, shipped, prompt)
     quality = {
         "held_out_nats_per_token": round(total / count, 5),
-        "held_out_nats_per_token_before_quantization": round(exact / count, 5),
         "held_out_bits_per_character": round(total / sum(map(len, held)) / np.log(2), 5),
     }
-    export.record(args.expected, "story", {
-        "file": os.path.basename(args.out), "sha256": export.sha256(args.out), "bytes": os.path.getsize(args.out),
-        "training_steps": int(state["step"]), "parameters": int(sum(v.size for v in params.values())),
-        "config": dataclasses.asdict(cfg), "quality": quality, "prompt": PROMPT, "prompt_ids": prompt,
-        "greedy_ids": ids, "greedy_text": tokenizer.decode(ids), "smallest_lead": round(lead, 6),
-        "prompt_logits_first_16": export.rounded(logits[:16]), "prompt_logits_largest": float(logits.max()),
+    if args.master:
+        exact, _ = train_story.held_out_loss(cfg, llama.load_gguf(args.master)[1], held, tokenizer)
+        quality["held_out_nats_per_token_before_quantization"] = round(exact / count, 5)
+    prompt = [BOS, *tokenizer.encode(PROMPT)]
+    ids, logits, lead = greedy(cfg, shipped, prompt)
+    export.record(args.expected, args.entry, {
+        "file": os.path.basename(args.file), "sha256": export.sha256(args.file), "bytes": os.path.getsize(args.file),
+        "parameters": int(sum(v.size for v in shipped.values())), "config": dataclasses.asdict(cfg), "quality": quality,
+        "prompt": PROMPT, "prompt_ids": prompt, "greedy_ids": ids, "greedy_text": tokenizer.decode(ids),
+        "smallest_lead": round(lead, 6), "prompt_logits_first_16": export.rounded(logits[:16]),
+        "prompt_logits_largest": float(logits.max()),
     })
-    print(json.dumps(quality), f"{os.path.getsize(args.out)} bytes")
-    print(PROMPT + tokenizer.decode(ids))
+    print(json.dumps(quality), f"{os.path.getsize(args.file)} bytes")
+    print(PROMPT + " " + tokenizer.decode(ids))
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--work", default="work")
+    commands = args.add_subparsers(dest="command", required=True)
+    writing = commands.add_parser("write")
+    writing.add_argument("--checkpoint", required=True)
+    writing.add_argument("--out", required=True)
+    writing.add_argument("--name", default="bitpane story")
+    writing.add_argument("--ternary", action="store_true")
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("--file", required=True)
+    measuring.add_argument("--master")
+    measuring.add_argument("--entry", required=True, help="name in the file of expected results")
+    measuring.add_argument("--expected", default="../tests/data/default_models.json")
+    args = args.parse_args()
+    tokenizer = spm.SentencePieceProcessor(model_file=f"{args.work}/story.spm")
+    {"write": write, "measure": measure}[args.command](args, tokenizer)
 
 
 if __name__ == "__main__":

@@ -86,8 +86,10 @@ def rms_norm(x, weight, eps):
 
 
 def linear(x, weight):
-    """x [..., inputs] times a weight [outputs, inputs]."""
-    return jax.lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
+    """x [..., inputs] times a weight [outputs, inputs]; accelerators multiply in bfloat16 and add in float32."""
+    if jax.default_backend() != "cpu":
+        x, weight = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
+    return jax.lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 def mix_forward(q, k, v, mask):
@@ -144,22 +146,35 @@ def logits_of(cfg, params, x):
     return linear(x, params.get("output.weight", params["token_embd.weight"]))
 
 
-def forward(cfg, params, tokens):
-    """Logits [B, T, vocab] of whole sequences tokens [B, T]."""
+def drop(x, key, rate):
+    """Sets a share `rate` of the values to zero and scales the others up; nothing without a key."""
+    if key is None or rate == 0.0:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0.0)
+
+
+def forward(cfg, params, tokens, key=None, rate=0.0):
+    """Logits [B, T, vocab] of whole sequences tokens [B, T]; with a key, dropout on what each block adds."""
     rows = tokens.shape[1]
     cos, sin = rope_tables(cfg, rows)
     mask = np.where(np.tril(np.ones((rows, rows), bool)), 0.0, -1e9).astype(np.float32)
-    x = jnp.take(params["token_embd.weight"], tokens, axis=0)
+    keys = [None] * (cfg.layers + 1) if key is None else jax.random.split(key, cfg.layers + 1)
+    x = drop(jnp.take(params["token_embd.weight"], tokens, axis=0), keys[-1], rate)
     for i in range(cfg.layers):
-        x, _ = block(cfg, params, i, x, cos, sin, mask)
+        after, _ = block(cfg, params, i, x, cos, sin, mask)
+        x = x + drop(after - x, keys[i], rate)
     return logits_of(cfg, params, x)
+
+
+def losses_of(logits, tokens):
+    """Negative log likelihood [B, T] of the tokens [B, T] under the logits [B, T, vocab]."""
+    picked = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
 def token_losses(cfg, params, tokens):
     """Negative log likelihood [B, T - 1] of each token given those before it."""
-    logits = forward(cfg, params, tokens[:, :-1])
-    picked = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - picked
+    return losses_of(forward(cfg, params, tokens[:, :-1]), tokens[:, 1:])
 
 
 def empty_cache(cfg, batch, length):

@@ -5,6 +5,7 @@ in clearly fewer steps than AdamW alone, and its cost is small beside that of th
 """
 
 import os
+import time
 
 import jax
 import jax.numpy as jnp
@@ -68,9 +69,32 @@ def update(params, state, grads, lr_muon, lr_adam, decay, is_matrix, parts=lambd
     return new, {"step": step, "first": first, "second": second}
 
 
-def trapezoid(step, warmup, steps, cooldown):
-    """Factor on the learning rate: up over `warmup` steps, flat, then down to zero over the last `cooldown` ones."""
-    return min(1.0, (step + 1) / warmup, max(0.0, (steps - step) / cooldown))
+class Schedule:
+    """The factor on the learning rate: up over some steps, flat, then down to zero over the last share of the run.
+
+    The run is `steps` long or, where `minutes` are given, that long from its second step on, since the first one compiles.
+    """
+
+    def __init__(self, steps, cooldown, minutes=None, warmup=100):
+        self.steps, self.cooldown, self.warmup = steps, cooldown, warmup
+        self.seconds, self.start = minutes and minutes * 60, None
+
+    def progress(self, step):
+        if self.seconds is None:
+            return step / self.steps
+        return 0.0 if self.start is None else (time.time() - self.start) / self.seconds
+
+    def factor(self, step):
+        return max(0.0, min(1.0, (step + 1) / self.warmup, (1 - self.progress(step)) / self.cooldown))
+
+    def after(self, step, loss):
+        """To be called after each step; whether the run is over."""
+        if step % 20 == 0:
+            # Steps are queued, and the clock is that of those done.
+            loss.block_until_ready()
+        if self.start is None:
+            self.start = time.time()
+        return self.progress(step + 1) >= 1
 
 
 def save(path, params, state):

@@ -2,7 +2,8 @@
 
     python prepare_stories.py --held-out tinystories_1000.json --bin val.bin test.bin --gpt2 ggml-vocab-gpt-2.gguf
 
-`--held-out` is a JSON list of stories of which the last 50 are kept for validation and the others trained on. `--bin`
+`--held-out` is a JSON list of stories of which the last 50 are kept for the final measurement, the 100 before them for choices
+on the way, and the others trained on. `--bin`
 files are GPT-2 tokens (uint16, 50256 between stories), the form in which many training repositories keep TinyStories;
 `--gpt2` is any GGUF with the GPT-2 vocabulary to read them with. `--text` files have `<|endoftext|>` between stories.
 """
@@ -20,6 +21,7 @@ import sentencepiece as spm
 BOS, EOS = 1, 2
 GPT2_END = 50256
 HELD_OUT = 50
+CHOICES = 100
 
 
 def tidy(text):
@@ -47,17 +49,19 @@ def stories_of_bin(path, pieces):
 
 
 def collect(args):
-    """Stories to train on and stories held out, both tidied and without repetition."""
+    """Stories to train on, to choose by, and held out, all tidied and without repetition."""
     listed = json.load(open(args.held_out))
     held = [t for t in map(tidy, listed[-HELD_OUT:]) if t]
-    found = list(listed[:-HELD_OUT])
+    choices = [t for t in map(tidy, listed[-HELD_OUT - CHOICES : -HELD_OUT]) if t]
+    found = list(listed[: -HELD_OUT - CHOICES])
     pieces = gpt2_bytes(args.gpt2) if args.bin else None
     for path in args.bin:
         found += stories_of_bin(path, pieces)
     for path in args.text:
         found += open(path, encoding="utf-8", errors="replace").read().split("<|endoftext|>")
     tidied = dict.fromkeys(t for t in map(tidy, found) if t)
-    return [t for t in tidied if t not in set(held)], held
+    kept_apart = {*held, *choices}
+    return [t for t in tidied if t not in kept_apart], choices, held
 
 
 def train_tokenizer(stories, path, size):
@@ -83,11 +87,12 @@ def main():
     args = args.parse_args()
 
     os.makedirs(args.work, exist_ok=True)
-    stories, held = collect(args)
+    stories, choices, held = collect(args)
     tokenizer = train_tokenizer(stories, f"{args.work}/story.spm", args.vocab)
     encode = lambda texts: [i for t in texts for i in [BOS, *tokenizer.encode(t), EOS]]
     stream = np.array(encode(stories), np.uint16)
     np.save(f"{args.work}/story_train.npy", stream)
+    json.dump(choices, open(f"{args.work}/story_choices.json", "w"))
     json.dump(held, open(f"{args.work}/story_held_out.json", "w"))
     characters = sum(map(len, stories))
     print(f"{len(stories)} stories, {characters} characters, {len(stream)} tokens, {characters / len(stream):.2f} characters a token")

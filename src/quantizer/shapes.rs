@@ -8,6 +8,7 @@ use super::Target;
 use crate::container::{Array, Header, Metadata, Value};
 use crate::error::{Code, Error, Result};
 use crate::quant::DType;
+use crate::repack::TILE_K;
 
 /// The key: strings such as `patch_embed.proj.weight=192,3,16,16`.
 const KEY: &str = "bitpane.shapes";
@@ -23,6 +24,10 @@ pub fn declared(shape: &[usize], (n, k): (usize, usize), dtype: DType) -> Option
     }
     if k.is_multiple_of(block) {
         return Some(vec![n, k]);
+    }
+    // Such matrices are held as 8-bit codes with a scale per tile of k.
+    if !k.is_multiple_of(TILE_K) {
+        return None;
     }
     // As few rows together as make whole blocks.
     let together = [2, 4, 8, 16].into_iter().find(|rows| (rows * k).is_multiple_of(block))?;
@@ -70,4 +75,16 @@ pub fn restore_shapes(header: &mut Header) -> Result<()> {
         tensor.shape = shape;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_joined_only_where_the_kernels_can_hold_them() {
+        assert_eq!(declared(&[192, 192], (192, 192), DType::Q4_K), Some(vec![48, 768]));
+        assert_eq!(declared(&[256, 48], (256, 48), DType::Q6_K), None);
+        assert_eq!(declared(&[256, 3, 4, 4], (256, 48), DType::Q8_0), None);
+    }
 }
