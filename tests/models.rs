@@ -3,7 +3,7 @@
 
 mod common;
 
-use bitpane::tasks::{GenerateOptions, LoadOptions, Loaded, Loader, Step, TextModel, VisionModel};
+use bitpane::tasks::{GenerateOptions, LoadOptions, Loaded, Loader, Step, TextModel, VisionModel, similarity};
 use common::{json, numbers, shared};
 use serde_json::Value;
 use std::path::Path;
@@ -172,6 +172,7 @@ fn deit_tiny_sees_what_the_reference_sees() {
     let Some(weights) = shared("data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors") else { return };
     let golden = json(&shared("data/vit/deit_tiny_reference_logits.json").unwrap());
     let golden = &golden["deit_tiny"];
+    let mut exact = Vec::new();
     for (quantize, reference, bound) in [
         (None, true, 0.02),
         (None, false, 0.02),
@@ -180,7 +181,8 @@ fn deit_tiny_sees_what_the_reference_sees() {
     ] {
         let mut model = vision(&weights, quantize, reference);
         let mut worst = 0f32;
-        let mut same = 0;
+        let mut lowest = 1f32;
+        let (mut same, mut same_five) = (0, 0);
         for (file, want) in golden["images"].as_object().unwrap() {
             let photo = image::open(shared(&format!("data/images/{file}")).unwrap()).unwrap().to_rgb8();
             let (w, h) = photo.dimensions();
@@ -188,12 +190,26 @@ fn deit_tiny_sees_what_the_reference_sees() {
             let top = ids(&want["top10"]);
             let classes = model.classify(&view, 1000).unwrap();
             same += usize::from(classes[0].index == top[0] as usize);
+            let first_five = classes.iter().take(5).map(|c| c.index as u32);
+            same_five += usize::from(first_five.eq(top[..5].iter().copied()));
+            let mut logits = vec![0f32; classes.len()];
+            classes.iter().for_each(|c| logits[c.index] = c.logit);
+            if reference {
+                exact.push((file.clone(), logits));
+            } else if let Some((_, exact)) = exact.iter().find(|(name, _)| name == file) {
+                lowest = lowest.min(similarity(&logits, exact));
+            }
             for (&index, want) in top.iter().zip(numbers(&want["logits10"])) {
                 let got = classes.iter().find(|c| c.index == index as usize).unwrap().logit;
                 worst = worst.max((got - want).abs());
             }
         }
-        println!("DeiT-Tiny {quantize:?}, reference {reference}: top-1 {same}/8, max logit error {worst:.4}");
+        println!(
+            "DeiT-Tiny {quantize:?}, reference {reference}: top-1 {same}/8, top-5 {same_five}/8, max logit error \
+             {worst:.4}, lowest cosine {lowest:.5}"
+        );
+        assert!(same_five == 8 || quantize.is_some(), "top-5 {same_five}/8");
+        assert!(lowest >= 0.9995 || quantize == Some("Q4_0"), "{quantize:?}: cosine {lowest}");
         assert!(worst <= bound, "{quantize:?}: {worst}");
         assert!(same == 8 || quantize == Some("Q4_0"), "{quantize:?}: top-1 {same}/8");
     }
