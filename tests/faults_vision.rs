@@ -157,7 +157,8 @@ fn configs_outside_their_domain_are_refused() {
 fn weights_and_pixels_that_are_no_numbers() {
     for name in NAMES {
         let mut bad = Checkpoint::read(name);
-        let is_norm = |name: &str| ["norm1.weight", "layernorm_before.weight"].iter().any(|n| name.ends_with(n));
+        let is_norm =
+            |name: &str| ["norm1.weight", "layernorm_before.weight"].iter().any(|n| name.ends_with(n));
         let norm = bad.tensors.iter().position(|(name, ..)| is_norm(name));
         let (_, _, data) = &mut bad.tensors[norm.unwrap()];
         data[..2].copy_from_slice(&0x7e00u16.to_le_bytes());

@@ -3,7 +3,9 @@
 
 mod common;
 
-use bitpane::tasks::{GenerateOptions, LoadOptions, Loaded, Loader, Step, TextModel, VisionModel, similarity};
+use bitpane::tasks::{
+    GenerateOptions, LoadOptions, Loaded, Loader, Step, TextModel, VisionModel, similarity,
+};
 use common::{json, numbers, shared};
 use serde_json::Value;
 use std::path::Path;

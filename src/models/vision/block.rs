@@ -161,10 +161,9 @@ pub fn mlp(weights: &mut Weights, stem: &str, spec: &EncoderSpec) -> Result<Mlp>
         _ => None,
     };
     // Some GGUF files have the two the other way round.
-    if let (Some((n, k)), Some(_)) = (shape(weights, &fc1), shape(weights, &fc2)) {
-        if n == n_embd && k != n_embd {
-            std::mem::swap(&mut fc1, &mut fc2);
-        }
+    let is_down = |(n, k)| n == n_embd && k != n_embd;
+    if shape(weights, &fc1).is_some_and(is_down) && shape(weights, &fc2).is_some() {
+        std::mem::swap(&mut fc1, &mut fc2);
     }
     let n_ff = shape(weights, &fc2).map_or(4 * n_embd, |(_, k)| k);
     let gate = format!("{stem}.gate");

@@ -1,7 +1,7 @@
 //! EVA (Fang et al. 2023) and EVA-02 (Fang et al. 2024): keys without bias, the mean of the patches; in EVA-02 SwiGLU
 //! with a norm in it, and patches turned by row and column beside learned positions.
 
-use super::tower::TowerSpec;
+use super::tower::{MakeRope, TowerSpec};
 use super::vit::{self, Classifier};
 use super::{Source, VisionArch, VisionFamily, Weights, names, transformer_role};
 use crate::error::Result;
@@ -28,7 +28,7 @@ fn build(source: Source) -> Result<Box<dyn VisionArch>> {
     let Source { config, weights, .. } = source;
     let mut layers = vit::spec(config, weights, 1e-6)?;
     let head_dim = layers.n_embd / layers.n_head;
-    let mut rope: Option<Box<dyn Fn(usize, usize, usize) -> Rope + Send>> = None;
+    let mut rope: Option<MakeRope> = None;
     if config.flag("use_rot_pos_emb", has_gate(weights)) {
         if !head_dim.is_multiple_of(4) {
             return Err(config.bad("num_heads", format!("heads of {head_dim}, not a multiple of 4")));

@@ -13,12 +13,15 @@ const MAX_PATCHES: usize = 16384;
 /// Sides of a patch.
 const MAX_PATCH: usize = 256;
 
+/// Makes the rotation for patches in so many rows and columns, behind so many other tokens.
+pub type MakeRope = Box<dyn Fn(usize, usize, usize) -> Rope + Send>;
+
 /// What a family says of its tower beyond what the tensors show.
 pub struct TowerSpec {
     /// Of the layers.
     pub layers: EncoderSpec,
-    /// Makes the rotation for patches in so many rows and columns, behind so many other tokens.
-    pub rope: Option<Box<dyn Fn(usize, usize, usize) -> Rope + Send>>,
+    /// The rotation of queries and keys.
+    pub rope: Option<MakeRope>,
     /// Whether the size of the input is that of the positions, whatever the config says.
     pub keep_size: bool,
 }
