@@ -47,7 +47,7 @@ test("labels that are typed: scores add up, and similarity ranks alike", async (
 
 test("patches and attention have the shape of the picture's grid", async () => {
   const { config } = await golden("dinov2");
-  const model = await VisionModel.load(join(DATA, "dinov2.safetensors"), { config, overrides: { "*.fc1.*": "Q8_0" } });
+  const model = await VisionModel.load(join(DATA, "dinov2.safetensors"), { config, overrides: { "*.weights_in.*": "Q8_0" } });
   assert.deepEqual([model.info.nLayer, model.info.nHead], [2, 4]);
   const patches = await model.patches(picture(37));
   assert.deepEqual(patches.shape, [4, 4, 32]);
