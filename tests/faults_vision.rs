@@ -69,7 +69,8 @@ fn missing_tensors_are_named_or_not_needed() {
             let mut cut = whole.clone();
             let (gone, ..) = cut.tensors.remove(i);
             if let Some(e) = try_all(&cut, &format!("{name} without {gone}")) {
-                assert!(e.tensor.is_some() || e.key.is_some(), "{name} without {gone}: {e}");
+                let is_named = e.tensor.is_some() || e.key.is_some() || e.code == Code::UnsupportedArch;
+                assert!(is_named, "{name} without {gone}: {e}");
                 n_needed += 1;
             }
         }
