@@ -1,11 +1,12 @@
 //! How often a quantized image classifier names the same class first as the same model in its file's own type.
 //!
 //! ```text
-//! cargo run --release --example vision_agreement -- MODEL PHOTOS.zip N [TYPE ...]
+//! cargo run --release --example vision_agreement -- MODEL PHOTOS N [TYPE[,PATTERN=TYPE...] ...]
 //! ```
-//! `PHOTOS.zip` holds JPEG files, stored without compression (CIFAR-10's test photos, for example); N of them are taken,
-//! spread evenly. Each is stretched to the model's size and normalised by ImageNet's mean and deviation. Per type:
-//! bits per weight, agreement of the first class, mean and lowest cosine of the logits.
+//! `PHOTOS` is a folder of pictures, or a ZIP archive of JPEG files, stored without compression (CIFAR-10's test photos,
+//! for example); N of them are taken, spread evenly. Each is stretched to the model's size and normalised by ImageNet's
+//! mean and deviation. Per type, with other types for the tensors whose names fit a pattern: bits per weight, agreement
+//! of the first class, mean and lowest cosine of the logits.
 
 use bitpane::image::{Fit, PixelView, Preprocess, preprocess};
 use bitpane::kernels::pool;
@@ -16,16 +17,15 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [model, photos, n, types @ ..] = args.as_slice() else {
-        return Err("usage: vision_agreement MODEL PHOTOS.zip N [TYPE ...]".into());
+        return Err("usage: vision_agreement MODEL PHOTOS N [TYPE[,PATTERN=TYPE...] ...]".into());
     };
     let bytes = std::fs::read(model)?;
     let mut exact = load(&bytes, None)?;
     let size = exact.info().image_size;
     pool::set_threads(1);
-    let archive = std::fs::read(photos)?;
-    let files = stored_files(&archive)?;
+    let files = files_of(std::path::Path::new(photos))?;
     let n = n.parse::<usize>()?.min(files.len());
-    let inputs = || (0..n).map(|i| input(files[i * files.len() / n], size));
+    let inputs = || (0..n).map(|i| input(&files[i * files.len() / n], size));
     let mut wanted = Vec::with_capacity(n);
     for pixels in inputs() {
         wanted.push(exact.logits(&pixels?, &[3, size, size])?);
@@ -51,8 +51,10 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-fn load(bytes: &[u8], quantize: Option<&str>) -> Outcome<VisionModel> {
-    let options = LoadOptions { quantize: quantize.map(String::from), ..LoadOptions::default() };
+fn load(bytes: &[u8], spec: Option<&str>) -> Outcome<VisionModel> {
+    let mut parts = spec.unwrap_or_default().split(',').map(String::from);
+    let quantize = parts.next().filter(|name| !name.is_empty());
+    let options = LoadOptions { quantize, overrides: parts.collect(), ..LoadOptions::default() };
     let mut loader = Loader::new(options, Some(bytes.len() as u64)).map_err(said)?;
     loader.push(bytes).map_err(said)?;
     match loader.finish().map_err(said)? {
@@ -69,11 +71,23 @@ fn first(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0)
 }
 
-fn input(jpeg: &[u8], size: usize) -> Outcome<Vec<f32>> {
-    let photo = image::load_from_memory(jpeg)?.to_rgb8();
+fn input(file: &[u8], size: usize) -> Outcome<Vec<f32>> {
+    let photo = image::load_from_memory(file)?.to_rgb8();
     let view = PixelView::new(&photo, photo.width() as usize, photo.height() as usize, 3).map_err(said)?;
     let recipe = Preprocess { resize: size, fit: Fit::Stretch, ..Preprocess::timm(size, 1.0) };
     Ok(preprocess(&view, &recipe).map_err(said)?)
+}
+
+/// The files of a folder that can be decoded, by name, or those of an archive.
+fn files_of(path: &std::path::Path) -> Outcome<Vec<Vec<u8>>> {
+    if !path.is_dir() {
+        return Ok(stored_files(&std::fs::read(path)?)?.into_iter().map(<[u8]>::to_vec).collect());
+    }
+    let entries = std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = entries.collect::<Result<Vec<_>, _>>()?;
+    paths.retain(|path| image::ImageFormat::from_path(path).is_ok());
+    paths.sort();
+    Ok(paths.iter().map(std::fs::read).collect::<Result<Vec<_>, _>>()?)
 }
 
 /// The JPEG files of a ZIP archive (APPNOTE.TXT, section 4.3.7) whose files are stored as they are.
