@@ -39,6 +39,10 @@ pub const SIGLIP: VisionFamily = VisionFamily {
     build: |source| build(source, &SIGLIP_TEXT),
 };
 
+/// Mean and standard deviation of the pictures that CLIP was trained with.
+const CLIP_PIXELS: [[f32; 3]; 2] =
+    [[0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]];
+
 const CLIP_TEXT: TextSpec = TextSpec {
     bidirectional: false,
     activation: Activation::QuickGelu,
@@ -82,6 +86,7 @@ fn build(source: Source, how: &TextSpec) -> Result<Box<dyn VisionArch>> {
     };
     let tower = TowerSpec { layers, rope: None, keep_size: true };
     let (tower, mut info) = Tower::build(vision, weights, tower)?;
+    info.normalization = Some(if how.is_sigmoid { [[0.5; 3]; 2] } else { CLIP_PIXELS });
     let projection = optional_linear(weights, "visual_projection", layers.n_embd)?;
     info.n_embd = projection.as_ref().map_or(layers.n_embd, Linear::n);
     let text = TextEncoder::build(config, weights, how, info.n_embd)?;
