@@ -222,5 +222,8 @@ fn parts(
     scale.resize(n, scale[0]);
     // In XNNPACK's order, which decides how the last bit of the factor falls.
     scale.iter_mut().for_each(|s| *s = input.scale * *s / output.scale);
+    if !scale.iter().all(|s| s.is_finite()) {
+        return Err(Error::new(Code::NonFiniteWeight, "scales whose ratio is not finite").tensor(scale_name));
+    }
     Ok((codes, Requantize::new(&bias, &scale, centred(op, &output))))
 }
