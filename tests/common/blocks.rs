@@ -12,6 +12,7 @@ pub fn decoded(dtype: DType, blocks: &[u8]) -> Vec<f32> {
 }
 
 /// The generator of `format_goldens.py`.
+#[allow(dead_code)] // as above
 pub fn splitmix_bytes(n: usize, seed: u64) -> Vec<u8> {
     let word = |i: u64| {
         let z = seed.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
