@@ -162,13 +162,14 @@ pub trait DotPath: 'static {
 
 /// A path that also multiplies codes -128..=127.
 pub trait SignedPath: DotPath {
-    /// Adds the products of a tile of codes -128..=127 (8 groups of 4 units) with 32 activations.
+    /// Adds the products of a tile of codes -128..=127 (8 groups of 4 units), plus
+    /// [`Self::PANEL_OFFSET`] each, with 32 activations.
     ///
     /// # Safety
     /// 512 bytes at `tile` and `8 * ACT_BYTES` at `act` are readable.
     unsafe fn dot_tile_i8(consts: Self::Consts, acc: &mut [Self::Acc; 4], tile: *const u8, act: *const u8);
 
-    /// What [`Self::store_panel_i8`] adds to the codes.
+    /// What [`Self::dot_tile_i8`] and [`Self::store_panel_i8`] add to the codes.
     const PANEL_OFFSET: i32 = 0;
 
     /// As [`DotPath::dot_panel`], for what [`Self::store_panel_i8`] wrote.

@@ -43,8 +43,6 @@ pub struct Consts<V> {
     nibble: V,
     /// The top bit of each byte.
     top: V,
-    /// One in each byte.
-    ones: V,
 }
 
 impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
@@ -63,11 +61,7 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
     #[inline(always)]
     fn consts() -> Self::Consts {
         use std::hint::black_box;
-        Consts {
-            nibble: black_box(I::splat16(0x0f0f)),
-            top: black_box(I::splat16(0x8080)),
-            ones: black_box(I::splat16(0x0101)),
-        }
+        Consts { nibble: black_box(I::splat16(0x0f0f)), top: black_box(I::splat16(0x8080)) }
     }
 
     #[inline(always)]
@@ -137,27 +131,24 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
 impl<I: Dot8, R: Reading> SignedPath for D32<I, R> {
     #[inline(always)]
     unsafe fn dot_tile_i8(consts: Self::Consts, acc: &mut [I::V; 4], tile: *const u8, act: *const u8) {
-        // a + 128 is the unsigned operand: sum w a = sum w (a + 128) - 128 sum w.
-        let mut w_sums = [I::splat32(0); 4];
-        for g in 0..8 {
-            // SAFETY: g and c stay within the tile and the 8 activation groups.
+        // Rounds unknown to the compiler, which would otherwise load more than there are registers for.
+        let (mut tile, mut act) = (tile, act);
+        for _ in 0..std::hint::black_box(4) {
+            // SAFETY: four rounds of two groups of the tile and the activations.
             unsafe {
-                let a = I::load32_splat(act.add(g * 4));
-                let a = if R::UNSIGNED { I::xor(a, consts.top) } else { a };
-                for c in 0..4 {
-                    let codes = I::load(tile.add(g * 64 + c * 16));
-                    if R::UNSIGNED {
-                        acc[c] = I::dot8_unsigned(acc[c], codes, a);
-                        w_sums[c] = I::dot8_unsigned(w_sums[c], codes, consts.ones);
-                    } else {
-                        acc[c] = I::dot8_signed(acc[c], a, codes);
+                let a = [I::load32_splat(act), I::load32_splat(act.add(4))];
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    for (g, a) in a.into_iter().enumerate() {
+                        let codes = I::load(tile.add(g * 64 + c * 16));
+                        *acc = if R::UNSIGNED {
+                            I::dot8_unsigned(*acc, a, I::xor(codes, consts.top))
+                        } else {
+                            I::dot8_signed(*acc, a, codes)
+                        };
                     }
                 }
-            }
-        }
-        if R::UNSIGNED {
-            for (acc, sum) in acc.iter_mut().zip(w_sums) {
-                *acc = I::sub32(*acc, I::shl32::<7>(sum));
+                tile = tile.add(128);
+                act = act.add(8);
             }
         }
     }

@@ -104,7 +104,7 @@ pub struct TileI8;
 
 impl<P: SignedPath> Tile<P> for TileI8 {
     const PACKING: Packing = Packing::I8;
-    const OFFSET: i32 = 0;
+    const OFFSET: i32 = P::PANEL_OFFSET;
 
     #[inline(always)]
     unsafe fn dot(consts: P::Consts, acc: &mut [P::Acc; 4], tile: *const u8, act: *const u8) {

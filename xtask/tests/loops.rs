@@ -117,10 +117,8 @@ const PLAIN: &[Bound] = &[
 ];
 const RELAXED: &[Bound] = &[
     bound(12, FOUR, 10, 23, 0),  // prompts, 5 rows
-    bound(6, FOUR, 8, 30, 0),    // decoding 4-bit codes, and 2-bit codes with sub-scales
-    bound(8, FOUR, 8, 32, 0),    // and ternary ones
-    bound(1, FOUR, 64, 155, 1),  // decoding 8-bit codes, read unsigned
-    bound(1, FOUR, 32, 107, 1),  // read signed
+    bound(8, FOUR, 8, 30, 0),    // decoding 4-bit and 8-bit codes, and 2-bit codes with sub-scales
+    bound(11, FOUR, 8, 32, 0),   // and ternary ones
     bound(5, FOUR, 32, 260, 2),  // decoding codes of 3, 5 and 6 bits
     bound(6, PAIRS, 8, 28, 0),   // prompts, 4 rows
     bound(10, PAIRS, 8, 38, 0),  // and decoding codes of 4 and 2 bits
