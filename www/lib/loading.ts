@@ -189,6 +189,8 @@ class Reading {
       this.#meter.expect(kept.meta.length);
       if (!(await this.#takeKept(kept, mustHash ? hasher : undefined))) return false;
       this.loader.endFile();
+      // Kept when no hash was known, and not what is wanted now: it is downloaded anew.
+      if (mustHash && hasher.sha256() !== part.sha256) throw new Changed("what is kept has another SHA-256");
       if (mustHash) this.#verify(part, part.sha256, hasher.sha256());
       await kept.commit(hasher.sha256());
       return true;
