@@ -47,10 +47,6 @@ impl Loop {
     fn kind(&self) -> usize {
         (0..self.dots.len()).max_by_key(|&kind| self.dots[kind]).unwrap_or_default()
     }
-
-    fn ops_per_dot(&self) -> f64 {
-        self.ops as f64 / self.n_dots() as f64
-    }
 }
 
 /// The innermost loops of a module that have at least [`MIN_DOTS`] products.
