@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
+import { gunzipSync } from "node:zlib";
 import { assertSame, compute, onPage as onPageOf } from "./computing.mjs";
 import { BUILD, changed, launch, unlessShared } from "./harness.mjs";
 
@@ -17,7 +18,7 @@ const MODELS = [
   { path: STORIES, quantize: "Q8_0" }, { path: DEIT, quantize: "Q8_0" }, { path: DEIT, quantize: "Q4_0" },
 ];
 const GLUE = "/pkg/relaxed/bitpane.js";
-const WASM = "/pkg/relaxed/bitpane_bg.wasm";
+const WASM = "/pkg/relaxed/bitpane_bg.wasm.gz";
 
 let browser;
 
@@ -59,7 +60,7 @@ for (const model of MODELS) {
 
 test("an engine that computes the dot product wrongly gets the plain path", { skip: unlessShared(Q4_0) }, async () => {
   // i8x16.relaxed_laneselect in its place: three vectors in and one out as well, but another result.
-  const wasm = await readFile(new URL("../../pkg/relaxed/bitpane_bg.wasm", import.meta.url));
+  const wasm = gunzipSync(await readFile(new URL(`../..${WASM}`, import.meta.url)));
   const dot = Buffer.from([0xfd, 0x93, 0x02]);
   let n = 0;
   for (let at = wasm.indexOf(dot); at >= 0; at = wasm.indexOf(dot, at + 3)) {

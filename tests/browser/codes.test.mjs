@@ -28,6 +28,6 @@ test("W06 the package has no dependency and runs nothing when it is installed", 
     assert.equal(manifest[key], undefined, key);
   }
   for (const build of ["relaxed", "simd128"]) {
-    assert.equal(manifest.exports[`./${build}.wasm`], `./${build}/bitpane_bg.wasm`);
+    assert.equal(manifest.exports[`./${build}.wasm.gz`], `./${build}/bitpane_bg.wasm.gz`);
   }
 });

@@ -18,19 +18,19 @@ export type {
 const FILES: Record<BuildName, { glue: () => Promise<Glue>; wasm: () => URL }> = {
   relaxed: {
     glue: () => import("./relaxed/bitpane.js"),
-    wasm: () => new URL("./relaxed/bitpane_bg.wasm", import.meta.url),
+    wasm: () => new URL("./relaxed/bitpane_bg.wasm.gz", import.meta.url),
   },
   "relaxed-threads": {
     glue: () => import("./relaxed-threads/bitpane.js"),
-    wasm: () => new URL("./relaxed-threads/bitpane_bg.wasm", import.meta.url),
+    wasm: () => new URL("./relaxed-threads/bitpane_bg.wasm.gz", import.meta.url),
   },
   "simd128-threads": {
     glue: () => import("./simd128-threads/bitpane.js"),
-    wasm: () => new URL("./simd128-threads/bitpane_bg.wasm", import.meta.url),
+    wasm: () => new URL("./simd128-threads/bitpane_bg.wasm.gz", import.meta.url),
   },
   simd128: {
     glue: () => import("./simd128/bitpane.js"),
-    wasm: () => new URL("./simd128/bitpane_bg.wasm", import.meta.url),
+    wasm: () => new URL("./simd128/bitpane_bg.wasm.gz", import.meta.url),
   },
 };
 
@@ -71,14 +71,19 @@ export function glueOf(name: BuildName): Promise<Glue> {
 
 async function compile(url: URL): Promise<WebAssembly.Module> {
   const response = await fetchWasm(url);
-  const served = response.headers.get("content-type") ?? "no type";
   try {
-    // compileStreaming refuses a file served under another type; its bytes may still be good.
-    if (served.startsWith("application/wasm")) return await WebAssembly.compileStreaming(response);
-    return await WebAssembly.compile(await response.arrayBuffer());
+    return await WebAssembly.compile(await unpacked(await response.arrayBuffer()));
   } catch (cause) {
+    const served = response.headers.get("content-type") ?? "no type";
     throw unavailable(url, `does not compile (served as ${served})`, cause);
   }
+}
+
+/** The file is gzip; where the server said so in a header, the browser has unpacked it already. */
+async function unpacked(bytes: ArrayBuffer): Promise<ArrayBuffer> {
+  const [first, second] = new Uint8Array(bytes);
+  if (first !== 0x1f || second !== 0x8b) return bytes;
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
 async function fetchWasm(url: URL): Promise<Response> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::exact;
@@ -48,6 +48,9 @@ const THREAD_FLAGS: [&str; 8] = [
     "-Clink-arg=--export=__tls_base",
 ];
 
+/// The standard library that rustup has is compiled for one thread, and for speed at any size.
+const STD_ARGS: [&str; 2] = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
+
 impl Variant {
     /// Arguments that make cargo compile for this variant.
     pub fn cargo_args(&self) -> Vec<String> {
@@ -58,8 +61,6 @@ impl Variant {
         }
         if self.threads {
             flags.extend(THREAD_FLAGS);
-            // The standard library that rustup has is compiled for one thread.
-            args.push("-Zbuild-std=std,panic_abort".to_string());
         }
         if !flags.is_empty() {
             // Cargo joins such lists, so that the flags of the configuration file stay in force.
@@ -79,7 +80,7 @@ pub fn everything(ws: &Workspace) -> Result<(), String> {
     }
     script(ws, "package and page", &["node", "www/build.mjs"])?;
     for variant in &VARIANTS {
-        print_size(&ws.at("pkg").join(variant.name).join("bitpane_bg.wasm"))?;
+        print_size(ws, variant)?;
     }
     Ok(())
 }
@@ -90,7 +91,7 @@ fn compile(ws: &Workspace, variant: &Variant) -> Result<std::path::PathBuf, Stri
     // compile time (half of the dependencies) is the same for each. `bind` takes the .wasm
     // before the next variant writes its own to the same place.
     let mut command = ws.words(&["cargo", "build", "--lib", "--target", TARGET, "--profile", PROFILE]);
-    command.args(variant.cargo_args());
+    command.args(variant.cargo_args()).args(STD_ARGS);
     step(ws, &format!("compile {}", variant.name), &mut command)?;
     Ok(ws.target().join(TARGET).join(PROFILE).join("bitpane.wasm"))
 }
@@ -98,6 +99,8 @@ fn compile(ws: &Workspace, variant: &Variant) -> Result<std::path::PathBuf, Stri
 /// Makes the JavaScript and the types that go with a .wasm.
 fn bind(ws: &Workspace, variant: &Variant, wasm: &Path) -> Result<(), String> {
     let mut command = ws.words(&["wasm-bindgen", "--target", "web", "--out-name", "bitpane"]);
+    // Function names are a third of the file; a panic tells its text and place without them.
+    command.args(["--remove-name-section", "--remove-producers-section", "--omit-default-module-path"]);
     command.arg("--out-dir").arg(ws.at("pkg").join(variant.name)).arg(wasm);
     step(ws, &format!("bind {}", variant.name), &mut command)
 }
@@ -125,14 +128,14 @@ fn step(ws: &Workspace, title: &str, command: &mut Command) -> Result<(), String
     Ok(())
 }
 
-/// Prints what a user downloads: the file's size as it is and as a server sends it.
-fn print_size(wasm: &Path) -> Result<(), String> {
-    let n_bytes = fs::metadata(wasm).map_err(|error| format!("{}: {error}", wasm.display()))?.len();
-    let gzip = Command::new("gzip").arg("-9c").arg(wasm).stderr(Stdio::null()).output();
-    let packed = match gzip {
-        Ok(output) if output.status.success() => format!("{} bytes gzip -9", output.stdout.len()),
-        _ => "no gzip here to tell the compressed size".to_string(),
+/// Prints what a user downloads, beside what it unpacks to.
+fn print_size(ws: &Workspace, variant: &Variant) -> Result<(), String> {
+    let size = |file: &Path| match fs::metadata(file) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) => Err(format!("{}: {error}", file.display())),
     };
-    println!("  size     {}: {n_bytes} bytes, {packed}", wasm.display());
+    let packed = ws.at("pkg").join(variant.name).join("bitpane_bg.wasm.gz");
+    let plain = ws.target().join("builds").join(variant.name).with_extension("wasm");
+    println!("  size     {}: {} bytes, {} as gzip", variant.name, size(&plain)?, size(&packed)?);
     Ok(())
 }

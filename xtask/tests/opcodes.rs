@@ -70,7 +70,8 @@ fn name(op: &Operator) -> String {
 #[test]
 fn each_build_holds_what_it_claims_and_nothing_else() {
     for Build { name, relaxed, threads } in BUILDS {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pkg").join(name).join("bitpane_bg.wasm");
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/builds").join(format!("{name}.wasm"));
         let wasm = fs::read(&file)
             .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask build` makes it", file.display()));
         let (counts, is_shared) = scan(&wasm);
@@ -96,7 +97,7 @@ fn the_builds_are_those_of_the_package() {
     let mut folders: Vec<String> = fs::read_dir(&pkg)
         .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask build` makes it", pkg.display()))
         .map(|entry| entry.expect("an entry of pkg").path())
-        .filter(|path| path.join("bitpane_bg.wasm").exists())
+        .filter(|path| path.join("bitpane_bg.wasm.gz").exists())
         .map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
         .collect();
     folders.sort();
