@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
+import { gunzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
 import { faulty } from "./fault_server.mjs";
 import { headerOnly } from "./gguf.mjs";
@@ -101,7 +102,7 @@ function limited(wasm, pages) {
 }
 
 test("M02 memory that cannot grow, at every growth: OutOfMemory or a model that works; the next load works", async (t) => {
-  const wasm = readFileSync(new URL("../../pkg/relaxed/bitpane_bg.wasm", import.meta.url));
+  const wasm = gunzipSync(readFileSync(new URL("../../pkg/relaxed/bitpane_bg.wasm.gz", import.meta.url)));
   const { min } = limited(wasm, 65_536);
   let pages = 0;
   const send = (_, response) => response.writeHead(200, { "Content-Type": "application/wasm" }).end(limited(wasm, pages).wasm);
@@ -114,7 +115,7 @@ test("M02 memory that cannot grow, at every growth: OutOfMemory or a model that 
   })) / 65_536;
   const step = Number(process.env.MEMORY_STEP ?? Math.max(1, Math.ceil((needed - min) / 12)));
   const outcomes = {};
-  await elsewhere({ "/pkg/relaxed/bitpane_bg.wasm": send }, async (page) => {
+  await elsewhere({ "/pkg/relaxed/bitpane_bg.wasm.gz": send }, async (page) => {
     for (pages = min; pages <= needed + step; pages += step) {
       const result = await attempt(page, "/model.gguf", { build: "relaxed" });
       outcomes[pages] = result.error?.code ?? "works";
