@@ -125,7 +125,8 @@ const RELAXED: &[Bound] = &[
 #[test]
 fn loops_take_no_more_instructions_than_they_did() {
     for (name, bounds) in [("simd128", PLAIN), ("relaxed", RELAXED)] {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pkg").join(name).join("bitpane_bg.wasm");
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/builds").join(format!("{name}.wasm"));
         let wasm = fs::read(&file)
             .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask build` makes it", file.display()));
         let found = dot_loops(&wasm);
