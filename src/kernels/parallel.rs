@@ -34,6 +34,9 @@ fn n_parts(work: usize, n_items: usize) -> usize {
     (work / MIN_PART_WORK).min(threads * PARTS_PER_THREAD).min(n_items).max(1)
 }
 
+/// Products that are shared as one.
+const AT_ONCE: usize = 4;
+
 /// Calls `strips(weights, strips, output)` so that the calls cover every strip of every product once.
 pub(super) fn products(
     m: usize,
@@ -42,6 +45,11 @@ pub(super) fn products(
 ) {
     if m == 0 {
         return;
+    }
+    if products.len() > AT_ONCE {
+        let (first, rest) = products.split_at_mut(AT_ONCE);
+        self::products(m, first, strips);
+        return self::products(m, rest, strips);
     }
     let n_bytes: usize = products.iter().map(|(w, _)| w.n_bytes()).sum();
     let n_strips = products.iter().map(|(w, _)| w.n_strips()).sum();
@@ -53,15 +61,16 @@ pub(super) fn products(
         return;
     }
     let mut first_byte = 0;
-    let mut placed = Vec::with_capacity(products.len());
-    for (w, out) in products {
-        placed.push((first_byte, *w, Output::new(out, m, w.n())));
+    // No list: writing a token is not to allocate.
+    let mut placed = [None; AT_ONCE];
+    for ((w, out), place) in products.iter_mut().zip(&mut placed) {
+        *place = Some((first_byte, *w, Output::new(out, m, w.n())));
         first_byte += w.n_bytes();
     }
     pool::run(n_parts, &|part| {
         // A part is a stretch of bytes; a strip belongs to the part in which it begins.
         let bytes = cut(n_bytes, n_parts, part);
-        for &(first_byte, w, out) in &placed {
+        for &(first_byte, w, out) in placed.iter().flatten() {
             let strip_bytes = (w.n_bytes() / w.n_strips().max(1)).max(1);
             let begun = |at: usize| at.saturating_sub(first_byte).div_ceil(strip_bytes).min(w.n_strips());
             let range = begun(bytes.start)..begun(bytes.end);
