@@ -123,11 +123,11 @@ fn masks() -> [Mask; 2] {
 
 /// Every case: shapes, masks, windows, caps.
 fn each_case(mut test: impl FnMut(Case)) {
-    for i in 0..SHAPES.len() {
+    for (i, shape) in SHAPES.iter().enumerate() {
         for (window, softcap) in [(0, 0.0), (9, 0.0), (0, 5.0)] {
             for mut mask in masks() {
                 if let Mask::Full { n } = &mut mask {
-                    *n = SHAPES[i].3;
+                    *n = shape.3;
                 }
                 let mut case = case(i, mask);
                 case.query.window = window;
@@ -156,7 +156,7 @@ fn every_type_follows_the_formula() {
 
 #[test]
 fn caches_give_back_what_they_took() {
-    for i in 0..SHAPES.len() {
+    for (i, shape) in SHAPES.iter().enumerate() {
         let case = case(i, Mask::Full { n: 1 });
         for (kv_type, bound) in
             [(KvType::F32, 0.0), (KvType::F16, 4e-4), (KvType::Q8_0, 0.02), (KvType::Q4_0, 0.15)]
@@ -214,7 +214,7 @@ fn paths_give_the_same_bits() {
 
 #[test]
 fn batches_and_threads_change_no_bit() {
-    for i in 0..SHAPES.len() {
+    for (i, shape) in SHAPES.iter().enumerate() {
         let mut case = case(i, Mask::Causal { first_pos: 0 });
         for (window, kv_type) in [0, 9].into_iter().flat_map(|w| KvType::ALL.map(|t| (w, t))) {
             case.query.window = window;
@@ -243,7 +243,7 @@ fn batches_and_threads_change_no_bit() {
 
 #[test]
 fn saved_caches_come_back_whole() {
-    for i in 0..SHAPES.len() {
+    for (i, shape) in SHAPES.iter().enumerate() {
         let case = case(i, Mask::Causal { first_pos: 0 });
         for kv_type in KvType::ALL {
             let kv = case.cache(kv_type);

@@ -78,7 +78,7 @@ fn checkpoints_that_hide_code_are_refused_and_nothing_runs() {
 }
 
 fn text(text: &str) -> Vec<u8> {
-    [&[b'X'], &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
 fn storage(class: &str, len: u8) -> Vec<u8> {

@@ -1,6 +1,5 @@
 //! Row M01 of the fault catalogue: what a model will take is known from its header, and said in numbers.
 
-#[allow(dead_code)] // every test takes what it needs of it
 mod bad_files;
 
 use bad_files::model::Model;

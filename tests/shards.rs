@@ -1,6 +1,5 @@
 //! Models in several files: rows G25 and S12 of the fault catalogue, and that they compute what one file does.
 
-#[allow(dead_code)] // every test takes what it needs of it
 mod bad_files;
 
 use bad_files::gguf::{I32, STRING, U16, string};

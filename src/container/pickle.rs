@@ -434,10 +434,10 @@ impl<'a> Machine<'a> {
     }
 
     fn text_of(&mut self, value: Value) -> Result<String> {
-        if let Value::Object(at) = value {
-            if let Object::Text(text) = &self.objects[at] {
-                self.spend(text.len())?;
-            }
+        if let Value::Object(at) = value
+            && let Object::Text(text) = &self.objects[at]
+        {
+            self.spend(text.len())?;
         }
         match value {
             Value::Object(at) => match &self.objects[at] {

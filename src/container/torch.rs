@@ -117,10 +117,10 @@ fn read_zip(file: &mut (impl Read + Seek), len: u64) -> Result<Vec<TorchTensor>>
         let at = zip::data_offset(file, entry, len)?;
         read_at(file, at, entry.n_bytes.min(most))
     };
-    if let Some(order) = entries.iter().find(|e| e.name == format!("{folder}byteorder")) {
-        if bytes(file, order, 16)? != b"little" {
-            return Err(Error::new(Code::UnsupportedVersion, "the checkpoint is not little-endian"));
-        }
+    if let Some(order) = entries.iter().find(|e| e.name == format!("{folder}byteorder"))
+        && bytes(file, order, 16)? != b"little"
+    {
+        return Err(Error::new(Code::UnsupportedVersion, "the checkpoint is not little-endian"));
     }
     let pickle = pickle::read(&bytes(file, data, pickle::MAX_BYTES as u64 + 1)?)?;
     let by_name: BTreeMap<&str, &Entry> = entries.iter().map(|e| (e.name.as_str(), e)).collect();
@@ -188,10 +188,10 @@ fn tensors(pickle: &Pickle, places: &BTreeMap<String, (u64, u64)>) -> Result<Vec
     let mut order: Vec<&str> = Vec::new();
     let mut views: BTreeMap<&str, &View> = BTreeMap::new();
     for (key, value) in dict {
-        if let (Some(name), Some(Object::Tensor(view))) = (pickle.text(*key), pickle.object(*value)) {
-            if views.insert(name, view).is_none() {
-                order.push(name);
-            }
+        if let (Some(name), Some(Object::Tensor(view))) = (pickle.text(*key), pickle.object(*value))
+            && views.insert(name, view).is_none()
+        {
+            order.push(name);
         }
     }
     let tensor = |name: &str| place(pickle, name, views[name], places).map_err(|e| e.tensor(name));
@@ -229,8 +229,9 @@ fn place(
     if n > held {
         return Err(outside());
     }
-    let steps = view.shape.iter().zip(&view.strides).map(|(dim, s)| dim.saturating_sub(1).checked_mul(*s));
-    let span = steps.fold(Some(0u64), |sum, step| sum?.checked_add(step?)).ok_or_else(outside)?;
+    let mut steps =
+        view.shape.iter().zip(&view.strides).map(|(dim, s)| dim.saturating_sub(1).checked_mul(*s));
+    let span = steps.try_fold(0u64, |sum, step| sum.checked_add(step?)).ok_or_else(outside)?;
     if n > 0 && view.offset.checked_add(span).is_none_or(|last| last >= held) {
         return Err(outside());
     }

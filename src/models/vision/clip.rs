@@ -41,7 +41,7 @@ pub const SIGLIP: VisionFamily = VisionFamily {
 
 /// Mean and standard deviation of the pictures that CLIP was trained with.
 const CLIP_PIXELS: [[f32; 3]; 2] =
-    [[0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]];
+    [[0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]];
 
 const CLIP_TEXT: TextSpec = TextSpec {
     bidirectional: false,

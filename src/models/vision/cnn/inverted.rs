@@ -264,7 +264,7 @@ fn block(b: &mut Builder, names: &Block, style: &Style) -> Result<()> {
     let depthwise = n.saturating_sub(2);
     for (i, pair) in names.convs.iter().enumerate() {
         let is_last = i + 1 == n;
-        let activation = Some(inner).filter(|_| !is_last || recipe.is_chain || n == 1);
+        let activation = (!is_last || recipe.is_chain || n == 1).then_some(inner);
         let stride = if i == depthwise && n > 1 { stride } else { 1 };
         conv(b, pair, edges, stride, activation)?;
         if let (true, Some([reduce, expand])) = (i == depthwise, &names.gate) {
