@@ -156,7 +156,7 @@ fn every_type_follows_the_formula() {
 
 #[test]
 fn caches_give_back_what_they_took() {
-    for (i, shape) in SHAPES.iter().enumerate() {
+    for i in 0..SHAPES.len() {
         let case = case(i, Mask::Full { n: 1 });
         for (kv_type, bound) in
             [(KvType::F32, 0.0), (KvType::F16, 4e-4), (KvType::Q8_0, 0.02), (KvType::Q4_0, 0.15)]
@@ -214,7 +214,7 @@ fn paths_give_the_same_bits() {
 
 #[test]
 fn batches_and_threads_change_no_bit() {
-    for (i, shape) in SHAPES.iter().enumerate() {
+    for i in 0..SHAPES.len() {
         let mut case = case(i, Mask::Causal { first_pos: 0 });
         for (window, kv_type) in [0, 9].into_iter().flat_map(|w| KvType::ALL.map(|t| (w, t))) {
             case.query.window = window;
@@ -243,7 +243,7 @@ fn batches_and_threads_change_no_bit() {
 
 #[test]
 fn saved_caches_come_back_whole() {
-    for (i, shape) in SHAPES.iter().enumerate() {
+    for i in 0..SHAPES.len() {
         let case = case(i, Mask::Causal { first_pos: 0 });
         for kv_type in KvType::ALL {
             let kv = case.cache(kv_type);
