@@ -1,7 +1,7 @@
 //! How often a quantized image classifier names the same class first as the same model in its file's own type.
 //!
 //! ```text
-//! cargo run --release --example vision_agreement -- MODEL PHOTOS N [TYPE[,PATTERN=TYPE...] ...]
+//! cargo run --release --features cli --example vision_agreement -- MODEL PHOTOS N [TYPE[,PATTERN=TYPE...] ...]
 //! ```
 //! `PHOTOS` is a folder of pictures, or a ZIP archive of JPEG files, stored without compression (CIFAR-10's test photos,
 //! for example); N of them are taken, spread evenly. Each is stretched to the model's size and normalised by ImageNet's
