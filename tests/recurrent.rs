@@ -43,7 +43,7 @@ fn steps_equal_batches() {
 }
 
 #[test]
-fn a_context_is_continued_whole_or_begun_anew() {
+fn a_context_is_continued_whole_from_its_mark_or_begun_anew() {
     for name in NAMES {
         let Some((mut model, prompt)) = load(name) else { return };
         let (written, cached) = greedy(&mut model, &prompt, 20);
@@ -53,8 +53,16 @@ fn a_context_is_continued_whole_or_begun_anew() {
         let longer = [prompt.as_slice(), &written].concat();
         let (rest, cached) = greedy(&mut model, &longer, 10);
         assert_eq!(cached, held, "{name}: a longer prompt continues what is held");
-        let (again, cached) = greedy(&mut model, &longer, 10);
-        assert_eq!((again, cached), (rest, 0), "{name}: a shorter one begins anew");
+        // What comes before the prompt's last token was marked when it was first read.
+        let marked = prompt.len() - 1;
+        assert_eq!(
+            greedy(&mut model, &longer, 10),
+            (rest, marked),
+            "{name}: a shorter one goes back to the mark"
+        );
+        // Now the longer prompt has the mark, and nothing that begins like this one is left.
         assert_eq!(greedy(&mut model, &prompt, 20), (written, 0), "{name}");
+        let other = [&prompt[..4], &prompt[6..]].concat();
+        assert_eq!(greedy(&mut model, &other, 1).1, 0, "{name}: another one begins anew");
     }
 }

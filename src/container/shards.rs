@@ -185,7 +185,8 @@ mod tests {
     /// Row S12 of the fault catalogue.
     #[test]
     fn s12_an_index_stays_in_its_folder() {
-        let of = |file: &str| format!(r#"{{"metadata":{{}},"weight_map":{{"a":{file:?}}}}}"#);
+        let of =
+            |file: &str| format!(r#"{{"metadata":{{}},"weight_map":{{"a":{}}}}}"#, serde_json::json!(file));
         for file in [
             "../x",
             "/x",

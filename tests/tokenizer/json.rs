@@ -100,7 +100,7 @@ fn malformed_files_are_typed_errors_that_name_the_part() {
         ("T06", no_pre, "pre_tokenizer", "/pre_tokenizer", nested),
         ("T06", invalid, "pre_tokenizer", "/pre_tokenizer", json!({"type": "Digits"})),
         ("T06", invalid, "pre_tokenizer", "/pre_tokenizer", Value::Null),
-        ("", invalid, "normalizer", "/normalizer", json!({"type": "Lowercase"})),
+        ("", invalid, "normalizer", "/normalizer", json!({"type": "Nmt"})),
         (
             "",
             invalid,
@@ -115,9 +115,8 @@ fn malformed_files_are_typed_errors_that_name_the_part() {
             "/post_processor",
             json!({"type": "TemplateProcessing", "single": []}),
         ),
-        ("", invalid, "model.type", "/model/type", json!("Unigram")),
+        ("", invalid, "model.vocab", "/model/type", json!("Unigram")),
         ("", invalid, "model.type", "/model/byte_fallback", json!(true)),
-        ("", invalid, "model.type", "/model/end_of_word_suffix", json!("</w>")),
     ];
     for (row, code, key, pointer, value) in cases {
         let mut file = bpe();

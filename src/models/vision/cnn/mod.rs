@@ -23,6 +23,8 @@ fn role(canonical: &str, shape: &[usize]) -> Role {
         [_, 1, _, _] => Role::Depthwise,
         [_, 3, _, _] => Role::OuterFilter,
         [_, _] if is_classifier => Role::OuterFilter,
+        // Layers that convolutions know nothing of, which take their rows as they are.
+        [_, _] if canonical.contains(".transformer.") => Role::Matrix,
         _ => Role::Filter,
     }
 }
