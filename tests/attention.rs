@@ -257,6 +257,9 @@ fn saved_caches_come_back_whole() {
     }
 }
 
+// What ships has its relaxed minima and maxima made plain (xtask/src/exact.rs); a test's binary has not, and
+// loses NaN in them.
+#[cfg(not(target_feature = "relaxed-simd"))]
 #[test]
 fn what_is_not_finite_shows_and_is_forgotten() {
     for (kv_type, bad) in KvType::ALL.into_iter().flat_map(|t| [f32::NAN, f32::INFINITY].map(|x| (t, x))) {
