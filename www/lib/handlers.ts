@@ -10,6 +10,7 @@ import { runEmbedding, runGeneration, runPerplexity, runReranking, wallClock } f
 import { settleThreads, startRuntime } from "./threads.js";
 import type { PixelData, QuantizationPlan, Tensor, TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
+import { release } from "./release.js";
 
 let glue: Glue | undefined;
 let memory: WebAssembly.Memory | undefined;
@@ -98,7 +99,7 @@ function tensorOf(values: WasmValues): Tensor {
   try {
     return { shape: Array.from(values.shape), values: values.takeValues() };
   } finally {
-    values.free();
+    release(values);
   }
 }
 

@@ -11,6 +11,7 @@ import { Changed, sameContent } from "./request.js";
 import { BLOCK_BYTES } from "./store.js";
 import type { Inspection } from "./types.js";
 import type { Context } from "./worker.js";
+import { release } from "./release.js";
 
 /** A file whose content changes during a download is begun anew so many times at most. */
 const RESTARTS = 4;
@@ -132,7 +133,7 @@ class Reading {
       this.loader.endFile();
       this.#verify(part, part.sha256, hasher.sha256());
     } finally {
-      hasher.free();
+      release(hasher);
     }
   }
 
@@ -195,7 +196,7 @@ class Reading {
       await kept.commit(hasher.sha256());
       return true;
     } finally {
-      hasher.free();
+      release(hasher);
     }
   }
 
@@ -243,7 +244,7 @@ class Reading {
       await kept?.commit(hasher.sha256());
     } finally {
       download.close();
-      hasher.free();
+      release(hasher);
     }
   }
 

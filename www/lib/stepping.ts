@@ -3,6 +3,7 @@ import type { WasmEncoder, WasmGeneration, WasmText } from "./builds.js";
 import type { Calls, GenerateResult, WireGenerateOptions, WirePrompt } from "./protocol.js";
 import type { FinishReason, Perplexity, Piece, PieceLogprobs } from "./types.js";
 import type { Context } from "./worker.js";
+import { release } from "./release.js";
 
 /** What `TextModel.step` of the runtime returns. */
 type Step =
@@ -45,10 +46,10 @@ export async function runGeneration(
   result.seed = generation.seed();
   try {
     await steps(model, generation, result, context);
-  } finally {
     result.forgottenTokens = generation.forgottenTokens();
     [result.guessedTokens = 0, result.acceptedTokens = 0] = generation.guesses();
-    generation.free();
+  } finally {
+    release(generation);
   }
   return result;
 }
@@ -113,7 +114,7 @@ export async function runPerplexity(model: WasmText, args: Calls["perplexity"]["
     const score = scoring.score() as Perplexity;
     return record ? { ...score, record: new Uint8Array(await new Blob(recorded).arrayBuffer()) } : score;
   } finally {
-    scoring.free();
+    release(scoring);
   }
 }
 
