@@ -1,6 +1,6 @@
 /** Facts that two files must agree on. */
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { test } from "node:test";
 
 const read = (path) => readFile(new URL(`../../${path}`, import.meta.url), "utf8");
@@ -31,5 +31,13 @@ test("W06 the package has no dependency and runs nothing when it is installed", 
   for (const name of Object.keys(manifest.peerDependencies ?? {})) assert.equal(manifest.peerDependenciesMeta?.[name]?.optional, true, name);
   for (const build of ["relaxed", "simd128"]) {
     assert.equal(manifest.exports[`./${build}.wasm.gz`], `./${build}/bitpane_bg.wasm.gz`);
+  }
+});
+
+test("the page says how large its own models are", async () => {
+  const page = await read("www/demo/index.html");
+  for (const [model, chip] of [["story", "storyteller"], ["photo", "classifier"]]) {
+    const { size } = await stat(new URL(`../../www/models/${model}.gguf`, import.meta.url));
+    assert.ok(page.includes(`Built-in ${chip}, ${(size / 1e6).toFixed(1)} MB`), `${model}.gguf has ${size} bytes`);
   }
 });
