@@ -212,7 +212,8 @@ fn deit_tiny_sees_what_the_reference_sees() {
         );
         let mean = cosines.iter().sum::<f32>() / cosines.len().max(1) as f32;
         assert!(same_five == 8 || quantize.is_some(), "top-5 {same_five}/8");
-        // What 8-bit activations per 32 cost: 0.99937 on these photos.
+        // Measured: 0.99937 on these photos, below the 0.9995 that was aimed at. The cause is not established;
+        // the bound only keeps it from getting worse.
         assert!(reference || mean >= 0.9992 || quantize == Some("Q4_0"), "{quantize:?}: cosine {mean}");
         assert!(worst <= bound, "{quantize:?}: {worst}");
         assert!(same == 8 || quantize == Some("Q4_0"), "{quantize:?}: top-1 {same}/8");
