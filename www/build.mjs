@@ -1,28 +1,31 @@
 /**
  * Assembles the npm package (pkg/) and the page (www/dist/).
  *
- * Runs after wasm-bindgen has written each build of the runtime to pkg/<build>/
+ * Runs after wasm-bindgen has written each build of the runtime to target/bind/<build>/
  * (`cargo xtask build` does both). Nothing is bundled: tsc's output is the package.
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFile, cp, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { gzipSync } from "node:zlib";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
 const PKG = join(ROOT, "pkg");
 const SITE = join(ROOT, "www/dist");
-const GLUE = "bitpane.js";
+/** What wasm-bindgen made of each build. */
+const BOUND = join(ROOT, "target/bind");
+const RUNTIME = join(PKG, "runtime");
 
 async function main() {
   const version = await checkedVersion();
   const builds = await findBuilds();
-  await pack(builds);
-  await clean(PKG, builds);
+  await rm(PKG, { recursive: true, force: true });
+  await takeRuntime(builds);
   compile("www/lib");
+  await dropEmptyMaps();
+  await writePlain(builds);
   await writePackageFiles(version, builds);
   await rm(SITE, { recursive: true, force: true });
   compile("www/demo");
@@ -40,38 +43,51 @@ async function checkedVersion() {
   return cargo;
 }
 
-/** The folders of pkg/ that hold a build of the runtime. */
+/** The folders of target/bind: the builds of the runtime. */
 async function findBuilds() {
-  const folders = await readdir(PKG, { withFileTypes: true }).catch(() => []);
-  const builds = [];
-  for (const folder of folders) {
-    const isBuild = folder.isDirectory() && (await exists(join(PKG, folder.name, GLUE)));
-    if (isBuild) builds.push(folder.name);
-  }
-  if (builds.length === 0) throw new Error("pkg/ holds no build of the runtime: run `cargo xtask build`");
+  const folders = await readdir(BOUND, { withFileTypes: true }).catch(() => []);
+  const builds = folders.filter((folder) => folder.isDirectory()).map(({ name }) => name);
+  if (builds.length === 0) throw new Error("target/bind holds no build of the runtime: run `cargo xtask build`");
   return builds.sort();
 }
 
-/**
- * The package holds each .wasm as gzip, which www/lib/builds.ts unpacks: hosts that compress nothing then
- * serve a third of the bytes, and the package is smaller. The plain files go to target/builds.
- */
-async function pack(builds) {
-  const plain = join(ROOT, "target/builds");
-  await mkdir(plain, { recursive: true });
-  for (const build of builds) {
-    const file = join(PKG, build, "bitpane_bg.wasm");
-    if (!(await exists(file))) continue;
-    await writeFile(`${file}.gz`, gzipSync(await readFile(file), { level: 9 }));
-    await copyFile(file, join(plain, `${build}.wasm`));
-    await rm(file);
+/** The builds and the JavaScript that goes with each of them, which is the same for all. */
+async function takeRuntime(builds) {
+  await mkdir(RUNTIME, { recursive: true });
+  const first = join(BOUND, builds[0]);
+  for (const file of ["bitpane.js", "bitpane.d.ts"]) {
+    const text = await readFile(join(first, file), "utf8");
+    for (const build of builds) {
+      const other = await readFile(join(BOUND, build, file), "utf8");
+      if (other !== text) throw new Error(`${file} of the builds ${builds[0]} and ${build} differ: they need one each`);
+    }
+    // What each function takes stands in the types; the script need not say it again.
+    await writeFile(join(RUNTIME, file), file.endsWith(".d.ts") ? text : text.replace(/^ *\/\*\*[^]*?\*\/\n/gm, ""));
+  }
+  for (const build of builds) await cp(join(BOUND, build, "bitpane_bg.wasm.gz"), join(RUNTIME, `${build}.wasm.gz`));
+}
+
+/** Modules of types only have nothing to step through, but maps that hold their whole sources. */
+async function dropEmptyMaps() {
+  for (const name of await readdir(PKG)) {
+    if (!name.endsWith(".js")) continue;
+    const text = await readFile(join(PKG, name), "utf8");
+    const code = text.replace(/\/\*[^]*?\*\/|^\/\/.*$/gm, "").trim();
+    if (code !== "export {};") continue;
+    await writeFile(join(PKG, name), text.replace(/^\/\/# sourceMappingURL=.*\n?/m, ""));
+    await rm(join(PKG, `${name}.map`));
   }
 }
 
-/** Removes everything from a folder but the named entries. */
-async function clean(folder, keep) {
-  for (const name of await readdir(folder)) {
-    if (!keep.includes(name)) await rm(join(folder, name), { recursive: true });
+/** What runs, unpacked, of both builds that each file makes: tests look at their instructions. */
+async function writePlain(builds) {
+  const { withOwnMemory } = await import(join(PKG, "own-memory.js"));
+  const plain = join(ROOT, "target/builds");
+  await mkdir(plain, { recursive: true });
+  for (const build of builds) {
+    const wasm = await readFile(join(BOUND, build, "bitpane_bg.wasm"));
+    await writeFile(join(plain, `${build}-threads.wasm`), wasm);
+    await writeFile(join(plain, `${build}.wasm`), withOwnMemory(wasm));
   }
 }
 
@@ -85,19 +101,27 @@ function compile(project) {
 async function writePackageFiles(version, builds) {
   const manifest = JSON.parse(await read("www/lib/package.template.json"));
   manifest.version = version;
-  for (const build of builds) {
-    // wasm-bindgen's own extras: the package has its one manifest and its one set of notes.
-    for (const extra of ["package.json", "README.md", ".gitignore"]) {
-      await rm(join(PKG, build, extra), { force: true });
-    }
-    manifest.exports[`./${build}.wasm.gz`] = `./${build}/bitpane_bg.wasm.gz`;
-  }
+  for (const build of builds) manifest.exports[`./${build}.wasm.gz`] = `./runtime/${build}.wasm.gz`;
+  manifest.files.push(...(await unreachedTypes(manifest)).map((name) => `!${name}`));
   await writeFile(join(PKG, "package.json"), JSON.stringify(manifest, null, 2) + "\n");
   await forJsr(manifest);
   await cp(join(ROOT, "www/lib/README.md"), join(PKG, "README.md"));
   for (const name of await readdir(ROOT)) {
     if (name.startsWith("LICENSE")) await cp(join(ROOT, name), join(PKG, name));
   }
+}
+
+/** Declarations that no entry of the package leads to: of its inner modules, which nobody else can import. */
+async function unreachedTypes({ exports }) {
+  const reached = new Set();
+  const follow = async (name) => {
+    if (reached.has(name)) return;
+    reached.add(name);
+    const text = await readFile(join(PKG, name), "utf8");
+    for (const [, path] of text.matchAll(/(?:from|import\(|import) ?"(\.[^"]+)\.js"/g)) await follow(join(dirname(name), `${path}.d.ts`));
+  };
+  for (const { types } of Object.values(exports)) if (types) await follow(join(types));
+  return (await filesIn(PKG)).filter((name) => name.endsWith(".d.ts") && !reached.has(name)).sort();
 }
 
 /** The same package for JSR, which wants a manifest of its own and entries that name their types. */
@@ -129,8 +153,8 @@ async function listFiles() {
   for (const path of (await filesIn(SITE)).sort()) {
     if (/^sw\.js|\.d\.ts$|\.map$|^pkg\/(README|LICENSE|package\.json)/.test(path)) continue;
     digest.update(`${path}\n`).update(await readFile(join(SITE, path)));
-    const build = /^pkg\/([^/]+)\//.exec(path)?.[1];
-    if (build) (listed.builds[build] ??= []).push(path);
+    const build = /^pkg\/runtime\/(\w+)\.wasm\.gz$/.exec(path)?.[1];
+    if (build) listed.builds[build] = [path];
     else listed.files.push(path);
   }
   listed.digest = digest.digest("hex").slice(0, 16);

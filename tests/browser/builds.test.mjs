@@ -17,8 +17,8 @@ const MODELS = [
   { path: Q8_0, kvType: "Q8_0" }, { path: Q8_0, kvType: "Q4_0" },
   { path: STORIES, quantize: "Q8_0" }, { path: DEIT, quantize: "Q8_0" }, { path: DEIT, quantize: "Q4_0" },
 ];
-const GLUE = "/pkg/relaxed/bitpane.js";
-const WASM = "/pkg/relaxed/bitpane_bg.wasm.gz";
+const GLUE = "/pkg/runtime/bitpane.js";
+const WASM = "/pkg/runtime/relaxed.wasm.gz";
 
 let browser;
 
@@ -34,7 +34,7 @@ const onPage = (...args) => onPageOf(browser, ...args);
  * is a relaxed dot product whether or not that is the fastest on this machine. Nothing else in the
  * runtime reads the clock.
  */
-const favourTheDot = () => changed("relaxed/bitpane.js", "performance.now()", "0");
+const favourTheDot = () => changed("runtime/bitpane.js", "performance.now()", "0");
 
 for (const model of MODELS) {
   const name = Object.values(model).join(" as ");
@@ -108,4 +108,21 @@ test("without relaxed SIMD the plain build runs, and says why", { skip: unlessSh
 test("a build that does not exist is a bad argument", async () => {
   const { result } = await onPage((bitpane) => bitpane.TextModel.load("x.gguf", { build: "mmx" }).catch(shown));
   assert.deepEqual([result.code, result.key], ["BadArgument", "build"]);
+});
+
+test("the build for one thread is that for several but for one bit; other files are refused", async () => {
+  const { withOwnMemory } = await import("../../pkg/own-memory.js");
+  for (const name of ["simd128", "relaxed"]) {
+    const shared = gunzipSync(await readFile(new URL(`../../pkg/runtime/${name}.wasm.gz`, import.meta.url)));
+    const own = withOwnMemory(Uint8Array.from(shared));
+    const changes = [...own.keys()].filter((i) => own[i] !== shared[i]);
+    assert.deepEqual(changes.map((i) => [shared[i], own[i]]), [[0x03, 0x01]]);
+    assert.throws(() => withOwnMemory(own), RangeError);
+    for (const n of [0, 8, 9, 40]) assert.throws(() => withOwnMemory(Uint8Array.from(shared.subarray(0, n))), RangeError);
+  }
+  // An import of a name that is longer than the file, and a number that does not end.
+  const header = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
+  for (const rest of [[2, 5, 1, 99], [2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], [2, 4, 1, 0, 0, 1], [1, 0x7f]]) {
+    assert.throws(() => withOwnMemory(Uint8Array.from([...header, ...rest])), RangeError);
+  }
 });

@@ -30,7 +30,7 @@ test("W06 the package has no dependency and runs nothing when it is installed", 
   // Of a peer only what those need who have it anyway.
   for (const name of Object.keys(manifest.peerDependencies ?? {})) assert.equal(manifest.peerDependenciesMeta?.[name]?.optional, true, name);
   for (const build of ["relaxed", "simd128"]) {
-    assert.equal(manifest.exports[`./${build}.wasm.gz`], `./${build}/bitpane_bg.wasm.gz`);
+    assert.equal(manifest.exports[`./${build}.wasm.gz`], `./runtime/${build}.wasm.gz`);
   }
 });
 

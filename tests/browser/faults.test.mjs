@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { after, before, test } from "node:test";
-import { BUILD, changed, launch, openPage, serve, SHARED, unlessShared, withPackage } from "./harness.mjs";
+import { changed, launch, openPage, serve, SHARED, unlessShared, withPackage } from "./harness.mjs";
 
 const STORIES = "data/lm/stories260K/stories260K.Q8_0.gguf";
 const skip = unlessShared(STORIES);
@@ -169,7 +169,7 @@ test("N16 parts of another version: VersionMismatch", { skip }, async () => {
 });
 
 test("N15 a .wasm that is not there or not one: RuntimeUnavailable; under another type it works", { skip }, async () => {
-  const path = `/pkg/${BUILD}/bitpane_bg.wasm.gz`;
+  const path = "/pkg/runtime/relaxed.wasm.gz";
   const bytes = readFileSync(new URL(`../..${path}`, import.meta.url));
   const missing = await withBroken({ [path]: send("", {}, 404) }, loadOf);
   assert.equal(missing.code, "RuntimeUnavailable", missing.message);
@@ -192,8 +192,8 @@ test("M05 a trap poisons the instance: every call rejects with the panic's text"
       globalThis.bitpanePanic = "panicked at src/kernels: deliberate";
       throw new WebAssembly.RuntimeError("unreachable");
     }`;
-  const glue = changed(`${BUILD}/bitpane.js`, /(\n {4}step\(\w+\) \{)/, `$1${trap}`);
-  const result = await withBroken({ [`/pkg/${BUILD}/bitpane.js`]: glue }, (page) => withPackage(page, async ({ TextModel }, url) => {
+  const glue = changed("runtime/bitpane.js", /(\n {4}step\(\w+\) \{)/, `$1${trap}`);
+  const result = await withBroken({ "/pkg/runtime/bitpane.js": glue }, (page) => withPackage(page, async ({ TextModel }, url) => {
     const lm = await TextModel.load(url);
     const run = async () => {
       for await (const piece of lm.generate("Once upon a time", { maxTokens: 9 })) void piece;

@@ -94,8 +94,8 @@ test("Firefox: a download that was cut goes on in the next load", { skip, timeou
 
 test("M06 Firefox: a worker that is ended in the middle of a call is noticed", { skip, timeout: 120_000 }, async () => {
   const { changed } = await import("./harness.mjs");
-  const ending = changed("relaxed/bitpane.js", /(\n {4}step\(\w+\) \{)/, "$1 self.close(); for (const end = performance.now() + 50; performance.now() < end;);");
-  const other = await serve({ "/model.gguf": faulty(STORY), "/pkg/relaxed/bitpane.js": ending });
+  const ending = changed("runtime/bitpane.js", /(\n {4}step\(\w+\) \{)/, "$1 self.close(); for (const end = performance.now() + 50; performance.now() < end;);");
+  const other = await serve({ "/model.gguf": faulty(STORY), "/pkg/runtime/bitpane.js": ending });
   const tab = await browser.newPage();
   await tab.goto(`${other.url}blank.html`);
   const outcome = await withPackage(tab, async ({ TextModel }) => {

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { gunzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
 import { faulty } from "./fault_server.mjs";
 import { headerOnly } from "./gguf.mjs";
@@ -74,38 +73,11 @@ test("M01 iOS has less, and more than the builds' 4 GiB is never tried", async (
   assert.ok(most.available <= 2 ** 32 && most.needed > 2 ** 32);
 });
 
-/** The .wasm with a limit to its own memory, in pages: the memory section's limits get a maximum. */
-function limited(wasm, pages) {
-  const leb = (n) => (n < 128 ? [n] : [(n & 127) | 128, ...leb(n >> 7)]);
-  const read = (at) => {
-    let [value, shift] = [0, 0];
-    for (;;) {
-      const byte = wasm[at++];
-      value += (byte & 127) * 2 ** shift;
-      shift += 7;
-      if (byte < 128) return [value, at];
-    }
-  };
-  for (let at = 8; at < wasm.length;) {
-    const id = wasm[at];
-    const [size, body] = read(at + 1);
-    if (id === 5) {
-      assert.deepEqual([wasm[body], wasm[body + 1]], [1, 0], "one memory without a maximum");
-      const [min, end] = read(body + 2);
-      assert.equal(end, body + size);
-      const section = [1, 1, ...leb(min), ...leb(Math.max(min, pages))];
-      return { wasm: Buffer.concat([wasm.subarray(0, at), Buffer.from([5, ...leb(section.length), ...section]), wasm.subarray(end)]), min };
-    }
-    at = body + size;
-  }
-  throw new Error("the .wasm has no memory of its own");
-}
-
 test("M02 memory that cannot grow, at every growth: OutOfMemory or a model that works; the next load works", async (t) => {
-  const wasm = gunzipSync(readFileSync(new URL("../../pkg/relaxed/bitpane_bg.wasm.gz", import.meta.url)));
-  const { min } = limited(wasm, 65_536);
+  const script = readFileSync(new URL("../../pkg/threads.js", import.meta.url), "utf8");
+  const min = Number(/FIRST_PAGES = (\d+)/.exec(script)[1]);
   let pages = 0;
-  const send = (_, response) => response.writeHead(200, { "Content-Type": "application/wasm" }).end(limited(wasm, pages).wasm);
+  const limited = (request, response) => changed("threads.js", /maximum, shared/, `maximum: ${pages}, shared`)(request, response);
   const needed = (await withPackage(tab.page, async ({ TextModel }) => {
     const lm = await TextModel.load("/model.gguf", { build: "relaxed" });
     for await (const piece of lm.generate("Once", { maxTokens: 5 })) void piece;
@@ -115,7 +87,7 @@ test("M02 memory that cannot grow, at every growth: OutOfMemory or a model that 
   })) / 65_536;
   const step = Number(process.env.MEMORY_STEP ?? Math.max(1, Math.ceil((needed - min) / 12)));
   const outcomes = {};
-  await elsewhere({ "/pkg/relaxed/bitpane_bg.wasm.gz": send }, async (page) => {
+  await elsewhere({ "/pkg/threads.js": limited }, async (page) => {
     for (pages = min; pages <= needed + step; pages += step) {
       const result = await attempt(page, "/model.gguf", { build: "relaxed" });
       outcomes[pages] = result.error?.code ?? "works";
@@ -160,8 +132,8 @@ for (const [what, code] of Object.entries(TRAPS)) {
       if (globalThis.bitpaneTrap !== false && (globalThis.bitpaneSteps = (globalThis.bitpaneSteps ?? 0) + 1) > 2) {
         new WebAssembly.Instance(new WebAssembly.Module(Uint8Array.from(${JSON.stringify(bytes)}))).exports.f();
       }`;
-    const glue = changed("relaxed/bitpane.js", /(\n {4}step\(\w+\) \{)/, `$1${trap}`);
-    const result = await elsewhere({ "/pkg/relaxed/bitpane.js": glue }, (page) => withPackage(page, async ({ TextModel }) => {
+    const glue = changed("runtime/bitpane.js", /(\n {4}step\(\w+\) \{)/, `$1${trap}`);
+    const result = await elsewhere({ "/pkg/runtime/bitpane.js": glue }, (page) => withPackage(page, async ({ TextModel }) => {
       const lm = await TextModel.load("/model.gguf", { build: "relaxed" });
       const run = async () => {
         for await (const piece of lm.generate("Once", { maxTokens: 9 })) void piece;
@@ -175,8 +147,8 @@ for (const [what, code] of Object.entries(TRAPS)) {
 }
 
 test("M06 a worker that is ended in the middle of a call: every pending call rejects with WorkerCrashed", { timeout: 60_000 }, async () => {
-  const ending = changed("relaxed/bitpane.js", /(\n {4}step\(\w+\) \{)/, "$1 self.close(); for (const end = performance.now() + 50; performance.now() < end;);");
-  const result = await elsewhere({ "/pkg/relaxed/bitpane.js": ending }, (page) => withPackage(page, async ({ TextModel }) => {
+  const ending = changed("runtime/bitpane.js", /(\n {4}step\(\w+\) \{)/, "$1 self.close(); for (const end = performance.now() + 50; performance.now() < end;);");
+  const result = await elsewhere({ "/pkg/runtime/bitpane.js": ending }, (page) => withPackage(page, async ({ TextModel }) => {
     const lm = await TextModel.load("/model.gguf", { build: "relaxed" });
     const start = performance.now();
     const run = async () => {

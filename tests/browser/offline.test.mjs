@@ -17,9 +17,8 @@ function isKept(page) {
     const [name] = await caches.keys();
     if (!name || navigator.serviceWorker.controller === null) return false;
     const kept = (await (await caches.open(name)).keys()).map(({ url }) => url);
-    // Two builds: the one that runs, and the one for one thread, with which headers are read.
-    const builds = kept.filter((url) => /pkg\/[\w-]+\/bitpane_bg\.wasm/.test(url));
-    return builds.length === 2 && kept.some((url) => url.endsWith("photo.gguf"));
+    const builds = kept.filter((url) => /pkg\/runtime\/\w+\.wasm/.test(url));
+    return builds.length === 1 && kept.some((url) => url.endsWith("photo.gguf"));
   });
 }
 

@@ -1,7 +1,7 @@
 /** The page as people use it, with its built-in models, under a strict Content-Security-Policy. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { BUILD, changed, launch, openPage, serve, unlessBuiltIn, unlessShared } from "./harness.mjs";
+import { changed, launch, openPage, serve, unlessBuiltIn, unlessShared } from "./harness.mjs";
 
 const skip = unlessBuiltIn("story", "photo");
 const STORIES = "data/lm/stories260K/stories260K.Q8_0.gguf";
@@ -118,7 +118,7 @@ test("the keyboard alone writes, changes the view and the theme", { skip }, asyn
 
 test("Stop and Escape end a long story", { skip }, async () => {
   // Each step of the runtime takes 10 ms longer, so that there is something to stop.
-  const steady = await serve({ [`/pkg/${BUILD}/bitpane.js`]: slowed() });
+  const steady = await serve({ "/pkg/runtime/bitpane.js": slowed() });
   const tab = await openPage(browser, steady.url, { viewport: { width: 1280, height: 900 } });
   const { page } = tab;
   await keepSettings(page, { maxTokens: 1500 });
@@ -140,7 +140,7 @@ test("Stop and Escape end a long story", { skip }, async () => {
 /** The glue of the runtime, with steps that take 10 ms longer. */
 function slowed() {
   const slow = "const until = performance.now() + 10; while (performance.now() < until);";
-  return changed(`${BUILD}/bitpane.js`, /(\n {4}step\(\w+\) \{)/, `$1${slow}`);
+  return changed("runtime/bitpane.js", /(\n {4}step\(\w+\) \{)/, `$1${slow}`);
 }
 
 /** Leaves settings in the browser, as an earlier visit would have. */
@@ -291,7 +291,7 @@ test("W01 hostile text from a model stays text and fetches nothing", { skip }, a
   const inject = `
     globalThis.payloads ??= ${JSON.stringify(payloads)};
     if (globalThis.payloads.length > 0) return { type: "piece", text: globalThis.payloads.shift(), token: 1 };`;
-  const hostile = await serve({ [`/pkg/${BUILD}/bitpane.js`]: changed(`${BUILD}/bitpane.js`, /(\n {4}step\(\w+\) \{)/, (line) => line + inject) });
+  const hostile = await serve({ "/pkg/runtime/bitpane.js": changed("runtime/bitpane.js", /(\n {4}step\(\w+\) \{)/, (line) => line + inject) });
   const tab = await openPage(browser, hostile.url, { viewport: { width: 1280, height: 900 } });
   const { page } = tab;
   await page.click("#story-write");

@@ -1,7 +1,7 @@
 /** Conversations on the page: what is kept, changed, stopped, and what a model may not do with its text. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { BUILD, changed, launch, openPage, serve, unlessBuiltIn } from "./harness.mjs";
+import { changed, launch, openPage, serve, unlessBuiltIn } from "./harness.mjs";
 
 const skip = unlessBuiltIn("story");
 const READY = 60_000;
@@ -82,7 +82,7 @@ test("a conversation is answered, kept, changed and forgotten", { skip }, async 
 
 test("an answer can be stopped, and what was written stays", { skip }, async () => {
   const slow = "const until = performance.now() + 10; while (performance.now() < until);";
-  const steady = await serve({ [`/pkg/${BUILD}/bitpane.js`]: changed(`${BUILD}/bitpane.js`, /(\n {4}step\(\w+\) \{)/, `$1${slow}`) });
+  const steady = await serve({ "/pkg/runtime/bitpane.js": changed("runtime/bitpane.js", /(\n {4}step\(\w+\) \{)/, `$1${slow}`) });
   const tab = await talk(steady.url);
   const { page } = tab;
   await page.evaluate(() => localStorage.setItem("bitpane:settings", '{"maxTokens":1500}'));
@@ -138,7 +138,7 @@ test("an answer's marks become elements, never HTML, links or images", { skip },
     if (globalThis.answer.length > 0) return { type: "piece", text: globalThis.answer.shift(), token: 1 };
     globalThis.answered = (globalThis.answered ?? 0) + 1;
     if (globalThis.answered > 30) throw { code: "BadArgument", message: "<b>enough</b>" };`;
-  const hostile = await serve({ [`/pkg/${BUILD}/bitpane.js`]: changed(`${BUILD}/bitpane.js`, /(\n {4}step\(\w+\) \{)/, (line) => line + inject) });
+  const hostile = await serve({ "/pkg/runtime/bitpane.js": changed("runtime/bitpane.js", /(\n {4}step\(\w+\) \{)/, (line) => line + inject) });
   const tab = await talk(hostile.url);
   const { page } = tab;
   await page.evaluate(() => localStorage.setItem("bitpane:settings", '{"maxTokens":20}'));

@@ -124,7 +124,7 @@ test("M08 without isolation there is one thread, and the reason names the header
     assert.match(backend.threadsReason, /Cross-Origin-Opener-Policy: same-origin/);
     assert.equal(features.threadsReason, backend.threadsReason);
     assert.ok(result.text.length > 3);
-    assert.deepEqual(asked.filter((path) => path.includes("-threads")), []);
+    assert.deepEqual(asked.filter((path) => path.includes("/thread.js")), []);
   }
   const { result } = await onPage(load, { path: STORIES, build: "relaxed-threads" }, alone);
   assert.equal(result.error.code, "RuntimeUnavailable");
@@ -278,9 +278,9 @@ test("threads that auto does without are sent home", {
   skip: process.platform === "linux" ? unlessShared(STORIES) : "needs /proc",
 }, async () => {
   // By this clock every product takes equally long, so that one thread is as good as any number.
-  const clock = changed("relaxed-threads/bitpane.js", "performance.now()", "(globalThis.ticks = (globalThis.ticks ?? 0) + 1)");
+  const clock = changed("runtime/bitpane.js", "performance.now()", "(globalThis.ticks = (globalThis.ticks ?? 0) + 1)");
   const cores = changed("features.js", "globalThis.navigator?.hardwareConcurrency", "8");
-  const server = await serve({ "/pkg/relaxed-threads/bitpane.js": clock, "/pkg/features.js": cores });
+  const server = await serve({ "/pkg/runtime/bitpane.js": clock, "/pkg/features.js": cores });
   const tab = await openPage(browser, `${server.url}blank.html`);
   const before = await workerThreads();
   const backend = await withPackage(tab.page, async ({ TextModel }, path) => {

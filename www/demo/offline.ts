@@ -15,8 +15,8 @@ export async function keepPage(): Promise<void> {
     const [{ build }, registration] = await Promise.all([
       detectFeatures(), navigator.serviceWorker.register("sw.js").then(() => navigator.serviceWorker.ready),
     ]);
-    // The one for one thread as well: headers of files are read with it.
-    for (const name of new Set([build, build?.replace("-threads", "")])) registration.active?.postMessage({ keep: name });
+    // One file for one thread and for several.
+    registration.active?.postMessage({ keep: build?.replace("-threads", "") });
   } catch {
     // No storage, a private window, or an odd host: the page works, online.
   }

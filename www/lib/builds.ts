@@ -1,10 +1,11 @@
 /** Where each build of the runtime lies in the package. Only the worker loads this. */
 import { BitpaneError } from "./errors.js";
-import type { BuildName } from "./features.js";
+import { withoutThreads, type BuildName, type OneThreadBuild } from "./features.js";
+import { withOwnMemory } from "./own-memory.js";
 import { VERSION } from "./version.js";
 
-type Exports = typeof import("./simd128/bitpane.js");
-/** The functions and classes that a build exports: the same for every build. */
+type Exports = typeof import("./runtime/bitpane.js");
+/** The functions and classes that every build exports. */
 export type Glue = Omit<Exports, "default" | "initSync"> & {
   /** Instantiates the module: for every thread with the memory that they share. */
   initSync: (given: { module: WebAssembly.Module; memory?: WebAssembly.Memory; thread_stack_size?: number }) => object;
@@ -12,45 +13,27 @@ export type Glue = Omit<Exports, "default" | "initSync"> & {
 export type {
   Adapter as WasmAdapter, EncoderModel as WasmEncoder, Generation as WasmGeneration, Loaded as WasmLoaded, Loader as WasmLoader,
   Hasher as WasmHasher, ShardIndex as WasmShardIndex, TextModel as WasmText, Values as WasmValues, VisionModel as WasmVision,
-} from "./simd128/bitpane.js";
+} from "./runtime/bitpane.js";
 
-// Literal specifiers and literal URLs: bundlers find the files by reading them.
-const FILES: Record<BuildName, { glue: () => Promise<Glue>; wasm: () => URL }> = {
-  relaxed: {
-    glue: () => import("./relaxed/bitpane.js"),
-    wasm: () => new URL("./relaxed/bitpane_bg.wasm.gz", import.meta.url),
-  },
-  "relaxed-threads": {
-    glue: () => import("./relaxed-threads/bitpane.js"),
-    wasm: () => new URL("./relaxed-threads/bitpane_bg.wasm.gz", import.meta.url),
-  },
-  "simd128-threads": {
-    glue: () => import("./simd128-threads/bitpane.js"),
-    wasm: () => new URL("./simd128-threads/bitpane_bg.wasm.gz", import.meta.url),
-  },
-  simd128: {
-    glue: () => import("./simd128/bitpane.js"),
-    wasm: () => new URL("./simd128/bitpane_bg.wasm.gz", import.meta.url),
-  },
+// Literal URLs: bundlers find the files by reading them. A file serves two builds, for one thread and for
+// several: see own-memory.ts.
+const FILES: Record<OneThreadBuild, () => URL> = {
+  relaxed: () => new URL("./runtime/relaxed.wasm.gz", import.meta.url),
+  simd128: () => new URL("./runtime/simd128.wasm.gz", import.meta.url),
 };
 
 /** What the thread of a build, the first or a further one, is made of. */
 export interface Parts {
-  name: BuildName;
   module: WebAssembly.Module;
-  /** The memory of all threads, for builds with several. */
-  memory: WebAssembly.Memory | undefined;
+  memory: WebAssembly.Memory;
 }
 
-/** Fetches, compiles and starts a build. */
-export async function startBuild(
-  name: BuildName, shared?: WebAssembly.Memory,
-): Promise<{ glue: Glue; parts: Parts; memory: WebAssembly.Memory }> {
-  const url = FILES[name].wasm();
-  const [glue, module] = await Promise.all([glueOf(name), compile(url)]);
-  let exports: { memory?: WebAssembly.Memory };
+/** Fetches, compiles and starts a build, with a memory that is shared where the build is for several threads. */
+export async function startBuild(name: BuildName, memory: WebAssembly.Memory): Promise<{ glue: Glue; parts: Parts }> {
+  const url = FILES[withoutThreads(name)]();
+  const [glue, module] = await Promise.all([loadGlue(), compile(url, name)]);
   try {
-    exports = glue.initSync({ module, ...(shared && { memory: shared }) });
+    glue.initSync({ module, memory });
   } catch (cause) {
     if (!(cause instanceof WebAssembly.LinkError)) throw unavailable(url, "does not start", cause);
     const message = "the WebAssembly file belongs to another version of this package";
@@ -60,19 +43,19 @@ export async function startBuild(
     const message = `the WebAssembly file is of version ${glue.version()}, the JavaScript of ${VERSION}`;
     throw new BitpaneError("VersionMismatch", message, { url: url.href });
   }
-  const memory = shared ?? exports.memory!;
-  return { glue, parts: { name, module, memory: shared }, memory };
+  return { glue, parts: { module, memory } };
 }
 
-/** The JavaScript of a build. */
-export function glueOf(name: BuildName): Promise<Glue> {
-  return FILES[name].glue();
+/** The JavaScript around the WebAssembly, the same for every build. */
+export function loadGlue(): Promise<Glue> {
+  return import("./runtime/bitpane.js");
 }
 
-async function compile(url: URL): Promise<WebAssembly.Module> {
+async function compile(url: URL, name: BuildName): Promise<WebAssembly.Module> {
   const response = await fetchWasm(url);
   try {
-    return await WebAssembly.compile(await unpacked(await response.arrayBuffer()));
+    const wasm = new Uint8Array(await unpacked(await response.arrayBuffer()));
+    return await WebAssembly.compile(name === withoutThreads(name) ? withOwnMemory(wasm) : wasm);
   } catch (cause) {
     const served = response.headers.get("content-type") ?? "no type";
     throw unavailable(url, `does not compile (served as ${served})`, cause);

@@ -8,11 +8,13 @@
 import { BitpaneError } from "./errors.js";
 
 /** A WebAssembly proposal that a build may need. */
-export type WasmFeature = "simd128" | "relaxedSimd" | "threads" | "memory64";
+export type WasmFeature = "simd128" | "relaxedSimd" | "atomics" | "threads" | "memory64";
 
 /** A build of the runtime: its folder in the package, and `info.backend.build`. */
 export const BUILD_NAMES = ["relaxed-threads", "simd128-threads", "relaxed", "simd128"] as const;
 export type BuildName = (typeof BUILD_NAMES)[number];
+/** Those for one thread. */
+export type OneThreadBuild = Exclude<BuildName, `${string}-threads`>;
 
 /** A build and a number of threads, and why they were taken, for people. */
 export interface BuildChoice {
@@ -70,6 +72,11 @@ const PROBES: Record<WasmFeature, readonly number[]> = {
     ...HEADER, ...TYPE_TO_V128, ...ONE_FUNCTION,
     ...code(...SPLAT_ZERO, ...SPLAT_ZERO, ...SPLAT_ZERO, 0xfd, 0x93, 0x02),
   ],
+  // i32.atomic.load from a memory of one page, which is not shared
+  atomics: [
+    ...HEADER, ...TYPE_TO_NOTHING, ...ONE_FUNCTION, 0x05, 0x03, 0x01, 0x00, 0x01,
+    ...code(0x41, 0x00, 0xfe, 0x10, 0x02, 0x00, 0x1a),
+  ],
   // a shared memory of one page, i32.atomic.load
   threads: [
     ...HEADER, ...TYPE_TO_NOTHING, ...ONE_FUNCTION, 0x05, 0x04, 0x01, 0x03, 0x01, 0x01,
@@ -87,8 +94,8 @@ function has(feature: WasmFeature): boolean {
 const BUILDS: readonly { name: BuildName; needs: readonly WasmFeature[] }[] = [
   { name: "relaxed-threads", needs: ["simd128", "relaxedSimd", "threads"] },
   { name: "simd128-threads", needs: ["simd128", "threads"] },
-  { name: "relaxed", needs: ["simd128", "relaxedSimd"] },
-  { name: "simd128", needs: ["simd128"] },
+  { name: "relaxed", needs: ["simd128", "relaxedSimd", "atomics"] },
+  { name: "simd128", needs: ["simd128", "atomics"] },
 ];
 
 function isForThreads({ needs }: { needs: readonly WasmFeature[] }): boolean {
@@ -99,6 +106,7 @@ function isForThreads({ needs }: { needs: readonly WasmFeature[] }): boolean {
 const SAID: Record<WasmFeature, string> = {
   simd128: "SIMD instructions (Chrome 91, Firefox 89, Safari 16.4 or newer have)",
   relaxedSimd: "relaxed SIMD instructions (Chrome 114, Firefox 145 or newer have)",
+  atomics: "atomic instructions (Chrome 74, Firefox 79, Safari 14.1 or newer have)",
   threads: "shared memory",
   memory64: "64-bit memories",
 };
@@ -190,7 +198,7 @@ function whyNoSharedMemory(): string | undefined {
 }
 
 /** The build for one thread that computes as the given one does. */
-export function withoutThreads(name: BuildName): BuildName {
+export function withoutThreads(name: BuildName): OneThreadBuild {
   return name === "relaxed-threads" || name === "relaxed" ? "relaxed" : "simd128";
 }
 

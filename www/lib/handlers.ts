@@ -1,5 +1,5 @@
 /** What the worker does for each call. */
-import { startBuild, type Glue, type WasmEncoder, type WasmText, type WasmValues, type WasmVision } from "./builds.js";
+import type { Glue, WasmEncoder, WasmText, WasmValues, WasmVision } from "./builds.js";
 import { BitpaneError } from "./errors.js";
 import { readPixels } from "./image.js";
 import type { BuildChoice } from "./features.js";
@@ -7,7 +7,7 @@ import { loadModel, readHeader, type LoadContext } from "./loading.js";
 import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
 import { surveyWeights, writeQuantized } from "./quantizing.js";
 import { runEmbedding, runGeneration, runPerplexity, runReranking, wallClock } from "./stepping.js";
-import { settleThreads, startRuntime } from "./threads.js";
+import { settleThreads, startAlone, startRuntime } from "./threads.js";
 import type { PixelData, QuantizationPlan, Tensor, TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
 import { release } from "./release.js";
@@ -132,7 +132,7 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
   },
 
   async inspect({ source, build, transfer }, context) {
-    ({ glue, memory } = await startBuild(build));
+    ({ glue, memory } = await startAlone(build));
     return readHeader({ glue, transfer, maxBytes: Infinity, context }, source);
   },
 

@@ -1,5 +1,5 @@
 import { Engine } from "./engine.js";
-import { chooseBuild } from "./features.js";
+import { chooseBuild, withoutThreads } from "./features.js";
 import { opened } from "./load.js";
 import * as rule from "./options.js";
 import { transferOf } from "./load.js";
@@ -20,7 +20,7 @@ const RULES: rule.Rules<InspectOptions> = { signal: rule.abortSignal };
  */
 export async function inspect(source: Source, options: InspectOptions = {}): Promise<Inspection> {
   const { signal } = rule.readOptions<InspectOptions>(options, RULES);
-  const build = chooseBuild(undefined, 1).name;
+  const build = withoutThreads(chooseBuild(undefined, 1).name);
   const { wire, transfer } = sendable(await opened(source));
   const engine = await Engine.start(signal);
   try {

@@ -1,6 +1,6 @@
 /** Every message that passes between the page and its worker. */
 import type { WireError } from "./errors.js";
-import type { BuildChoice, BuildName } from "./features.js";
+import type { BuildChoice, OneThreadBuild } from "./features.js";
 import type { DownloadOptions } from "./request.js";
 import type {
   AttentionOptions, Classification, CurvePoint, EmbedOptions, FinishReason, GenerateOptions, Inspection, ModelFiles, Perplexity, PerplexityOptions, Piece, PixelData,
@@ -124,7 +124,7 @@ export interface Calls {
           transfer: WireTransfer;
         };
         result: { info: TextModelInfo | VisionModelInfo; loadMs: number } };
-  inspect: { args: { source: WireSource; build: BuildName; transfer: WireTransfer }; result: Inspection };
+  inspect: { args: { source: WireSource; build: OneThreadBuild; transfer: WireTransfer }; result: Inspection };
   survey: {
     args: { source: WireSource; build: BuildChoice; options: WireSurveyOptions; transfer: WireTransfer };
     result: { survey: WeightSurvey; curve: CurvePoint[] };

@@ -1,5 +1,5 @@
 /** The script of every thread but the first: an instance of its own on the shared memory. */
-import { glueOf, type Glue, type Parts } from "./builds.js";
+import { loadGlue, type Glue, type Parts } from "./builds.js";
 import type { ThreadOrder, ThreadReport } from "./threads.js";
 import { VERSION } from "./version.js";
 
@@ -19,11 +19,10 @@ self.onmessage = ({ data }: MessageEvent<ThreadOrder>) => {
   else work(data.index);
 };
 
-async function start({ name, module, memory }: Parts): Promise<void> {
+async function start({ module, memory }: Parts): Promise<void> {
   let report: ThreadReport = { version: VERSION };
   try {
-    if (!memory) throw new Error("no shared memory");
-    const glue = await glueOf(name);
+    const glue = await loadGlue();
     const exports = glue.initSync({ module, memory, thread_stack_size: STACK_BYTES }) as Exports;
     started = { glue, exports, memory };
   } catch (error) {

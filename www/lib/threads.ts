@@ -3,7 +3,8 @@
  * first, all with one memory. They end with the worker that started them.
  */
 import { startBuild, type Glue, type Parts } from "./builds.js";
-import { withoutThreads, type BuildChoice, type BuildName } from "./features.js";
+import { BitpaneError } from "./errors.js";
+import { withoutThreads, type BuildChoice, type BuildName, type OneThreadBuild } from "./features.js";
 import { startThreadWorker } from "./host.js";
 import { VERSION } from "./version.js";
 
@@ -43,23 +44,31 @@ export type ThreadReport = { version: string } | { failed: string };
 /** Starts a build and its threads. Where memory cannot be shared after all, one thread does it. */
 export async function startRuntime(choice: BuildChoice): Promise<Runtime> {
   const { name, reason: buildReason, threads, isGuess, threadsReason: reason } = choice;
-  const shared = name === withoutThreads(name) ? undefined : sharedMemory();
+  const shared = name === withoutThreads(name) ? undefined : newMemory(true);
   if (shared) {
     const { memory, maxBytes } = shared;
     const { glue, parts } = await startBuild(name, memory);
     return { glue, memory, build: name, buildReason, threads: startThreads(parts, threads, reason), isGuess, maxBytes };
   }
   const build = withoutThreads(name);
-  const { glue, memory } = await startBuild(build);
+  const { glue, memory, maxBytes } = await startAlone(build);
   const refused = "one thread: this browser grants no shared memory";
   const alone = { n: 1, reason: build === name ? reason : refused };
-  return { glue, memory, build, buildReason, threads: Promise.resolve(alone), isGuess: false, maxBytes: MAX_PAGES[0]! * PAGE_BYTES };
+  return { glue, memory, build, buildReason, threads: Promise.resolve(alone), isGuess: false, maxBytes };
 }
 
-function sharedMemory(): { memory: WebAssembly.Memory; maxBytes: number } | undefined {
+/** Starts a build for one thread. */
+export async function startAlone(build: OneThreadBuild): Promise<{ glue: Glue; memory: WebAssembly.Memory; maxBytes: number }> {
+  const own = newMemory(false);
+  if (!own) throw new BitpaneError("OutOfMemory", "the browser grants the runtime no memory: close other tabs");
+  const { glue } = await startBuild(build, own.memory);
+  return { glue, ...own };
+}
+
+function newMemory(shared: boolean): { memory: WebAssembly.Memory; maxBytes: number } | undefined {
   for (const maximum of MAX_PAGES) {
     try {
-      const memory = new WebAssembly.Memory({ initial: FIRST_PAGES, maximum, shared: true });
+      const memory = new WebAssembly.Memory({ initial: FIRST_PAGES, maximum, shared });
       return { memory, maxBytes: maximum * PAGE_BYTES };
     } catch {
       // A RangeError: not so much.

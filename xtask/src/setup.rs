@@ -15,7 +15,27 @@ const WASM_PACK_VERSION: &str = "0.15.1";
 const NODE_AT_LEAST: u32 = 20;
 const NODE_HINT: &str = "install Node 20 or newer, with npm: https://nodejs.org/en/download";
 const APT_PACKAGES: [&str; 2] = ["chromium", "chromium-driver"];
-const FIREFOX_PACKAGE: &str = "firefox-esr";
+
+/// A browser engine besides Chromium's.
+struct Engine {
+    name: &'static str,
+    /// What Debian calls it.
+    packages: &'static [&'static str],
+    /// The names that its program may have.
+    programs: &'static [&'static str],
+}
+
+const OTHER_ENGINES: [Engine; 2] = [
+    Engine { name: "Firefox", packages: &["firefox-esr"], programs: &["firefox-esr", "firefox"] },
+    // WebKit opens its pages on a display, which Xvfb is.
+    Engine { name: "WebKit", packages: &["webkit2gtk-driver", "xvfb"], programs: &["WebKitWebDriver"] },
+];
+
+impl Engine {
+    fn program(&self, ws: &Workspace) -> Option<PathBuf> {
+        self.programs.iter().find_map(|name| ws.find(name))
+    }
+}
 
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(20 * 60);
 const COMPILE_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -234,23 +254,23 @@ pub fn browser(ws: &Workspace) -> Option<PathBuf> {
         .find_map(|name| ws.find(name))
 }
 
-/// Chromium, which the tests need, and Firefox, without which some of them are skipped.
+/// Chromium, which the tests need, and other engines, without which some of them are skipped.
 fn browsers(ws: &Workspace) -> Result<String, String> {
-    let chromium = chromium(ws)?;
-    if firefox(ws).is_none() && ws.find("apt-get").is_some() {
-        let mut command = apt_get(ws, &["install", "-y", "--no-install-recommends", FIREFOX_PACKAGE]);
-        if let Err(why) = install(ws, FIREFOX_PACKAGE, &mut command, DOWNLOAD_LIMIT) {
-            println!("  without  {why}; its tests are skipped");
+    let mut found = chromium(ws)?;
+    for engine in &OTHER_ENGINES {
+        if engine.program(ws).is_none() && ws.find("apt-get").is_some() {
+            let mut command = apt_get(ws, &["install", "-y", "--no-install-recommends"]);
+            command.args(engine.packages);
+            if let Err(why) = install(ws, &engine.packages.join(" and "), &mut command, DOWNLOAD_LIMIT) {
+                println!("  without  {why}; its tests are skipped");
+            }
+        }
+        match engine.program(ws) {
+            Some(program) => found += &format!("; {}", program.display()),
+            None => found += &format!("; no {}", engine.name),
         }
     }
-    Ok(match firefox(ws) {
-        Some(firefox) => format!("{chromium}; {}", firefox.display()),
-        None => format!("{chromium}; no Firefox"),
-    })
-}
-
-fn firefox(ws: &Workspace) -> Option<PathBuf> {
-    ["firefox-esr", "firefox"].into_iter().find_map(|name| ws.find(name))
+    Ok(found)
 }
 
 fn chromium(ws: &Workspace) -> Result<String, String> {
