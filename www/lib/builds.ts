@@ -35,7 +35,7 @@ export async function startBuild(name: BuildName, memory: WebAssembly.Memory): P
   try {
     glue.initSync({ module, memory });
   } catch (cause) {
-    if (!(cause instanceof WebAssembly.LinkError)) throw unavailable(url, "does not start", cause);
+    if (!(cause instanceof WebAssembly.LinkError)) throw isFull(memory) ? noMemory(memory, cause) : unavailable(url, "does not start", cause);
     const message = "the WebAssembly file belongs to another version of this package";
     throw new BitpaneError("VersionMismatch", message, { url: url.href, cause });
   }
@@ -44,6 +44,21 @@ export async function startBuild(name: BuildName, memory: WebAssembly.Memory): P
     throw new BitpaneError("VersionMismatch", message, { url: url.href });
   }
   return { glue, parts: { module, memory } };
+}
+
+/** Whether not even a page can be added, so that starting may well have failed for want of it. */
+function isFull(memory: WebAssembly.Memory): boolean {
+  try {
+    memory.grow(1);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+function noMemory(memory: WebAssembly.Memory, cause: unknown): BitpaneError {
+  const available = memory.buffer.byteLength;
+  return new BitpaneError("OutOfMemory", `the runtime needs more than the ${available} bytes that it gets to start`, { available, cause });
 }
 
 /** The JavaScript around the WebAssembly, the same for every build. */

@@ -14,7 +14,7 @@ const START_MS = 10_000;
  * Sizes of memory to ask for, in pages of 64 KiB: what the first pages are is a bit more than a build
  * needs, so that it links; 4 GiB at most, or what a browser grants that refuses to reserve so much.
  */
-const FIRST_PAGES = 64;
+const FIRST_PAGES = 32;
 const MAX_PAGES = [65_536, 32_768, 16_384];
 const PAGE_BYTES = 65_536;
 
