@@ -113,6 +113,85 @@ fn q08_outputs_appear_whole_or_not_at_all() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Q08: a disk that is full in the middle of the file. A limit on the size of files fails a write as a full disk does.
+#[cfg(unix)]
+#[test]
+fn q08_a_full_disk_leaves_things_as_they_were() {
+    let Some(model) = babyllama() else { return };
+    let folder = folder("full");
+    let (copy, kept) = (folder.join("model.gguf"), folder.join("kept.gguf"));
+    std::fs::copy(&model, &copy).unwrap();
+    std::fs::write(&kept, b"what was there").unwrap();
+    let program = env!("CARGO_BIN_EXE_bitpane");
+    // Blocks of 512 or of 1,024 bytes, as the shell counts: more than the header, less than the file.
+    let limited = "trap '' XFSZ; ulimit -f 400; exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", limited, program, "quantize"])
+        .args([&copy, &kept])
+        .args(["--type", "Q8_0"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("error[Io]: ") && stderr.contains("kept.gguf"), "{stderr}");
+    assert_eq!(std::fs::read(&kept).unwrap(), b"what was there");
+    assert!(std::fs::read(&copy).unwrap() == std::fs::read(&model).unwrap(), "the source was touched");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "something was left behind");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Hugging Face's layout in two shards: half of a model is not taken for one.
+#[test]
+fn shards_in_a_folder_are_taken_together_or_not_at_all() {
+    let folder = folder("shards");
+    let model = |dir: &str| {
+        let dir = folder.join(dir);
+        std::fs::create_dir(&dir).unwrap();
+        let config = r#"{"model_type":"llama","hidden_size":32,"intermediate_size":32,"num_hidden_layers":1,
+            "num_attention_heads":2,"max_position_embeddings":64,"rms_norm_eps":1e-5}"#;
+        let tokenizer =
+            r#"{"model":{"type":"BPE","vocab":{"<unk>":0,"a":1},"merges":[],"byte_fallback":true}}"#;
+        std::fs::write(dir.join("config.json"), config).unwrap();
+        std::fs::write(dir.join("tokenizer.json"), tokenizer).unwrap();
+        dir
+    };
+    let stored = |names: &[&str]| {
+        let at = |i: usize| i * 32 * 32 * 4;
+        let entry = |(i, name): (usize, &&str)| {
+            format!(r#""{name}":{{"dtype":"F32","shape":[32,32],"data_offsets":[{},{}]}}"#, at(i), at(i + 1))
+        };
+        let header = format!("{{{}}}", names.iter().enumerate().map(entry).collect::<Vec<_>>().join(","));
+        let values = |i: usize| (0..1024).flat_map(move |j| ((i * 7 + j % 31) as f32 - 15.0).to_le_bytes());
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.bytes());
+        file.extend((0..names.len()).flat_map(values));
+        file
+    };
+    let q = "model.layers.0.self_attn.q_proj.weight";
+    let o = "model.layers.0.self_attn.o_proj.weight";
+    let (first, second) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
+    let two = model("model");
+    std::fs::write(two.join(first), stored(&[q])).unwrap();
+    std::fs::write(two.join(second), stored(&[o])).unwrap();
+    let out = folder.join("out.gguf");
+    let made = bitpane!("quantize", two, out, "--type", "Q8_0", "--json").document();
+    assert_eq!(made["perTensor"].as_array().unwrap().len(), 2, "{made}");
+    let index = format!(r#"{{"weight_map":{{"{q}":"{first}","{o}":"{second}"}}}}"#);
+    std::fs::write(two.join("model.safetensors.index.json"), index).unwrap();
+    let before = std::fs::read(&out).unwrap();
+    bitpane!("quantize", two, out, "--type", "Q8_0").document_or_text();
+    assert!(std::fs::read(&out).unwrap() == before, "other bytes with the index");
+    // The index says that the second holds what it does not.
+    std::fs::write(two.join(second), stored(&["model.layers.0.self_attn.v_proj.weight"])).unwrap();
+    bitpane!("quantize", two, out, "--type", "Q8_0").fails(1, "MissingTensor");
+    std::fs::remove_file(two.join(second)).unwrap();
+    bitpane!("quantize", two, out, "--type", "Q8_0").fails(1, "Io");
+    std::fs::remove_file(two.join("model.safetensors.index.json")).unwrap();
+    bitpane!("quantize", two, out, "--type", "Q8_0").fails(1, "Io");
+    assert!(std::fs::read(&out).unwrap() == before, "the output of before was touched");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn wrong_options_are_judged_before_the_file() {
     for args in [

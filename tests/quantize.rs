@@ -6,7 +6,8 @@ mod blocks;
 mod common;
 
 use bitpane::container::gguf_write::GgufWriter;
-use bitpane::container::{Header, parse};
+use bitpane::container::joining::Joined;
+use bitpane::container::{Header, TensorInfo, parse};
 use bitpane::kernels::pool;
 use bitpane::quant::DType;
 use bitpane::quantizer::{
@@ -34,8 +35,16 @@ fn le(values: &[f32]) -> Vec<u8> {
 
 /// A file that names itself a Llama and has the given F32 tensors.
 fn file(tensors: &[(&str, &[usize], Vec<f32>)]) -> Vec<u8> {
+    with_keys(tensors, &[])
+}
+
+/// The same with more metadata.
+fn with_keys(tensors: &[(&str, &[usize], Vec<f32>)], keys: &[(&str, u64)]) -> Vec<u8> {
     let mut writer = GgufWriter::new();
     writer.str("general.architecture", "llama").str("general.name", "noise").uint("llama.block_count", 1);
+    for (key, value) in keys {
+        writer.uint(key, *value);
+    }
     for (name, shape, _) in tensors {
         writer.tensor(name, DType::F32, shape).unwrap();
     }
@@ -332,6 +341,97 @@ fn q01_hostile_tensors_become_finite_files() {
         }
         assert!(values_of(&bytes, "zeros.weight").iter().all(|&v| v == 0.0), "{dtype:?}");
     }
+}
+
+/// A disk with so many bytes left.
+struct Disk(usize);
+
+impl std::io::Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = bytes.len().min(self.0);
+        self.0 -= n;
+        if n == 0 && !bytes.is_empty() { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(n) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Q08: wherever the disk is full, that is what the error says.
+#[test]
+fn q08_a_full_disk_is_told() {
+    let bytes = small();
+    let whole = uniform(&bytes, DType::Q8_0).unwrap().0.len();
+    let write_to = |room: usize| {
+        let make = move |header: &Header| {
+            let outline = Outline::of(header, &Files::default())?;
+            let plan = Plan::uniform(&outline, header, DType::Q8_0);
+            Rewriter::new(header, outline, &plan, RewriteOptions::default(), Disk(room))
+        };
+        let mut pass = Arriving::new(None, Box::new(make));
+        pass.push(&bytes)?;
+        pass.finish()?.finish()
+    };
+    for room in [0, 1, 100, whole / 2, whole - 1] {
+        let error = failure(write_to(room).map(|(_, report)| report));
+        assert_eq!(error.code, Code::Io, "{room}");
+        assert!(error.message.contains("writing failed"), "{room}: {error}");
+    }
+    assert_eq!(write_to(whole).unwrap().1.bytes_after, whole as u64);
+}
+
+/// Shards of one model, whose headers are known first, become what the whole file becomes.
+#[test]
+fn files_of_one_model_make_one_file() {
+    let bytes = small();
+    let whole = uniform(&bytes, DType::Q8_0).unwrap().0;
+    let header = header_of(&bytes);
+    let values = |t: &TensorInfo| {
+        let raw = &bytes[t.offset as usize..][..t.n_bytes as usize];
+        (raw.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))).collect::<Vec<f32>>()
+    };
+    let tensors: Vec<(&str, &[usize], Vec<f32>)> =
+        header.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), values(t))).collect();
+    let (a, b) = tensors.split_at(tensors.len() / 2);
+    let shard = |tensors: &[_], no: u64| {
+        with_keys(
+            tensors,
+            &[("split.no", no), ("split.count", 2), ("split.tensors.count", header.tensors.len() as u64)],
+        )
+    };
+    let files = [shard(a, 0), shard(b, 1)];
+    let join = || Joined::of(files.iter().map(|f| header_of(f)).collect(), None).unwrap();
+    let start = || {
+        let make = |header: &Header| {
+            let outline = Outline::of(header, &Files::default())?;
+            let plan = Plan::uniform(&outline, header, DType::Q8_0);
+            Rewriter::new(header, outline, &plan, RewriteOptions::default(), Vec::new())
+        };
+        Arriving::of_files(join(), Box::new(make)).unwrap()
+    };
+    let mut pass = start();
+    for file in &files {
+        pass.next_file(Some(file.len() as u64)).unwrap();
+        file.chunks(1000).for_each(|chunk| pass.push(chunk).unwrap());
+    }
+    assert!(pass.finish().unwrap().finish().unwrap().0 == whole, "other bytes than the whole file's");
+
+    assert_eq!(failure(start().push(&files[0])).code, Code::BadArgument, "no file was begun");
+    let mut early = start();
+    early.next_file(None).unwrap();
+    early.push(&files[0][..files[0].len() - 1]).unwrap();
+    assert_eq!(failure(early.next_file(None)).code, Code::Truncated);
+    let mut missing = start();
+    missing.next_file(None).unwrap();
+    missing.push(&files[0]).unwrap();
+    assert_eq!(failure(missing.finish().map(|_| ())).code, Code::ShardMismatch);
+    let mut other = start();
+    other.next_file(None).unwrap();
+    assert_eq!(failure(other.push(&files[1])).code, Code::ShardMismatch, "a file in another's place");
+    let twice = Joined::of(vec![header_of(&files[0]), header_of(&files[0])], None);
+    assert_eq!(failure(twice.map(|_| ())).code, Code::ShardMismatch);
+    assert_eq!(failure(Joined::of(Vec::new(), None).map(|_| ())).code, Code::ShardMismatch);
 }
 
 fn text_model(bytes: &[u8], options: LoadOptions) -> TextModel {

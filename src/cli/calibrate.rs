@@ -104,7 +104,7 @@ fn drawn(i: u32) -> (Vec<u8>, usize, usize) {
 /// The file under a plan, in memory.
 fn rewritten(source: &Source, outline: &Outline, plan: &Plan) -> Result<Vec<u8>> {
     let options = RewriteOptions { requantize: true, ..RewriteOptions::default() };
-    let mut rewriter = Rewriter::new(&source.header, outline.clone(), plan, options, Vec::new())?;
+    let mut rewriter = Rewriter::new(source.header(), outline.clone(), plan, options, Vec::new())?;
     source.stream(&mut rewriter, |_, _| ())?;
     Ok(rewriter.finish()?.0)
 }
@@ -307,7 +307,7 @@ fn as_is(source: &Source) -> Result<Plan> {
     let outline = source.outline()?;
     let planned = outline.tensors.iter().map(|t| Planned {
         name: t.name.clone(),
-        dtype: source.header.tensors[t.source].dtype.name().into(),
+        dtype: source.header().tensors[t.source].dtype.name().into(),
         note: None,
     });
     let tensors = planned.zip(&outline.tensors).filter(|(_, t)| t.matrix().is_some()).map(|(p, _)| p);

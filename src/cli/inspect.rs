@@ -52,7 +52,7 @@ struct Document<'a> {
 pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     let source = Source::open(&args.file)?;
     let outline = source.outline().map_err(|e| open::in_file(&args.file, e))?;
-    let mut surveyor = Surveyor::new(&source.header, outline, SurveyOptions::default())?;
+    let mut surveyor = Surveyor::new(source.header(), outline, SurveyOptions::default())?;
     let mut progress = Progress::new();
     source.stream(&mut surveyor, |done, total| progress.show("measuring", done, total))?;
     drop(progress);
@@ -84,7 +84,7 @@ fn differences(a: &Source, b: &Source) -> Result<Vec<Difference>> {
     let mut found = Vec::new();
     for target in &first.tensors {
         let Some(other) = second.tensors.iter().find(|t| t.name == target.name) else { continue };
-        let (ours, theirs) = (&a.header.tensors[target.source], &b.header.tensors[other.source]);
+        let (ours, theirs) = (&a.header().tensors[target.source], &b.header().tensors[other.source]);
         let (x, y) = match (a.values(target), b.values(other)) {
             (Ok(x), Ok(y)) if x.len() == y.len() => (x, y),
             (Err(e), _) | (_, Err(e)) => return Err(e.tensor(&target.name)),

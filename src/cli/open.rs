@@ -217,7 +217,7 @@ impl Sink for HeaderOnly {
 /// The files of one model.
 pub(super) struct Files {
     pub(super) paths: Vec<PathBuf>,
-    index: Option<ShardIndex>,
+    pub(super) index: Option<ShardIndex>,
 }
 
 impl Files {

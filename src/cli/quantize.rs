@@ -11,7 +11,7 @@ use crate::quantizer::{
 };
 use serde::Serialize;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -140,7 +140,7 @@ fn make_plan(
 ) -> std::result::Result<(Plan, Option<Survey>), Failure> {
     if let Some(name) = &args.dtype {
         let dtype = writable(name, "type").map_err(Failure::Usage)?;
-        return Ok((Plan::uniform(outline, &source.header, dtype), None));
+        return Ok((Plan::uniform(outline, source.header(), dtype), None));
     }
     if let Some(path) = &args.plan_in {
         let text = open::read_text(path, 64 << 20)?;
@@ -151,7 +151,7 @@ fn make_plan(
     let types = args.types.iter().map(|name| writable(name, "types")).collect::<Result<Vec<_>>>()?;
     let options =
         SurveyOptions { types, zero_nonfinite: args.allow_nonfinite.is_some(), calibration: known.weights() };
-    let mut surveyor = Surveyor::new(&source.header, outline.clone(), options)?;
+    let mut surveyor = Surveyor::new(source.header(), outline.clone(), options)?;
     let mut progress = Progress::new();
     source.stream(&mut surveyor, |done, total| progress.show("measuring", done, total))?;
     drop(progress);
@@ -206,12 +206,13 @@ fn write(
         calibration: statistics.map(|s| Box::new(s) as Box<dyn Calibration>),
     };
     let (temporary, file) = Temporary::create(&args.output)?;
-    let mut rewriter = Rewriter::new(&source.header, outline, plan, options, BufWriter::new(file))?;
+    let named = NamedFile { file, path: &args.output };
+    let mut rewriter = Rewriter::new(source.header(), outline, plan, options, BufWriter::new(named))?;
     let mut progress = Progress::new();
     source.stream(&mut rewriter, |done, total| progress.show("quantizing", done, total))?;
     let (file, report) = rewriter.finish()?;
     let file = file.into_inner().map_err(|e| open::io_error(&args.output, "cannot write", e.into_error()))?;
-    file.sync_all().map_err(|e| open::io_error(&args.output, "cannot write", e))?;
+    file.file.sync_all().map_err(|e| open::io_error(&args.output, "cannot write", e))?;
     temporary.rename(&args.output)?;
     Ok(report)
 }
@@ -226,6 +227,28 @@ fn refuse_same_file(inputs: &[PathBuf], output: &Path) -> Result<()> {
             let rule = format!("{}: the output would replace the model that is read", input.display());
             Err(Error::new(Code::BadArgument, rule).key("output"))
         }
+    }
+}
+
+/// A file whose errors name what it is to become.
+struct NamedFile<'a> {
+    file: File,
+    path: &'a Path,
+}
+
+impl NamedFile<'_> {
+    fn named(&self, e: io::Error) -> io::Error {
+        io::Error::new(e.kind(), format!("{}: {e}", self.path.display()))
+    }
+}
+
+impl Write for NamedFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).map_err(|e| self.named(e))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush().map_err(|e| self.named(e))
     }
 }
 

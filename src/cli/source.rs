@@ -1,6 +1,7 @@
 //! A model to be quantized: one file, several, or a folder as Hugging Face keeps it.
 
 use super::open;
+use crate::container::joining::Joined;
 use crate::container::stream::{Sink, Stream};
 use crate::container::{ContainerKind, Header};
 use crate::error::{Code, Error, Result};
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Longest `config.json` or tokenizer file.
 const MAX_TEXT: u64 = 64 << 20;
+/// How Hugging Face calls the list of a model's shards.
+const INDEX: &str = "model.safetensors.index.json";
 
 /// The files of a model.
 pub(super) struct Source {
@@ -17,10 +20,7 @@ pub(super) struct Source {
     pub(super) files: Vec<PathBuf>,
     /// Where the other files are, if there is such a place.
     folder: Option<PathBuf>,
-    /// All tensors; their offsets count within their files.
-    pub(super) header: Header,
-    /// For each file, the index of its first tensor.
-    firsts: Vec<usize>,
+    joined: Joined,
 }
 
 impl Source {
@@ -29,30 +29,24 @@ impl Source {
     /// # Errors
     /// [`Code::Io`], and what is wrong with the headers.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let files = if path.is_dir() { weights_of(path)? } else { open::Files::of(path)?.paths };
+        let open::Files { paths: files, index } = match path.is_dir() {
+            true => files_of(path)?,
+            false => open::Files::of(path)?,
+        };
         let folder = if path.is_dir() { Some(path) } else { path.parent() }.map(Path::to_path_buf);
-        let mut firsts = Vec::new();
-        let mut merged: Option<Header> = None;
-        for file in &files {
+        let header = |file: &PathBuf| {
             let mut header = open::one_header(file)?;
             restore_shapes(&mut header).map_err(|e| open::in_file(file, e))?;
-            match &mut merged {
-                None => {
-                    firsts.push(0);
-                    merged = Some(header);
-                }
-                Some(all) => {
-                    firsts.push(all.tensors.len());
-                    if let Some(twice) = header.tensors.iter().find(|t| all.tensor(&t.name).is_some()) {
-                        let rule = format!("{}: the tensor is in another file too", file.display());
-                        return Err(Error::new(Code::ShardMismatch, rule).tensor(&twice.name));
-                    }
-                    all.tensors.extend(header.tensors);
-                }
-            }
-        }
-        let header = merged.ok_or_else(|| Error::new(Code::Io, "no files with weights"))?;
-        Ok(Source { files, folder, header, firsts })
+            Ok(header)
+        };
+        let headers = files.iter().map(header).collect::<Result<Vec<_>>>()?;
+        let joined = Joined::of(headers, index).map_err(|e| open::in_file(path, e))?;
+        Ok(Source { files, folder, joined })
+    }
+
+    /// All tensors; their offsets count within their files.
+    pub(super) fn header(&self) -> &Header {
+        &self.joined.header
     }
 
     /// A file beside the weights, if it is there.
@@ -69,7 +63,7 @@ impl Source {
     /// What is unsupported about the model.
     pub(super) fn outline(&self) -> Result<Outline> {
         let mut files = Files::default();
-        if self.header.kind == ContainerKind::Safetensors {
+        if self.header().kind == ContainerKind::Safetensors {
             files.config = self.beside("config.json")?;
             files.tokenizer = self.beside("tokenizer.json")?;
             files.tokenizer_config = self.beside("tokenizer_config.json")?;
@@ -77,7 +71,7 @@ impl Source {
             let folder = self.folder.as_ref().and_then(|f| f.canonicalize().ok());
             files.name = folder.and_then(|f| f.file_name().map(|n| n.to_string_lossy().into_owned()));
         }
-        Outline::of(&self.header, &files)
+        Outline::of(self.header(), &files)
     }
 
     /// The values of one tensor, as they are in the file that the outline describes.
@@ -85,9 +79,8 @@ impl Source {
     /// # Errors
     /// What cannot be read or decoded.
     pub(super) fn values(&self, target: &Target) -> Result<Vec<f32>> {
-        let tensor = &self.header.tensors[target.source];
-        let file_idx = self.firsts.iter().rposition(|first| *first <= target.source).unwrap_or(0);
-        let path = &self.files[file_idx];
+        let tensor = &self.header().tensors[target.source];
+        let path = &self.files[self.joined.file_of(target.source)];
         let (mut file, _) = open::open(path)?;
         let mut bytes = vec![0; tensor.n_bytes as usize];
         file.seek(SeekFrom::Start(tensor.offset))
@@ -108,39 +101,32 @@ impl Source {
     pub(super) fn stream(&self, sink: &mut dyn Sink, mut progress: impl FnMut(u64, u64)) -> Result<()> {
         let total = self.files.iter().map(|f| f.metadata().map_or(0, |m| m.len())).sum();
         let mut done = 0;
-        for (path, first) in self.files.iter().zip(&self.firsts) {
+        for (i, path) in self.files.iter().enumerate() {
             let (file, file_len) = open::open(path)?;
             let mut stream = Stream::new(file_len);
-            let mut shifted = Shifted { sink: &mut *sink, first: *first };
+            let mut part = self.joined.part(i, sink);
             open::read_chunks(path, file, |bytes| {
-                stream.push(bytes, &mut shifted)?;
+                stream.push(bytes, &mut part)?;
                 done += bytes.len() as u64;
                 progress(done, total);
                 Ok(true)
             })?;
-            stream.finish(&mut shifted).map_err(|e| open::in_file(path, e))?;
+            stream.finish(&mut part).map_err(|e| open::in_file(path, e))?;
         }
         Ok(())
     }
 }
 
-/// One file's tensors under their numbers among those of all files.
-struct Shifted<'a> {
-    sink: &'a mut dyn Sink,
-    first: usize,
-}
-
-impl Sink for Shifted<'_> {
-    fn header(&mut self, _: &Header) -> Result<()> {
-        Ok(())
+/// The files of the model in a folder: those of its index, all shards of which one is there, or what there is.
+fn files_of(folder: &Path) -> Result<open::Files> {
+    let index = folder.join(INDEX);
+    if index.is_file() {
+        return open::Files::of(&index);
     }
-
-    fn tensor_bytes(&mut self, idx: usize, bytes: &[u8]) -> Result<()> {
-        self.sink.tensor_bytes(self.first + idx, bytes)
-    }
-
-    fn tensor_end(&mut self, idx: usize) -> Result<()> {
-        self.sink.tensor_end(self.first + idx)
+    let paths = weights_of(folder)?;
+    match open::Files::of(&paths[0])? {
+        shards if shards.paths.len() > 1 => Ok(shards),
+        _ => Ok(open::Files { paths, index: None }),
     }
 }
 

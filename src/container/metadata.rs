@@ -140,6 +140,11 @@ impl Metadata {
         self.entries.push((key, value));
     }
 
+    /// Takes out the entries whose keys `keep` does not want.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.entries.retain(|(key, _)| keep(key));
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -2,6 +2,7 @@
 
 pub mod gguf;
 pub mod gguf_write;
+pub mod joining;
 pub mod limits;
 mod metadata;
 pub mod pickle;

@@ -13,6 +13,7 @@ pub mod iq1;
 pub mod iq2;
 pub mod iq3;
 pub mod iq4;
+mod k_quant;
 mod minimum;
 pub mod q1_0;
 pub mod q2_0;

@@ -8,10 +8,11 @@
 //! ```
 //! Source: ggml-common.h, `block_q2_K`; gguf-py, `quants.py`.
 
-use super::blocks::{encode_blocks, f16_at, put_f16};
-use super::search::{self, MinForm, super_min};
-use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
-use super::{Codec, GridRule, KernelForm, SuperForm};
+use super::blocks::{f16_at, put_f16};
+use super::k_quant::{KQuant, codec};
+use super::search::{MinForm, super_min};
+use super::superblock::{LEN, SuperBlock, join_pairs, split_pairs};
+use super::{Codec, SuperForm};
 
 /// Bytes per block.
 pub const BYTES: usize = 84;
@@ -20,16 +21,7 @@ pub const OFFSET: u8 = 0;
 /// Bits per code.
 pub const BITS: u32 = 2;
 
-const FORM: SuperForm =
-    SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: true, block_bytes: BYTES, decompose };
-
-pub(super) const CODEC: Codec = Codec {
-    dequantize,
-    quantize: Some(quantize),
-    search: Some(search),
-    grid: Some(GRID),
-    kernel: KernelForm::Super(FORM),
-};
+pub(super) const CODEC: Codec = codec::<Q2K, BYTES>();
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -42,44 +34,27 @@ pub fn decompose(block: &[u8], out: &mut SuperBlock) {
     out.dmin = f16_at(block, 82);
 }
 
-fn dequantize(bytes: &[u8], out: &mut [f32]) {
-    decode::<BYTES>(bytes, out, OFFSET, decompose);
-}
+/// The type, for [`codec`].
+struct Q2K;
 
-fn quantize(values: &[f32], out: &mut [u8]) {
-    encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
-        compose(&SuperBlock::round_with_min(x, 16, 3, 15), block);
-    });
-}
+impl KQuant<BYTES> for Q2K {
+    const FORM: SuperForm =
+        SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: true, block_bytes: BYTES, decompose };
 
-fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
-    for (byte, (scale, min)) in block.iter_mut().zip(parts.scales.iter().zip(&parts.mins)) {
-        *byte = *scale as u8 | (*min as u8) << 4;
-    }
-    join_pairs(&parts.codes, &mut block[16..80]);
-    put_f16(block, 80, parts.d);
-    put_f16(block, 82, parts.dmin);
-}
-
-fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
-    const FORM: MinForm = MinForm { max_code: 3.0, max_scale: 15.0, tops: &[15.0, 13.0] };
-    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
-        compose(&super_min::<16>(x, w, FORM), block);
-    });
-}
-
-const GRID: GridRule = GridRule {
-    read: |block, grid| {
-        let mut parts = SuperBlock::default();
-        decompose(block, &mut parts);
-        grid.set_super(&parts, OFFSET, 3);
-    },
-    write: |grid, block| {
-        let mut parts = SuperBlock::default();
-        decompose(block, &mut parts);
-        parts.codes = grid.codes;
-        if let Some(block) = block.as_mut_array() {
-            compose(&parts, block);
+    fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
+        for (byte, (scale, min)) in block.iter_mut().zip(parts.scales.iter().zip(&parts.mins)) {
+            *byte = *scale as u8 | (*min as u8) << 4;
         }
-    },
-};
+        join_pairs(&parts.codes, &mut block[16..80]);
+        put_f16(block, 80, parts.d);
+        put_f16(block, 82, parts.dmin);
+    }
+
+    fn round(x: &[f32; LEN]) -> SuperBlock {
+        SuperBlock::round_with_min(x, 16, 3, 15)
+    }
+
+    fn search(x: &[f32; LEN], w: &[f32; LEN]) -> SuperBlock {
+        super_min::<16>(x, w, MinForm { max_code: 3.0, max_scale: 15.0, tops: &[15.0, 13.0] })
+    }
+}

@@ -11,10 +11,11 @@
 //! ```
 //! Source: ggml-common.h, `block_q3_K`; gguf-py, `quants.py`.
 
-use super::blocks::{encode_blocks, f16_at, put_f16};
-use super::search::{self, Linear, SignedForm, super_signed};
-use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
-use super::{Codec, GridRule, KernelForm, SuperForm};
+use super::blocks::{f16_at, put_f16};
+use super::k_quant::{KQuant, add_high_bits, codec, join_high_bits};
+use super::search::{Linear, SignedForm, super_signed};
+use super::superblock::{LEN, SuperBlock, join_pairs, split_pairs};
+use super::{Codec, SuperForm};
 
 /// Bytes per block.
 pub const BYTES: usize = 110;
@@ -23,24 +24,13 @@ pub const OFFSET: u8 = 4;
 /// Bits per code.
 pub const BITS: u32 = 3;
 
-const FORM: SuperForm =
-    SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: false, block_bytes: BYTES, decompose };
-
-pub(super) const CODEC: Codec = Codec {
-    dequantize,
-    quantize: Some(quantize),
-    search: Some(search),
-    grid: Some(GRID),
-    kernel: KernelForm::Super(FORM),
-};
+pub(super) const CODEC: Codec = codec::<Q3K, BYTES>();
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
-    let (high, packed) = (&block[..32], &block[96..108]);
+    let packed = &block[96..108];
     split_pairs(&block[32..96], &mut out.codes);
-    for (i, code) in out.codes.iter_mut().enumerate() {
-        *code |= (high[i % 32] >> (i / 32) & 1) << 2;
-    }
+    add_high_bits(&block[..32], 2, &mut out.codes);
     for (j, scale) in out.scales.iter_mut().enumerate() {
         let low = packed[j % 8] >> (j / 8 * 4) & 15;
         let top = packed[8 + j % 4] >> (j / 4 * 2) & 3;
@@ -51,58 +41,39 @@ pub fn decompose(block: &[u8], out: &mut SuperBlock) {
     out.dmin = 0.0;
 }
 
-fn dequantize(bytes: &[u8], out: &mut [f32]) {
-    decode::<BYTES>(bytes, out, OFFSET, decompose);
-}
+/// The type, for [`codec`].
+struct Q3K;
 
-fn quantize(values: &[f32], out: &mut [u8]) {
-    encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
-        compose(&SuperBlock::round_signed(x, OFFSET, 32), block);
-    });
-}
+impl KQuant<BYTES> for Q3K {
+    const FORM: SuperForm =
+        SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: false, block_bytes: BYTES, decompose };
 
-fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
-    block.fill(0);
-    for (i, code) in parts.codes.iter().enumerate() {
-        block[i % 32] |= (code >> 2) << (i / 32);
-    }
-    join_pairs(&parts.codes, &mut block[32..96]);
-    let packed = &mut block[96..108];
-    for (j, scale) in parts.scales.iter().enumerate() {
-        let level = (scale + 32) as u8;
-        packed[j % 8] |= (level & 15) << (j / 8 * 4);
-        packed[8 + j % 4] |= (level >> 4) << (j / 4 * 2);
-    }
-    put_f16(block, 108, parts.d);
-}
-
-fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
-    const FORM: SignedForm<Linear> = SignedForm {
-        levels: Linear { lo: -4.0, hi: 3.0 },
-        starts: &[-4.0, -3.8, -3.6, -3.4, -3.2, -3.0, -2.8, -4.3, -4.6, 3.0, 2.8, 2.6, 2.4, 2.2, 3.3, 3.6],
-        tops: &[-32.0, 31.0, -30.0, 29.0, -27.0],
-        range: (-32.0, 31.0),
-    };
-    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
-        let found = super_signed::<16, _>(x, w, FORM);
-        let mut parts = SuperBlock { d: found.d, scales: found.scales, ..SuperBlock::default() };
-        parts.round_codes(x, OFFSET, 2 * OFFSET - 1);
-        compose(&parts, block);
-    });
-}
-
-const GRID: GridRule = GridRule {
-    read: |block, grid| {
-        let mut parts = SuperBlock::default();
-        decompose(block, &mut parts);
-        grid.set_super(&parts, OFFSET, 7);
-    },
-    write: |grid, block| {
-        let mut parts = SuperBlock::default();
-        decompose(block, &mut parts);
-        parts.codes = grid.codes;
-        if let Some(block) = block.as_mut_array() {
-            compose(&parts, block);
+    fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
+        block.fill(0);
+        join_high_bits(&parts.codes, 2, &mut block[..32]);
+        join_pairs(&parts.codes, &mut block[32..96]);
+        let packed = &mut block[96..108];
+        for (j, scale) in parts.scales.iter().enumerate() {
+            let level = (scale + 32) as u8;
+            packed[j % 8] |= (level & 15) << (j / 8 * 4);
+            packed[8 + j % 4] |= (level >> 4) << (j / 4 * 2);
         }
-    },
-};
+        put_f16(block, 108, parts.d);
+    }
+
+    fn round(x: &[f32; LEN]) -> SuperBlock {
+        SuperBlock::round_signed(x, OFFSET, 32)
+    }
+
+    fn search(x: &[f32; LEN], w: &[f32; LEN]) -> SuperBlock {
+        const SIGNED: SignedForm<Linear> = SignedForm {
+            levels: Linear { lo: -4.0, hi: 3.0 },
+            starts: &[
+                -4.0, -3.8, -3.6, -3.4, -3.2, -3.0, -2.8, -4.3, -4.6, 3.0, 2.8, 2.6, 2.4, 2.2, 3.3, 3.6,
+            ],
+            tops: &[-32.0, 31.0, -30.0, 29.0, -27.0],
+            range: (-32.0, 31.0),
+        };
+        super_signed::<16, _>(x, w, SIGNED).rounded(x, OFFSET)
+    }
+}

@@ -8,10 +8,11 @@
 //! ```
 //! Source: ggml-common.h, `block_q4_K`; gguf-py, `quants.py`.
 
-use super::blocks::{encode_blocks, f16_at, put_f16};
-use super::search::{self, MinForm, super_min};
-use super::superblock::{LEN, SuperBlock, decode};
-use super::{Codec, GridRule, KernelForm, SuperForm};
+use super::blocks::{f16_at, put_f16};
+use super::k_quant::{KQuant, codec};
+use super::search::{MinForm, super_min};
+use super::superblock::{LEN, SuperBlock};
+use super::{Codec, SuperForm};
 
 /// Bytes per block.
 pub const BYTES: usize = 144;
@@ -20,16 +21,7 @@ pub const OFFSET: u8 = 0;
 /// Bits per code.
 pub const BITS: u32 = 4;
 
-const FORM: SuperForm =
-    SuperForm { bits: BITS, offset: OFFSET, sub_len: 32, has_min: true, block_bytes: BYTES, decompose };
-
-pub(super) const CODEC: Codec = Codec {
-    dequantize,
-    quantize: Some(quantize),
-    search: Some(search),
-    grid: Some(GRID),
-    kernel: KernelForm::Super(FORM),
-};
+pub(super) const CODEC: Codec = codec::<Q4K, BYTES>();
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -37,23 +29,6 @@ pub fn decompose(block: &[u8], out: &mut SuperBlock) {
     split_nibbles(&block[16..], &mut out.codes);
     out.d = f16_at(block, 0);
     out.dmin = f16_at(block, 2);
-}
-
-fn dequantize(bytes: &[u8], out: &mut [f32]) {
-    decode::<BYTES>(bytes, out, OFFSET, decompose);
-}
-
-fn quantize(values: &[f32], out: &mut [u8]) {
-    encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
-        compose(&SuperBlock::round_with_min(x, 32, 15, 63), block);
-    });
-}
-
-fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
-    join_scales(parts, &mut block[4..16]);
-    join_nibbles(&parts.codes, &mut block[16..]);
-    put_f16(block, 0, parts.d);
-    put_f16(block, 2, parts.dmin);
 }
 
 /// The 6-bit scales and mins of Q4_K and Q5_K.
@@ -98,25 +73,25 @@ pub(super) fn join_nibbles(codes: &[u8; LEN], qs: &mut [u8]) {
     }
 }
 
-fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
-    const FORM: MinForm = MinForm { max_code: 15.0, max_scale: 63.0, tops: &[63.0, 58.0] };
-    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
-        compose(&super_min::<32>(x, w, FORM), block);
-    });
-}
+/// The type, for [`codec`].
+struct Q4K;
 
-const GRID: GridRule = GridRule {
-    read: |block, grid| {
-        let mut parts = SuperBlock::default();
-        decompose(block, &mut parts);
-        grid.set_super(&parts, OFFSET, 15);
-    },
-    write: |grid, block| {
-        let mut parts = SuperBlock::default();
-        decompose(block, &mut parts);
-        parts.codes = grid.codes;
-        if let Some(block) = block.as_mut_array() {
-            compose(&parts, block);
-        }
-    },
-};
+impl KQuant<BYTES> for Q4K {
+    const FORM: SuperForm =
+        SuperForm { bits: BITS, offset: OFFSET, sub_len: 32, has_min: true, block_bytes: BYTES, decompose };
+
+    fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
+        join_scales(parts, &mut block[4..16]);
+        join_nibbles(&parts.codes, &mut block[16..]);
+        put_f16(block, 0, parts.d);
+        put_f16(block, 2, parts.dmin);
+    }
+
+    fn round(x: &[f32; LEN]) -> SuperBlock {
+        SuperBlock::round_with_min(x, 32, 15, 63)
+    }
+
+    fn search(x: &[f32; LEN], w: &[f32; LEN]) -> SuperBlock {
+        super_min::<32>(x, w, MinForm { max_code: 15.0, max_scale: 63.0, tops: &[63.0, 58.0] })
+    }
+}

@@ -9,11 +9,12 @@
 //! ```
 //! Source: ggml-common.h, `block_q5_K`; gguf-py, `quants.py`.
 
-use super::blocks::{encode_blocks, f16_at, put_f16};
+use super::blocks::{f16_at, put_f16};
+use super::k_quant::{KQuant, add_high_bits, codec, join_high_bits};
 use super::q4_k::{join_nibbles, join_scales, split_nibbles, split_scales};
-use super::search::{self, MinForm, super_min};
-use super::superblock::{LEN, SuperBlock, decode};
-use super::{Codec, GridRule, KernelForm, SuperForm};
+use super::search::{MinForm, super_min};
+use super::superblock::{LEN, SuperBlock};
+use super::{Codec, SuperForm};
 
 /// Bytes per block.
 pub const BYTES: usize = 176;
@@ -22,68 +23,37 @@ pub const OFFSET: u8 = 0;
 /// Bits per code.
 pub const BITS: u32 = 5;
 
-const FORM: SuperForm =
-    SuperForm { bits: BITS, offset: OFFSET, sub_len: 32, has_min: true, block_bytes: BYTES, decompose };
-
-pub(super) const CODEC: Codec = Codec {
-    dequantize,
-    quantize: Some(quantize),
-    search: Some(search),
-    grid: Some(GRID),
-    kernel: KernelForm::Super(FORM),
-};
+pub(super) const CODEC: Codec = codec::<Q5K, BYTES>();
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
     split_scales(&block[4..16], out);
     split_nibbles(&block[48..], &mut out.codes);
-    for (i, code) in out.codes.iter_mut().enumerate() {
-        *code |= (block[16 + i % 32] >> (i / 32) & 1) << 4;
-    }
+    add_high_bits(&block[16..48], 4, &mut out.codes);
     out.d = f16_at(block, 0);
     out.dmin = f16_at(block, 2);
 }
 
-fn dequantize(bytes: &[u8], out: &mut [f32]) {
-    decode::<BYTES>(bytes, out, OFFSET, decompose);
-}
+/// The type, for [`codec`].
+struct Q5K;
 
-fn quantize(values: &[f32], out: &mut [u8]) {
-    encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
-        compose(&SuperBlock::round_with_min(x, 32, 31, 63), block);
-    });
-}
+impl KQuant<BYTES> for Q5K {
+    const FORM: SuperForm =
+        SuperForm { bits: BITS, offset: OFFSET, sub_len: 32, has_min: true, block_bytes: BYTES, decompose };
 
-fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
-    join_scales(parts, &mut block[4..16]);
-    block[16..48].fill(0);
-    for (i, code) in parts.codes.iter().enumerate() {
-        block[16 + i % 32] |= (code >> 4) << (i / 32);
+    fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
+        join_scales(parts, &mut block[4..16]);
+        join_high_bits(&parts.codes, 4, &mut block[16..48]);
+        join_nibbles(&parts.codes, &mut block[48..]);
+        put_f16(block, 0, parts.d);
+        put_f16(block, 2, parts.dmin);
     }
-    join_nibbles(&parts.codes, &mut block[48..]);
-    put_f16(block, 0, parts.d);
-    put_f16(block, 2, parts.dmin);
-}
 
-fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
-    const FORM: MinForm = MinForm { max_code: 31.0, max_scale: 63.0, tops: &[63.0, 58.0] };
-    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
-        compose(&super_min::<32>(x, w, FORM), block);
-    });
-}
+    fn round(x: &[f32; LEN]) -> SuperBlock {
+        SuperBlock::round_with_min(x, 32, 31, 63)
+    }
 
-const GRID: GridRule = GridRule {
-    read: |block, grid| {
-        let mut parts = SuperBlock::default();
-        decompose(block, &mut parts);
-        grid.set_super(&parts, OFFSET, 31);
-    },
-    write: |grid, block| {
-        let mut parts = SuperBlock::default();
-        decompose(block, &mut parts);
-        parts.codes = grid.codes;
-        if let Some(block) = block.as_mut_array() {
-            compose(&parts, block);
-        }
-    },
-};
+    fn search(x: &[f32; LEN], w: &[f32; LEN]) -> SuperBlock {
+        super_min::<32>(x, w, MinForm { max_code: 31.0, max_scale: 63.0, tops: &[63.0, 58.0] })
+    }
+}

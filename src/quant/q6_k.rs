@@ -9,10 +9,11 @@
 //! ```
 //! Source: ggml-common.h, `block_q6_K`; gguf-py, `quants.py`.
 
-use super::blocks::{encode_blocks, f16_at, put_f16};
-use super::search::{self, Linear, SignedForm, super_signed};
-use super::superblock::{LEN, SuperBlock, decode, join_pairs, split_pairs};
-use super::{Codec, GridRule, KernelForm, SuperForm};
+use super::blocks::{f16_at, put_f16};
+use super::k_quant::{KQuant, codec};
+use super::search::{Linear, SignedForm, super_signed};
+use super::superblock::{LEN, SuperBlock, join_pairs, split_pairs};
+use super::{Codec, SuperForm};
 
 /// Bytes per block.
 pub const BYTES: usize = 210;
@@ -21,16 +22,7 @@ pub const OFFSET: u8 = 32;
 /// Bits per code.
 pub const BITS: u32 = 6;
 
-const FORM: SuperForm =
-    SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: false, block_bytes: BYTES, decompose };
-
-pub(super) const CODEC: Codec = Codec {
-    dequantize,
-    quantize: Some(quantize),
-    search: Some(search),
-    grid: Some(GRID),
-    kernel: KernelForm::Super(FORM),
-};
+pub(super) const CODEC: Codec = codec::<Q6K, BYTES>();
 
 /// Splits one block into integers.
 pub fn decompose(block: &[u8], out: &mut SuperBlock) {
@@ -52,56 +44,39 @@ fn low_place(i: usize) -> (usize, usize) {
     (i / 128 * 64 + i % 64, i / 64 % 2 * 4)
 }
 
-fn dequantize(bytes: &[u8], out: &mut [f32]) {
-    decode::<BYTES>(bytes, out, OFFSET, decompose);
-}
+/// The type, for [`codec`].
+struct Q6K;
 
-fn quantize(values: &[f32], out: &mut [u8]) {
-    encode_blocks(values, out, |x: &[f32; LEN], block: &mut [u8; BYTES]| {
-        compose(&SuperBlock::round_signed(x, OFFSET, 128), block);
-    });
-}
+impl KQuant<BYTES> for Q6K {
+    const FORM: SuperForm =
+        SuperForm { bits: BITS, offset: OFFSET, sub_len: 16, has_min: false, block_bytes: BYTES, decompose };
 
-fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
-    block.fill(0);
-    for (i, code) in parts.codes.iter().enumerate() {
-        let (byte, shift) = low_place(i);
-        block[byte] |= (code & 15) << shift;
-    }
-    join_pairs(&parts.codes.map(|code| code >> 4), &mut block[128..192]);
-    for (byte, scale) in block[192..208].iter_mut().zip(&parts.scales) {
-        *byte = *scale as i8 as u8;
-    }
-    put_f16(block, 208, parts.d);
-}
-
-fn search(values: &[f32], weights: &[f32], out: &mut [u8]) {
-    const FORM: SignedForm<Linear> = SignedForm {
-        levels: Linear { lo: -32.0, hi: 31.0 },
-        starts: &[-32.0, -31.5, -31.0, -30.5, -30.0, -29.0, -32.5, 31.0, 30.5, 30.0, 29.5, 29.0, 28.0, 31.5],
-        tops: &[-128.0, 127.0, -120.0],
-        range: (-128.0, 127.0),
-    };
-    search::search_blocks(values, weights, out, (quantize, dequantize), |x, w, block| {
-        let found = super_signed::<16, _>(x, w, FORM);
-        let mut parts = SuperBlock { d: found.d, scales: found.scales, ..SuperBlock::default() };
-        parts.round_codes(x, OFFSET, 2 * OFFSET - 1);
-        compose(&parts, block);
-    });
-}
-
-const GRID: GridRule = GridRule {
-    read: |block, grid| {
-        let mut parts = SuperBlock::default();
-        decompose(block, &mut parts);
-        grid.set_super(&parts, OFFSET, 63);
-    },
-    write: |grid, block| {
-        let mut parts = SuperBlock::default();
-        decompose(block, &mut parts);
-        parts.codes = grid.codes;
-        if let Some(block) = block.as_mut_array() {
-            compose(&parts, block);
+    fn compose(parts: &SuperBlock, block: &mut [u8; BYTES]) {
+        block.fill(0);
+        for (i, code) in parts.codes.iter().enumerate() {
+            let (byte, shift) = low_place(i);
+            block[byte] |= (code & 15) << shift;
         }
-    },
-};
+        join_pairs(&parts.codes.map(|code| code >> 4), &mut block[128..192]);
+        for (byte, scale) in block[192..208].iter_mut().zip(&parts.scales) {
+            *byte = *scale as i8 as u8;
+        }
+        put_f16(block, 208, parts.d);
+    }
+
+    fn round(x: &[f32; LEN]) -> SuperBlock {
+        SuperBlock::round_signed(x, OFFSET, 128)
+    }
+
+    fn search(x: &[f32; LEN], w: &[f32; LEN]) -> SuperBlock {
+        const SIGNED: SignedForm<Linear> = SignedForm {
+            levels: Linear { lo: -32.0, hi: 31.0 },
+            starts: &[
+                -32.0, -31.5, -31.0, -30.5, -30.0, -29.0, -32.5, 31.0, 30.5, 30.0, 29.5, 29.0, 28.0, 31.5,
+            ],
+            tops: &[-128.0, 127.0, -120.0],
+            range: (-128.0, 127.0),
+        };
+        super_signed::<16, _>(x, w, SIGNED).rounded(x, OFFSET)
+    }
+}

@@ -1,6 +1,7 @@
-//! A file that arrives from its first byte on: what is done with its tensors is made when its header is there.
+//! Files that arrive from their first byte on: what is done with their tensors is made when all headers are there.
 
 use crate::container::Header;
+use crate::container::joining::Joined;
 use crate::container::stream::{Sink, Stream};
 use crate::error::{Code, Error, Result};
 
@@ -11,6 +12,8 @@ type Make<S> = Box<dyn FnOnce(&Header) -> Result<S>>;
 pub struct Arriving<S> {
     stream: Stream,
     inner: Inner<S>,
+    /// Several files whose headers have been read before, and the one that is arriving.
+    files: Option<(Joined, usize)>,
 }
 
 struct Inner<S> {
@@ -20,12 +23,40 @@ struct Inner<S> {
 }
 
 impl<S: Sink> Arriving<S> {
-    /// At byte 0; `file_len` is given where it is certain.
+    /// One file, at byte 0; `file_len` is given where it is certain.
     pub fn new(file_len: Option<u64>, make: Make<S>) -> Self {
-        Arriving {
-            stream: Stream::new(file_len),
-            inner: Inner { make: Some(make), made: None, n_tensors: 0 },
+        let inner = Inner { make: Some(make), made: None, n_tensors: 0 };
+        Arriving { stream: Stream::new(file_len), inner, files: None }
+    }
+
+    /// The files of `joined`, each of which begins with a call of [`Self::next_file`].
+    ///
+    /// # Errors
+    /// What `make` finds wrong.
+    pub fn of_files(joined: Joined, make: Make<S>) -> Result<Self> {
+        let mut arriving = Arriving::new(None, make);
+        arriving.inner.header(&joined.header)?;
+        arriving.files = Some((joined, 0));
+        Ok(arriving)
+    }
+
+    /// Says that the next byte is the first of the next file; not needed where there is only one.
+    ///
+    /// # Errors
+    /// [`Code::Truncated`] where the file before it is not complete, [`Code::BadArgument`] where it was the last.
+    pub fn next_file(&mut self, file_len: Option<u64>) -> Result<()> {
+        let Some((joined, next)) = &mut self.files else {
+            return Err(Error::new(Code::BadArgument, "this takes one file only"));
+        };
+        if *next == joined.n_files() {
+            return Err(Error::new(Code::BadArgument, "there are no more files"));
         }
+        if *next > 0 {
+            self.stream.finish(&mut joined.part(*next - 1, &mut self.inner))?;
+        }
+        *next += 1;
+        self.stream = Stream::new(file_len);
+        Ok(())
     }
 
     /// Takes the next bytes.
@@ -33,7 +64,11 @@ impl<S: Sink> Arriving<S> {
     /// # Errors
     /// What is wrong with the file, and what the sink returned.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream.push(bytes, &mut self.inner)
+        match &self.files {
+            None => self.stream.push(bytes, &mut self.inner),
+            Some((_, 0)) => Err(Error::new(Code::BadArgument, "no file has been begun")),
+            Some((joined, next)) => self.stream.push(bytes, &mut joined.part(*next - 1, &mut self.inner)),
+        }
     }
 
     /// The sink, once the header is complete, and the number of tensors.
@@ -45,9 +80,15 @@ impl<S: Sink> Arriving<S> {
     /// The sink after the last byte.
     ///
     /// # Errors
-    /// [`Code::Truncated`].
+    /// [`Code::Truncated`]; [`Code::ShardMismatch`] where files are missing.
     pub fn finish(mut self) -> Result<S> {
-        self.stream.finish(&mut self.inner)?;
+        match &self.files {
+            None => self.stream.finish(&mut self.inner)?,
+            Some((joined, next)) if *next < joined.n_files() => {
+                return Err(Error::new(Code::ShardMismatch, "files of the model are missing").key("source"));
+            }
+            Some((joined, next)) => self.stream.finish(&mut joined.part(*next - 1, &mut self.inner))?,
+        }
         self.inner.made.ok_or_else(|| Error::new(Code::Truncated, "the file ends before its header"))
     }
 }

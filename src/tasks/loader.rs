@@ -2,8 +2,8 @@
 
 use super::experts::Experts;
 use super::memory::{KvNeeds, Needs};
-use super::shards::Shards;
 use super::{EncoderModel, ModelInfo, TextModel, VisionModel};
+use crate::container::joining::Shards;
 use crate::container::shards::ShardIndex;
 use crate::container::stream::Sink;
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};

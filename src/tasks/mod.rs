@@ -11,7 +11,6 @@ mod opening;
 pub mod sampler;
 mod score;
 mod session;
-mod shards;
 mod speculate;
 mod stop;
 mod text;

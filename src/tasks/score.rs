@@ -63,6 +63,8 @@ pub struct Divergence {
     pub same_top: f64,
     /// The record's mean of -ln p.
     pub reference_nll: f64,
+    /// Of each scored token.
+    pub each: Vec<f32>,
 }
 
 /// A scoring under way. Belongs to the model that started it.
@@ -315,6 +317,7 @@ impl Comparison {
             max: quantile(1.0),
             same_top: self.n_same_top as f64 / n,
             reference_nll: self.nll / n,
+            each: self.divergences.iter().map(|d| *d as f32).collect(),
         }
     }
 }

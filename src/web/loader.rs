@@ -34,6 +34,13 @@ impl ShardIndex {
     }
 }
 
+impl ShardIndex {
+    /// What it is outside of JavaScript.
+    pub(super) fn into_inner(self) -> shards::ShardIndex {
+        self.inner
+    }
+}
+
 /// Hashes of bytes that arrive in portions: SHA-256 of all of them, XXH64 of each block.
 #[wasm_bindgen]
 pub struct Hasher {

@@ -1,6 +1,10 @@
 //! Files of fewer bits: measuring, planning, writing.
 
+use super::loader::ShardIndex;
 use super::{from_js, to_js, to_object};
+use crate::container::Header;
+use crate::container::joining::Joined;
+use crate::container::stream::{Sink, Stream};
 use crate::error::{Code, Error};
 use crate::quantizer::{
     self, Arriving, Budget, Files, Outline, Plan, RewriteOptions, Rewriter, Survey, SurveyOptions, writable,
@@ -14,6 +18,86 @@ struct MeasureOptions {
     types: Vec<String>,
     allow_nonfinite: bool,
     files: Files,
+}
+
+/// The headers of a model in several files, which have to be known before the first tensor is worked on.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Headers {
+    found: Vec<Header>,
+    stream: Option<Stream>,
+    index: Option<crate::container::shards::ShardIndex>,
+}
+
+/// Keeps a header and lets the weights go.
+struct HeaderOnly<'a>(&'a mut Vec<Header>);
+
+impl Sink for HeaderOnly<'_> {
+    fn header(&mut self, header: &Header) -> crate::Result<()> {
+        let mut header = header.clone();
+        quantizer::restore_shapes(&mut header)?;
+        self.0.push(header);
+        Ok(())
+    }
+
+    fn tensor_bytes(&mut self, _: usize, _: &[u8]) -> crate::Result<()> {
+        Ok(())
+    }
+
+    fn tensor_end(&mut self, _: usize) -> crate::Result<()> {
+        Ok(())
+    }
+}
+
+#[wasm_bindgen]
+impl Headers {
+    /// None yet; the index that lists the files, if there is one.
+    #[wasm_bindgen(constructor)]
+    pub fn new(index: Option<ShardIndex>) -> Headers {
+        Headers { index: index.map(ShardIndex::into_inner), ..Headers::default() }
+    }
+
+    /// Declares that the next byte is the first of the next file, whose length is given where it is certain.
+    #[wasm_bindgen(js_name = nextFile)]
+    pub fn next_file(&mut self, file_len: Option<f64>) {
+        self.stream = Some(Stream::new(file_len.map(|n| n as u64)));
+    }
+
+    /// Takes the next bytes of the file; whether its header is complete, after which the rest is not needed.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<bool, JsValue> {
+        let Some(stream) = &mut self.stream else { return Ok(true) };
+        let before = self.found.len();
+        stream.push(bytes, &mut HeaderOnly(&mut self.found)).map_err(to_object)?;
+        let is_complete = self.found.len() > before;
+        if is_complete {
+            self.stream = None;
+        }
+        Ok(is_complete)
+    }
+
+    /// Says what is wrong with a file that ended before its header was complete.
+    #[wasm_bindgen(js_name = endFile)]
+    pub fn end_file(&mut self) -> Result<(), JsValue> {
+        match self.stream.take() {
+            Some(mut stream) => stream.finish(&mut HeaderOnly(&mut self.found)).map_err(to_object),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What takes one file as it arrives, or several whose headers are known.
+fn arriving<S: Sink + 'static>(
+    headers: Option<Headers>,
+    file_len: Option<f64>,
+    make: Box<dyn FnOnce(&Header) -> crate::Result<S>>,
+) -> Result<Arriving<S>, JsValue> {
+    match headers {
+        None => Ok(Arriving::new(file_len.map(|n| n as u64), make)),
+        Some(Headers { found, index, .. }) => {
+            let joined = Joined::of(found, index).map_err(to_object)?;
+            Arriving::of_files(joined, make).map_err(to_object)
+        }
+    }
 }
 
 /// Measures what each type would cost each tensor of a file.
@@ -32,20 +116,27 @@ struct PassProgress {
 
 #[wasm_bindgen]
 impl Surveyor {
-    /// `file_len` is given where it is certain.
+    /// For one file, whose length is given where it is certain, or for several, whose headers are given.
     #[wasm_bindgen(constructor)]
-    pub fn new(options: JsValue, file_len: Option<f64>) -> Result<Surveyor, JsValue> {
+    pub fn new(
+        options: JsValue,
+        file_len: Option<f64>,
+        headers: Option<Headers>,
+    ) -> Result<Surveyor, JsValue> {
         let MeasureOptions { types, allow_nonfinite, files } = from_js(options)?;
         let types = types.iter().map(|name| writable(name, "types")).collect::<crate::Result<Vec<_>>>();
         let types = types.map_err(to_object)?;
-        let inner = Arriving::new(
-            file_len.map(|n| n as u64),
-            Box::new(move |header| {
-                let options = SurveyOptions { types, zero_nonfinite: allow_nonfinite, calibration: None };
-                quantizer::Surveyor::new(header, Outline::of(header, &files)?, options)
-            }),
-        );
-        Ok(Surveyor { inner })
+        let make = move |header: &Header| {
+            let options = SurveyOptions { types, zero_nonfinite: allow_nonfinite, calibration: None };
+            quantizer::Surveyor::new(header, Outline::of(header, &files)?, options)
+        };
+        Ok(Surveyor { inner: arriving(headers, file_len, Box::new(make))? })
+    }
+
+    /// Of several files, declares that the next byte is the first of the next.
+    #[wasm_bindgen(js_name = nextFile)]
+    pub fn next_file(&mut self, file_len: Option<f64>) -> Result<(), JsValue> {
+        self.inner.next_file(file_len.map(|n| n as u64)).map_err(to_object)
     }
 
     /// Takes the next bytes of the file.
@@ -101,9 +192,14 @@ pub struct Quantizer {
 
 #[wasm_bindgen]
 impl Quantizer {
-    /// A writer for one type or a plan; `file_len` is given where it is certain.
+    /// A writer for one type or a plan; for one file, whose length is given where it is certain, or for several, whose
+    /// headers are given.
     #[wasm_bindgen(constructor)]
-    pub fn new(options: JsValue, file_len: Option<f64>) -> Result<Quantizer, JsValue> {
+    pub fn new(
+        options: JsValue,
+        file_len: Option<f64>,
+        headers: Option<Headers>,
+    ) -> Result<Quantizer, JsValue> {
         let given: WriteOptions = from_js(options)?;
         let dtype =
             given.r#type.as_deref().map(|name| writable(name, "type")).transpose().map_err(to_object)?;
@@ -111,7 +207,7 @@ impl Quantizer {
             let rule = "either a type or a plan is needed";
             return Err(to_object(Error::new(Code::BadArgument, rule).key("type")));
         }
-        let make = move |header: &_| {
+        let make = move |header: &Header| {
             let outline = Outline::of(header, &given.files)?;
             let plan = match (dtype, given.plan) {
                 (Some(dtype), _) => Plan::uniform(&outline, header, dtype),
@@ -125,7 +221,14 @@ impl Quantizer {
             };
             Rewriter::new(header, outline, &plan, options, Vec::new())
         };
-        Ok(Quantizer { inner: Arriving::new(file_len.map(|n| n as u64), Box::new(make)) })
+        Ok(Quantizer { inner: arriving(headers, file_len, Box::new(make))? })
+    }
+
+    /// Of several files, declares that the next byte is the first of the next.
+    #[wasm_bindgen(js_name = nextFile)]
+    pub fn next_file(&mut self, file_len: Option<f64>) -> Result<Vec<u8>, JsValue> {
+        self.inner.next_file(file_len.map(|n| n as u64)).map_err(to_object)?;
+        Ok(self.inner.sink().map_or_else(Vec::new, |(sink, _)| std::mem::take(sink.output())))
     }
 
     /// Takes the next bytes of the source; the next bytes of the new file.

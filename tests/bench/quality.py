@@ -1,11 +1,12 @@
 """What our quantizer keeps of a model, beside llama.cpp's and plain rounding, at equal bytes.
 
-    pip install numpy llama-cpp-python
+    pip install numpy llama-cpp-python gguf
     cargo build --release --features cli --bin bitpane
-    python tests/bench/quality.py text MODEL.F16.gguf TEXT [--calibration TEXT] [--chars 12000]
+    python tests/bench/quality.py text MODEL.F16.gguf TEXT [--calibration TEXT] [--chars 12000] [--also MODEL.F16.gguf]
+    python tests/bench/quality.py encoders
     python tests/bench/quality.py photos deit_tiny.safetensors FOLDER [--images 200] [--calibration FOLDER]
 
-Everything runs in bitpane, so that only weights differ. "llama.cpp" are the blocks that its library writes: whole files by
+Everything runs in bitpane, so that only weights differ, with one thread. "llama.cpp" are the blocks that its library writes: whole files by
 llama_model_quantize for texts, and for photos ggml_quantize_chunk in the places of ours.
 """
 import argparse
@@ -20,12 +21,15 @@ import tempfile
 
 import numpy as np
 
-FILE_TYPES = [("Q6_K", 18), ("Q5_K_M", 17), ("Q4_K_M", 15), ("IQ4_XS", 30), ("Q3_K_M", 12), ("Q2_K", 10)]
+FILE_TYPES = [
+    ("Q6_K", 18), ("Q5_K_M", 17), ("Q4_K_M", 15), ("IQ4_XS", 30), ("Q3_K_M", 12), ("Q3_K_S", 11), ("Q2_K", 10),
+]
 TYPES = {"Q8_0": 8, "Q6_K": 14, "Q5_K": 13, "Q4_K": 12, "Q3_K": 11, "Q2_K": 10}
 
 
 def run(*args):
-    done = subprocess.run([OPTIONS.bitpane, *map(str, args), "--json"], capture_output=True, text=True)
+    threads = ["--threads", "1"] if args[0] in ("perplexity", "quantize", "classify") else []
+    done = subprocess.run([OPTIONS.bitpane, *map(str, args), *threads, "--json"], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"bitpane {' '.join(map(str, args))}: {done.stderr}")
     return json.loads(done.stdout)
@@ -76,7 +80,7 @@ def text_tables(folder):
     open(name("calibration.txt"), "w").write(open(given).read() if given else text[-20000:])
     reference = score(OPTIONS.model, name("test.txt"), record=name("ref"))
     base = reference["nll"]
-    print(f"F16: {os.path.getsize(OPTIONS.model)} bytes, perplexity {math.exp(base):.4f}\n")
+    print(f"\n{os.path.basename(OPTIONS.model)}: {os.path.getsize(OPTIONS.model)} bytes, perplexity {math.exp(base):.4f}\n")
     print("| llama.cpp's type | bytes | quantizer | KL | perplexity / F16 |\n|---|--:|---|--:|--:|")
     run("imatrix", OPTIONS.model, name("imatrix.gguf"), name("calibration.txt"))
     imatrix = legacy_imatrix(name("imatrix.gguf"), name("imatrix.gguf"))
@@ -92,12 +96,16 @@ def text_tables(folder):
         row(label, "llama.cpp", theirs, base, name)
         replace_blocks(OPTIONS.model, theirs, ours, imatrix)
         row(label, "llama.cpp, imatrix", ours, base, name)
+        calibrate = ["--calibrate", name("calibration.txt")]
         for how, extra in [
-            ("ours, no data", []),
-            ("ours, calibrated", ["--calibrate", name("calibration.txt")]),
-            ("ours, calibrated, GPTQ", ["--calibrate", name("calibration.txt"), "--gptq"]),
+            ("ours, no data", ["--target-bytes", size]),
+            ("ours, calibrated", ["--target-bytes", size, *calibrate, "--plan", name("plan.json")]),
+            # The same types: GPTQ says how they are reached.
+            ("ours, calibrated, GPTQ", ["--plan-in", name("plan.json"), *calibrate, "--gptq"]),
         ]:
-            run("quantize", OPTIONS.model, ours, "--target-bytes", size, *extra)
+            run("quantize", OPTIONS.model, ours, *extra)
+            if os.path.getsize(ours) > size:
+                sys.exit(f"{label}, {how}: {os.path.getsize(ours)} bytes, above {size}")
             row(label, how, ours, base, name)
 
 
@@ -166,6 +174,47 @@ def replace_blocks(source, written, out, imatrix=None):
     open(out, "wb").write(data)
 
 
+# ---- encoders alone ----
+
+def encoder_table(folder):
+    """Signal to noise ratio of 2^19 weights in each type, in dB: normal ones, and with heavy tails (the same times their size)."""
+    import gguf
+
+    normal = np.random.default_rng(7).standard_normal(1 << 19).astype(np.float32)
+    source, out = os.path.join(folder, "noise.gguf"), os.path.join(folder, "out.gguf")
+    columns = []
+    for x in (normal, normal * np.abs(normal)):
+        writer = gguf.GGUFWriter(source, "llama")
+        writer.add_tensor("blk.0.ffn_up.weight", x.reshape(-1, 256))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        ratio = lambda kind, *more: run("quantize", source, out, "--type", kind, *more)["perTensor"][0]["sqnrDb"]
+        columns.append({kind: (ratio(kind, "--nearest"), theirs(x, kind), ratio(kind)) for kind in ENCODERS})
+    print("| type | bits | rounding | llama.cpp | ours | rounding, tails | llama.cpp, tails | ours, tails |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    for kind in ENCODERS:
+        block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+        found = " | ".join(f"{db:.2f}" for column in columns for db in column[kind])
+        print(f"| {kind} | {size * 8 / block:.4g} | {found} |")
+
+
+ENCODERS = ["Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS", "MXFP4", "Q3_K", "Q2_K", "TQ2_0"]
+
+
+def theirs(x, kind):
+    """Of llama.cpp's blocks, decoded by gguf-py."""
+    import gguf
+
+    number = gguf.GGMLQuantizationType[kind]
+    block, size = gguf.GGML_QUANT_SIZES[number]
+    blocks = np.zeros((len(x) // 256, 256 // block * size), np.uint8)
+    ggml().ggml_quantize_chunk(int(number), x.ctypes.data, blocks.ctypes.data, 0, len(x) // 256, 256, None)
+    off = x - gguf.quants.dequantize(blocks, number).reshape(-1)
+    return 10 * math.log10(float((x.astype(np.float64) ** 2).sum() / (off.astype(np.float64) ** 2).sum()))
+
+
 # ---- photos ----
 
 def logits(model, files):
@@ -211,17 +260,23 @@ def photo_tables(folder):
 def main():
     global OPTIONS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["text", "photos"])
-    parser.add_argument("model")
-    parser.add_argument("data")
+    parser.add_argument("what", choices=["text", "photos", "encoders"])
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("data", nargs="?")
+    parser.add_argument("--also", action="append", default=[], help="another model, in the same run")
     parser.add_argument("--calibration")
     parser.add_argument("--chars", type=int, default=12000)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--bitpane", default="target/release/bitpane")
     OPTIONS = parser.parse_args()
+    if OPTIONS.what != "encoders" and OPTIONS.data is None:
+        parser.error("a model and data are needed")
     with tempfile.TemporaryDirectory() as folder:
-        (text_tables if OPTIONS.what == "text" else photo_tables)(folder)
+        table = {"text": text_tables, "photos": photo_tables, "encoders": encoder_table}[OPTIONS.what]
+        for model in [OPTIONS.model, *OPTIONS.also]:
+            OPTIONS.model = model
+            table(folder)
 
 
 main()

@@ -47,6 +47,29 @@ export async function openModel(source: Source, name: string, { labels }: OpenOp
   }
 }
 
+/**
+ * Opens the files of one model, picked or dropped together. A model as Hugging Face keeps it (safetensors with its
+ * config.json and tokenizer.json) becomes a GGUF file in this tab first.
+ */
+export async function openPicked(picked: readonly File[]): Promise<boolean> {
+  const name = picked.find(({ name }) => /\.(gguf|safetensors|tflite)$/i.test(name))?.name ?? "The model";
+  try {
+    showLoading(`Reading ${name}`);
+    return await openModel(await gathered(picked, settings().quantize || "F16"), name);
+  } catch (error) {
+    hideLoading();
+    complain(error, `${name} cannot be opened`);
+    return false;
+  }
+}
+
+/** One source of picked files; what lies beside the weights is written into a file of `type` with them. */
+export async function gathered(picked: readonly File[], type: string): Promise<Source> {
+  const { pickedModel, quantizeFile } = await bitpane();
+  const { source, files } = await pickedModel(picked);
+  return files ? (await quantizeFile(source, { type, files })).blob : source;
+}
+
 /** Opens an address, after asking where it belongs to another site. */
 export async function openAddress(text: string, options: OpenOptions = {}): Promise<boolean> {
   let url: URL;

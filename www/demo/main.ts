@@ -1,6 +1,6 @@
 /** The page: views behind the tabs, each with its script fetched when it is first opened. */
 import { byId } from "./dom.js";
-import { openAddress, openModel, startLoading } from "./loading.js";
+import { openAddress, openPicked, startLoading } from "./loading.js";
 import { startNotice } from "./notice.js";
 import { showPhoto, startPhoto, useLabels } from "./photo.js";
 import { listen } from "./session.js";
@@ -41,10 +41,10 @@ async function openFiles(files: readonly File[]): Promise<void> {
     if (file.type.startsWith("image/")) {
       location.hash = "try";
       await showPhoto(file, file.name);
-    } else if (!/\.txt$/i.test(file.name)) {
-      await openModel(file, file.name);
     }
   }
+  const model = files.filter((file) => !file.type.startsWith("image/") && !/\.txt$/i.test(file.name));
+  if (model.length > 0) await openPicked(model);
   // After the models: opening one forgets the labels of the one before.
   for (const file of files) {
     if (/\.txt$/i.test(file.name)) useLabels((await file.text()).trimEnd().split(/\r?\n/));

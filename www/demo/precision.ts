@@ -3,6 +3,7 @@ import type { Classification, ImageSource, ModelInfo, Source, TextModel, VisionM
 import { announce } from "./announce.js";
 import { budgetPane } from "./budget.js";
 import { byId, formatBytes, formatMs, formatRate, make } from "./dom.js";
+import { gathered } from "./loading.js";
 import { explain, isAbort } from "./notice.js";
 import { bitpane } from "./package.js";
 import { classRows } from "./photo.js";
@@ -69,8 +70,8 @@ async function see(model: VisionModel, image: ImageSource): Promise<Pick<Outcome
 /** What a person asked for with the form. */
 async function taskOf(): Promise<Task> {
   const kind = byId<HTMLSelectElement>("precision-kind").value === "vision" ? "vision" : "text";
-  const file = byId<HTMLInputElement>("precision-file").files?.[0];
-  const source = file ?? inUse(kind)?.source ?? (await need(kind, () => undefined)).source;
+  const picked = [...(byId<HTMLInputElement>("precision-file").files ?? [])];
+  const source = picked.length > 0 ? await gathered(picked, "F16") : inUse(kind)?.source ?? (await need(kind, () => undefined)).source;
   if (source === undefined) throw new Error("the model in use cannot be loaded again: choose its file");
   const preview = byId<HTMLImageElement>("photo-preview");
   const image = preview.hidden ? await sampleImage() : preview;
@@ -196,7 +197,8 @@ function buildForm(): HTMLElement {
   }
   const file = make("input");
   file.type = "file";
-  file.accept = ".gguf,.safetensors";
+  file.accept = ".gguf,.safetensors,.json,.jinja";
+  file.multiple = true;
   const prompt = make("textarea");
   prompt.rows = 1;
   prompt.value = "Once upon a time";
@@ -217,7 +219,7 @@ function buildForm(): HTMLElement {
   }
   const run = make("button", "primary", "Compare");
   run.id = "precision-run";
-  form.append(labelled("Model", kind, "precision-kind"), labelled("or a file of it in floats", file, "precision-file"), promptField, types, run);
+  form.append(labelled("Model", kind, "precision-kind"), labelled("or its files in floats", file, "precision-file"), promptField, types, run);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (running) running.abort();
@@ -229,7 +231,7 @@ function buildForm(): HTMLElement {
 /** Fills the view. */
 export function start(): void {
   const head = make("div", "pane");
-  head.append(buildForm(), make("p", "hint", "Weights that are quantized already stay as they are stored: a file of floats shows the difference."));
+  head.append(buildForm(), make("p", "hint", "Weights that are quantized already stay as they are stored: a file of floats shows the difference. A model in several files, or with its config.json and tokenizer.json: choose them all."));
   const results = make("div", "compare");
   results.id = "precision-results";
   const budget = budgetPane({

@@ -12,7 +12,7 @@ export type Glue = Omit<Exports, "default" | "initSync"> & {
 };
 export type {
   Adapter as WasmAdapter, EncoderModel as WasmEncoder, Generation as WasmGeneration, Loaded as WasmLoaded, Loader as WasmLoader,
-  Hasher as WasmHasher, ShardIndex as WasmShardIndex, TextModel as WasmText, Values as WasmValues, VisionModel as WasmVision,
+  Hasher as WasmHasher, Headers as WasmHeaders, ShardIndex as WasmShardIndex, TextModel as WasmText, Values as WasmValues, VisionModel as WasmVision,
 } from "./runtime/bitpane.js";
 
 // Literal URLs: bundlers find the files by reading them. A file serves two builds, for one thread and for

@@ -1,6 +1,7 @@
 /** The worker's loops over the bytes of a model that is to be quantized. */
+import type { WasmHeaders } from "./builds.js";
 import { BitpaneError } from "./errors.js";
-import { filesOf } from "./files.js";
+import { filesOf, type FilePart, type Files } from "./files.js";
 import { contextOf, headerChunks, located, type LoadContext } from "./loading.js";
 import type { Calls, WireQuantizeOptions, WireSource, WireSurveyOptions } from "./protocol.js";
 import type { CurvePoint, QuantizationReport, WeightSurvey } from "./types.js";
@@ -8,30 +9,71 @@ import type { CurvePoint, QuantizationReport, WeightSurvey } from "./types.js";
 /** Progress is told at most this often. */
 const PROGRESS_MS = 50;
 
-/** Reads the one file of a source; `take` gets its chunks from what `start` has made for a file of that length. */
-async function pass<S extends { progress: () => unknown }>(
-  shared: LoadContext, source: WireSource, start: (length: number | undefined) => S, take: (sink: S, chunk: Uint8Array) => void,
+/** What takes the bytes of a pass. */
+interface PassSink {
+  progress: () => unknown;
+  nextFile: (length: number | undefined) => unknown;
+}
+
+/** Reads the headers of all files, and no further. */
+async function headersOf(shared: LoadContext, { parts, index }: Files): Promise<WasmHeaders> {
+  const headers = new shared.glue.Headers(index);
+  for (const part of parts) {
+    const stop = new AbortController();
+    try {
+      headers.nextFile(lengthOf(part));
+      let isComplete = false;
+      for await (const chunk of await headerChunks(shared, part, stop.signal)) {
+        isComplete = headers.push(chunk);
+        if (isComplete) break;
+      }
+      if (!isComplete) headers.endFile();
+    } catch (error) {
+      throw located(error, addressOf(part));
+    } finally {
+      stop.abort();
+    }
+  }
+  return headers;
+}
+
+function lengthOf(part: FilePart): number | undefined {
+  return part.type === "blob" ? part.blob.size : undefined;
+}
+
+function addressOf(part: FilePart): string | undefined {
+  return part.type === "url" ? part.url : undefined;
+}
+
+/**
+ * Reads the files of a source; `take` gets their chunks from what `start` has made for one file of that length, or for
+ * several with these headers, and `begin` what the start of another file gives.
+ */
+async function pass<S extends PassSink>(
+  shared: LoadContext, source: WireSource, start: (length: number | undefined, headers?: WasmHeaders) => S,
+  take: (sink: S, chunk: Uint8Array) => void, begin: (sink: S, length: number | undefined) => void,
 ): Promise<{ sink: S; url: string | undefined }> {
   const { signal } = new AbortController();
-  const { parts } = await filesOf(shared.glue, source, shared.transfer, (url) => contextOf(shared, url, signal, false));
-  const [part, ...more] = parts;
-  if (!part || more.length > 0) {
-    throw new BitpaneError("BadArgument", "models in several files are quantized by the command line only", { key: "source" });
-  }
-  const url = part.type === "url" ? part.url : undefined;
+  const files = await filesOf(shared.glue, source, shared.transfer, (url) => contextOf(shared, url, signal, false));
+  const [first, ...more] = files.parts;
+  if (!first) throw new BitpaneError("BadArgument", "no file with weights is given", { key: "source" });
+  const hasMore = more.length > 0;
+  const headers = hasMore ? await headersOf(shared, files) : undefined;
+  let url = addressOf(first);
   try {
-    const length = part.type === "blob" ? part.blob.size : undefined;
-    const sink = start(length);
-    let loaded = 0;
+    const sink = start(hasMore ? undefined : lengthOf(first), headers);
     let told = 0;
-    for await (const chunk of await headerChunks(shared, part, signal)) {
-      take(sink, chunk);
-      loaded += chunk.length;
-      const now = performance.now();
-      if (now - told < PROGRESS_MS) continue;
-      told = now;
-      const { tensorsDone, tensorsTotal } = sink.progress() as { tensorsDone: number; tensorsTotal: number };
-      shared.context.send({ kind: "progress", progress: { status: "quantize", tensorsDone, tensorsTotal } });
+    for (const part of files.parts) {
+      url = addressOf(part);
+      if (hasMore) begin(sink, lengthOf(part));
+      for await (const chunk of await headerChunks(shared, part, signal)) {
+        take(sink, chunk);
+        const now = performance.now();
+        if (now - told < PROGRESS_MS) continue;
+        told = now;
+        const { tensorsDone, tensorsTotal } = sink.progress() as { tensorsDone: number; tensorsTotal: number };
+        shared.context.send({ kind: "progress", progress: { status: "quantize", tensorsDone, tensorsTotal } });
+      }
     }
     return { sink, url };
   } catch (error) {
@@ -50,7 +92,8 @@ export async function surveyWeights(
 ): Promise<Calls["survey"]["result"]> {
   const { glue } = shared;
   const { sink, url } = await pass(
-    shared, source, (length) => new glue.Surveyor(given(options), length), (surveyor, chunk) => surveyor.push(chunk),
+    shared, source, (length, headers) => new glue.Surveyor(given(options), length, headers),
+    (surveyor, chunk) => surveyor.push(chunk), (surveyor, length) => surveyor.nextFile(length),
   );
   try {
     const survey = sink.finish() as WeightSurvey;
@@ -80,7 +123,8 @@ export async function writeQuantized(
     held = 0;
   };
   const { sink, url } = await pass(
-    shared, source, (length) => new glue.Quantizer(given(options), length), (quantizer, chunk) => keep(quantizer.push(chunk), false),
+    shared, source, (length, headers) => new glue.Quantizer(given(options), length, headers),
+    (quantizer, chunk) => keep(quantizer.push(chunk), false), (quantizer, length) => keep(quantizer.nextFile(length), false),
   );
   try {
     const written = sink.finish();

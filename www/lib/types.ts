@@ -486,6 +486,8 @@ export interface Divergence {
   sameTop: number;
   /** The recorded model's nll. */
   referenceNll: number;
+  /** Of each scored token. */
+  each: number[];
 }
 
 /** Pixels in rows from the top, four bytes each: red, green, blue, alpha. An `ImageData` is one. */

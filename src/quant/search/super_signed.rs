@@ -3,13 +3,22 @@
 use super::levels::Levels;
 use super::scale::{moments, symmetric};
 use crate::quant::blocks::{extreme, inverse, nearest_f16};
-use crate::quant::superblock::LEN;
+use crate::quant::superblock::{LEN, SuperBlock};
 
 /// A block's scale and its sub-scales; of 16 as many as there are sub-blocks.
 #[derive(Clone, Copy)]
 pub struct Signed {
     pub d: f32,
     pub scales: [i16; 16],
+}
+
+impl Signed {
+    /// The nearest codes under these scales.
+    pub fn rounded(&self, x: &[f32; LEN], offset: u8) -> SuperBlock {
+        let mut parts = SuperBlock { d: self.d, scales: self.scales, ..SuperBlock::default() };
+        parts.round_codes(x, offset, 2 * offset - 1);
+        parts
+    }
 }
 
 /// How a type divides its block.

@@ -1,15 +1,16 @@
 //! The files of one model: whether they belong together.
 
-use crate::container::shards::ShardIndex;
-use crate::container::{ContainerKind, Header};
+use super::shards::ShardIndex;
+use super::stream::Sink;
+use super::{ContainerKind, Header, TensorInfo};
 use crate::error::{Code, Error, Result};
 
 const COUNT: &str = "split.count";
 const NUMBER: &str = "split.no";
 const TENSORS: &str = "split.tensors.count";
 
-/// What is known of a model's files.
-pub(super) struct Shards {
+/// What is known of a model's files while their headers are seen one after the other.
+pub struct Shards {
     /// Files that are given.
     n_files: usize,
     /// Headers seen.
@@ -121,4 +122,89 @@ fn check_same_model(header: &Header, whole: &Header) -> Result<()> {
 
 fn mismatch(key: &str, message: String) -> Error {
     Error::new(Code::ShardMismatch, message).key(key)
+}
+
+/// The headers of a model's files as one.
+pub struct Joined {
+    /// All tensors, their offsets within their own files; the metadata of the first file.
+    pub header: Header,
+    /// Of each file, its first tensor.
+    firsts: Vec<usize>,
+}
+
+impl Joined {
+    /// All headers of a model, in order, and the index that lists its files, if there is one.
+    ///
+    /// # Errors
+    /// As [`Shards::take`]; [`Code::ShardMismatch`] for no file at all.
+    pub fn of(headers: Vec<Header>, index: Option<ShardIndex>) -> Result<Self> {
+        let mut shards = match index {
+            Some(index) => Shards::of_index(index),
+            None => Shards::of_files(headers.len()),
+        };
+        let (mut whole, mut firsts) = (None::<Header>, Vec::new());
+        for header in headers {
+            shards.take(&header, whole.as_ref())?;
+            match &mut whole {
+                None => {
+                    firsts.push(0);
+                    whole = Some(header);
+                }
+                Some(whole) => {
+                    firsts.push(whole.tensors.len());
+                    whole.tensors.extend(header.tensors);
+                }
+            }
+        }
+        let mut header = whole.ok_or_else(|| Error::new(Code::ShardMismatch, "no files with weights"))?;
+        if !shards.is_last() {
+            return Err(Error::new(Code::ShardMismatch, "files of the model are missing").key("source"));
+        }
+        header.metadata.retain(|key| !key.starts_with("split."));
+        Ok(Joined { header, firsts })
+    }
+
+    /// Number of files.
+    pub fn n_files(&self) -> usize {
+        self.firsts.len()
+    }
+
+    /// The file that holds a tensor.
+    pub fn file_of(&self, tensor: usize) -> usize {
+        self.firsts.partition_point(|&first| first <= tensor).saturating_sub(1)
+    }
+
+    /// A sink for the bytes of file `i` that hands them on under the numbers of the joined header.
+    pub fn part<'a>(&'a self, i: usize, sink: &'a mut dyn Sink) -> Part<'a> {
+        let end = self.firsts.get(i + 1).copied().unwrap_or(self.header.tensors.len());
+        let first = self.firsts.get(i).copied().unwrap_or(end).min(end);
+        Part { sink, first, tensors: &self.header.tensors[first..end] }
+    }
+}
+
+/// One file of several on its way to a sink of all.
+pub struct Part<'a> {
+    sink: &'a mut dyn Sink,
+    first: usize,
+    tensors: &'a [TensorInfo],
+}
+
+impl Sink for Part<'_> {
+    fn header(&mut self, header: &Header) -> Result<()> {
+        let place = |t: &TensorInfo| (t.dtype, t.offset, t.n_bytes);
+        let same = |(a, b): (&TensorInfo, &TensorInfo)| a.name == b.name && place(a) == place(b);
+        match header.tensors.len() == self.tensors.len() && header.tensors.iter().zip(self.tensors).all(same)
+        {
+            true => Ok(()),
+            false => Err(Error::new(Code::ShardMismatch, "the file has changed since its header was read")),
+        }
+    }
+
+    fn tensor_bytes(&mut self, idx: usize, bytes: &[u8]) -> Result<()> {
+        self.sink.tensor_bytes(self.first + idx, bytes)
+    }
+
+    fn tensor_end(&mut self, idx: usize) -> Result<()> {
+        self.sink.tensor_end(self.first + idx)
+    }
 }
