@@ -195,17 +195,19 @@ test("M05 a trap poisons the instance: every call rejects with the panic's text"
   const glue = changed("runtime/bitpane.js", /(\n {4}step\(\w+\) \{)/, `$1${trap}`);
   const result = await withBroken({ "/pkg/runtime/bitpane.js": glue }, (page) => withPackage(page, async ({ TextModel }, url) => {
     const lm = await TextModel.load(url);
+    let text = "";
     const run = async () => {
-      for await (const piece of lm.generate("Once upon a time", { maxTokens: 9 })) void piece;
+      for await (const piece of lm.generate("Once upon a time", { maxTokens: 9 })) text += piece.text;
     };
     const running = run().catch(shown);
     const queued = lm.tokenize("x").catch(shown);
     const first = await running;
-    return { first, queued: await queued, later: await lm.tokenize("x").catch(shown), bytes: lm.stats.wasmBytes };
+    return { text, first, queued: await queued, later: await lm.tokenize("x").catch(shown), bytes: lm.stats.wasmBytes };
   }, `/shared/${STORIES}`));
   for (const key of ["first", "queued", "later"]) {
     assert.equal(result[key].code, "InstancePoisoned", key);
     assert.equal(result[key].message, "panicked at src/kernels: deliberate");
   }
   assert.equal(result.bytes, 0);
+  assert.ok(result.text.length > 0, "what was written before the trap");
 });

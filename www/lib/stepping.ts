@@ -69,10 +69,20 @@ async function steps(
   model: WasmText, generation: WasmGeneration, result: GenerateResult, context: Context,
 ): Promise<void> {
   let pieces: Piece[] = [];
+  const send = (): void => {
+    if (pieces.length > 0) context.send({ kind: "pieces", pieces });
+    pieces = [];
+  };
   let sliceStart = performance.now();
   for (;;) {
     const start = performance.now();
-    const step = model.step(generation) as Step;
+    let step: Step;
+    try {
+      step = model.step(generation) as Step;
+    } catch (error) {
+      send(); // what was written before stays written
+      throw error;
+    }
     const end = performance.now();
     count(result, step, end - start);
     if (step.type === "piece") {
@@ -81,8 +91,7 @@ async function steps(
     }
     if (step.type === "done" && step.text !== "") pieces.push({ text: step.text, token: null });
     if (step.type !== "done" && end - sliceStart < SLICE_MS) continue;
-    if (pieces.length > 0) context.send({ kind: "pieces", pieces });
-    pieces = [];
+    send();
     if (step.type === "done") return;
     await eventLoop();
     if (context.cancelled()) return;
