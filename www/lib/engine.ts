@@ -1,7 +1,8 @@
 /** The page's half of one worker: calls go in, answers come out, a death reaches every caller. */
 import { abortError, BitpaneError } from "./errors.js";
-import { host, startWorker, type HostWorker } from "./host.js";
+import { host, type HostWorker } from "./host.js";
 import type { Calls, Op, Reply, Request } from "./protocol.js";
+import { startWorker } from "./start-worker.js";
 import type { Piece, Progress } from "./types.js";
 import { VERSION } from "./version.js";
 

@@ -25,28 +25,3 @@ export interface Host {
 
 /** The ways of this host. */
 export const host: Host = {};
-
-/** Starts the worker of a model. */
-export function startWorker(): HostWorker {
-  if (host.startWorker) return host.startWorker();
-  const foreign = foreignScript("worker.js");
-  return foreign ?? new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "bitpane" });
-}
-
-/** Starts the worker of a further thread. */
-export function startThreadWorker(): Worker {
-  const foreign = foreignScript("thread.js");
-  return foreign ?? new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: "bitpane thread" });
-}
-
-/**
- * A worker of a script that lies on another host than the page, such as a CDN: browsers start none from
- * there, but one of the page's own may import it.
- */
-function foreignScript(name: string): Worker | undefined {
-  // Not `new URL`: bundlers take that for a file to be copied.
-  const script = import.meta.url.replace(/[^/]*$/, name);
-  if (!/^https?:/.test(script) || new URL(script).origin === globalThis.location?.origin) return undefined;
-  const shim = URL.createObjectURL(new Blob([`import ${JSON.stringify(script)};`], { type: "text/javascript" }));
-  return new Worker(shim, { type: "module", name: `bitpane ${name}` });
-}

@@ -5,7 +5,7 @@
 import { startBuild, type Glue, type Parts } from "./builds.js";
 import { BitpaneError } from "./errors.js";
 import { withoutThreads, type BuildChoice, type BuildName, type OneThreadBuild } from "./features.js";
-import { startThreadWorker } from "./host.js";
+import { foreignScript } from "./foreign.js";
 import { VERSION } from "./version.js";
 
 /** A thread that has not said so for this long will not start. */
@@ -93,6 +93,11 @@ async function startThreads(parts: Parts, n: number, reason: string): Promise<Th
   const failure = outcomes.find((outcome) => outcome.status === "rejected");
   const started = 1 + workers.length;
   return { n: started, reason: failure ? `${n - started} of ${n} threads do not start: ${String(failure.reason)}` : reason };
+}
+
+function startThreadWorker(): Worker {
+  const foreign = foreignScript("thread.js");
+  return foreign ?? new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: "bitpane thread" });
 }
 
 function give(worker: Worker, order: ThreadOrder): void {
