@@ -131,7 +131,7 @@ fn unpack<I: Isa>(w: &PackedWeights, strip: usize, half: usize, k0: usize, panel
     let width = match w.packing() {
         Packing::F32 => 4,
         Packing::F16 | Packing::Bf16 => 2,
-        Packing::U4 | Packing::I8 | Packing::Bits | Packing::Super(_) => {
+        Packing::U4 | Packing::I8 | Packing::I8Half | Packing::Bits | Packing::Super(_) => {
             return w.integer_panel(strip, half * TILE_NR, k0, panel);
         }
     };

@@ -5,6 +5,7 @@
 //! serves every code width.
 
 use super::act::{Coded, Span};
+use super::isa::Isa;
 use super::micro::{self, PANEL_NR, PLANE, act_plane};
 use super::output::Output;
 use super::path::DotPath;
@@ -85,13 +86,19 @@ fn tiled<P: DotPath, T: Tile<P>, const R: usize>(
 
 fn fill_panel<P: DotPath, T: Tile<P>>(panel: &mut Panel, strip: &[u8], half: usize, tiles: Range<usize>) {
     let panel_tile = TILE_PLANES * P::PANEL_VECS;
+    let consts = T::scale_consts();
     for (slot, t) in tiles.enumerate() {
         let (codes_at, scales_at) = T::place(t);
         let codes = &mut panel.codes[slot * panel_tile..][..panel_tile];
         // SAFETY: a whole tile, and room for 16 units.
         unsafe { T::unpack(strip[codes_at..].as_ptr(), half, codes.as_mut_ptr()) };
-        let scales = &strip[scales_at + half * PANEL_NR * 4..][..PANEL_NR * 4];
-        micro::copy_floats(scales, &mut panel.scales[slot * PANEL_NR..]);
+        let to = &mut panel.scales[slot * PANEL_NR..][..PANEL_NR];
+        // SAFETY: the 16 scales of the tile, and 8 floats.
+        unsafe {
+            let [a, b] = T::scales(consts, strip[scales_at..].as_ptr(), half);
+            P::I::fstore(to.as_mut_ptr(), a);
+            P::I::fstore(to.as_mut_ptr().add(4), b);
+        }
     }
 }
 

@@ -34,6 +34,7 @@ unsafe fn strip<P: DotPath, T: Tile<P>>(
 ) {
     let mut total = [P::I::fsplat(0.0); 4];
     let consts = P::consts();
+    let scale_consts = T::scale_consts();
     debug_assert!(codes.len() == scales.len() * TILE_K / 4 * P::ACT_BYTES);
     let mut act = codes.as_ptr();
     for (t, (&d, &sum)) in scales.iter().zip(sums).enumerate() {
@@ -44,9 +45,12 @@ unsafe fn strip<P: DotPath, T: Tile<P>>(
         unsafe {
             T::dot(consts, &mut acc, strip.as_ptr().add(codes_at), act);
             let d = P::I::fsplat(d);
-            let w_scales = strip.as_ptr().add(scales_at).cast::<f32>();
-            for (c, (total, acc)) in total.iter_mut().zip(acc).enumerate() {
-                let scale = P::I::fmul(P::I::fload(w_scales.add(4 * c)), d);
+            let ([s0, s1], [s2, s3]) = {
+                let at = strip.as_ptr().add(scales_at);
+                (T::scales(scale_consts, at, 0), T::scales(scale_consts, at, 1))
+            };
+            for ((total, acc), scale) in total.iter_mut().zip(acc).zip([s0, s1, s2, s3]) {
+                let scale = P::I::fmul(scale, d);
                 *total = P::I::fadd(*total, P::I::fmul(P::I::to_float(P::total(consts, acc)), scale));
             }
             act = act.add(8 * P::ACT_BYTES);

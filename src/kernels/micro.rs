@@ -102,13 +102,6 @@ pub(super) unsafe fn add_scaled<I: Isa, const R: usize>(
     }
 }
 
-/// Little-endian floats to `to`.
-pub(super) fn copy_floats(from: &[u8], to: &mut [f32]) {
-    for (to, from) in to.iter_mut().zip(from.as_chunks().0) {
-        *to = f32::from_le_bytes(*from);
-    }
-}
-
 /// Rows of `out` that tile `row_tile` has, and `f` with each of them.
 ///
 /// # Safety

@@ -40,7 +40,7 @@ use output::Output;
 use path::{DotPath, P16};
 pub use select::{backend_name, backend_reason, take_path};
 use std::ops::Range;
-use tile::{Tile, TileBits, TileI8, TileU4};
+use tile::{Tile, TileBits, TileI8, TileI8Half, TileU4};
 
 /// The path that every build has.
 pub type PlainPath = P16<isa::Native>;
@@ -113,6 +113,7 @@ fn prepare_on<P: DotPath>(act: &mut Activations, w: &PackedWeights) {
         Packing::Bits if act.is_integer() && by_table::<P::I>(act.n_taken()) => act.make_tables::<P::I>(),
         Packing::Bits if act.is_integer() => prepare_tiles::<P, TileBits>(act),
         Packing::I8 if act.is_integer() => prepare_tiles::<P::Signed, TileI8>(act),
+        Packing::I8Half if act.is_integer() => prepare_tiles::<P::Signed, TileI8Half>(act),
         Packing::Super(kind) if act.is_integer() => superblock::prepare::<P>(act, kind),
         _ => act.make_floats(),
     }
@@ -139,6 +140,9 @@ fn strips_on<P: DotPath>(act: &Activations, w: &PackedWeights, strips: Range<usi
         }
         Packing::I8 if act.is_integer() => {
             integer::<P::Signed, TileI8>(act.codes::<P::Signed>(Span::Tile), w, strips, out);
+        }
+        Packing::I8Half if act.is_integer() => {
+            integer::<P::Signed, TileI8Half>(act.codes::<P::Signed>(Span::Tile), w, strips, out);
         }
         Packing::Super(kind) if act.is_integer() => {
             superblock::matmul::<P>(act.codes::<P>(Span::Super), out.m(), w, kind, strips, out);

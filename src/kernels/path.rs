@@ -137,6 +137,29 @@ pub trait DotPath: 'static {
         act: Self::Act,
     ) -> Self::Acc;
 
+    /// Sums over sub-blocks of the products of [`Self::dot_field`] times sub-scales.
+    type FieldSums: Copy;
+    /// Constant vectors that [`Self::add_fields`] uses.
+    type FieldConsts: Copy;
+
+    /// As [`Self::consts`].
+    fn field_consts() -> Self::FieldConsts;
+
+    /// No sums.
+    fn begin_fields() -> Self::FieldSums;
+
+    /// Adds the sums `acc` over 16 k of each of four fields, times the low nibble of byte f of each lane of
+    /// `scales`.
+    fn add_fields(
+        consts: Self::FieldConsts,
+        sums: Self::FieldSums,
+        acc: [Self::Acc; 4],
+        scales: <Self::I as Isa>::V,
+    ) -> Self::FieldSums;
+
+    /// The sums as i32.
+    fn end_fields(sums: Self::FieldSums) -> <Self::I as Isa>::V;
+
     /// `acc + products` with codes 0..=127.
     fn dot_u7(acc: Self::Acc, codes: <Self::I as Isa>::V, act: Self::Act) -> Self::Acc;
 
@@ -189,6 +212,52 @@ pub trait SignedPath: DotPath {
 #[inline(always)]
 pub(super) fn add_scaled32<I: Isa>(sums: I::V, acc: I::V, scales: I::V) -> I::V {
     I::add32(sums, I::mul32(acc, scales))
+}
+
+/// `sum >> shift`, for the shifts of fields.
+#[inline(always)]
+pub(super) fn shifted_down<I: Isa>(sum: I::V, shift: u32) -> I::V {
+    match shift {
+        0 => sum,
+        2 => I::sar32::<2>(sum),
+        4 => I::sar32::<4>(sum),
+        6 => I::sar32::<6>(sum),
+        _ => unreachable!("fields are two bits apart"),
+    }
+}
+
+/// `sum >> shift` in the upper half of the lane.
+#[inline(always)]
+fn shifted_high<I: Isa>(sum: I::V, shift: u32) -> I::V {
+    match shift {
+        0 => I::shl32::<16>(sum),
+        2 => I::shl32::<14>(sum),
+        4 => I::shl32::<12>(sum),
+        6 => I::shl32::<10>(sum),
+        _ => unreachable!("fields are two bits apart"),
+    }
+}
+
+/// What [`add_fields32`] takes.
+#[inline(always)]
+pub(super) fn field_nibbles<I: Isa>() -> I::V {
+    std::hint::black_box(I::splat16(0x000f))
+}
+
+/// [`DotPath::add_fields`] where all sums are i32: over 16 k they fit 16 bits, so that two of them share a product.
+#[inline(always)]
+pub(super) fn add_fields32<P: DotPath>(
+    nibble: <P::I as Isa>::V,
+    sums: <P::I as Isa>::V,
+    [a, b, c, d]: [<P::I as Isa>::V; 4],
+    scales: <P::I as Isa>::V,
+) -> <P::I as Isa>::V {
+    let shifts = P::FIELD_SHIFTS;
+    let even = P::I::blend16(shifted_down::<P::I>(a, shifts[0]), shifted_high::<P::I>(c, shifts[2]));
+    let odd = P::I::blend16(shifted_down::<P::I>(b, shifts[1]), shifted_high::<P::I>(d, shifts[3]));
+    let even = P::I::dot16(even, P::I::and(scales, nibble));
+    let odd = P::I::dot16(odd, P::I::and(P::I::shr16::<8>(scales), nibble));
+    P::I::add32(sums, P::I::add32(even, odd))
 }
 
 /// Plain SIMD on x86: codes widened to i16 in even and odd planes, multiplied by
@@ -254,6 +323,29 @@ impl<I: Isa> DotPath for P16<I> {
 
     const FIELD_MASKS: [u16; 4] = [0x0003, 0x000c, 0x0030, 0x00c0];
     const FIELD_SHIFTS: [u32; 4] = [0, 2, 4, 6];
+
+    type FieldSums = I::V;
+    type FieldConsts = I::V;
+
+    #[inline(always)]
+    fn field_consts() -> I::V {
+        field_nibbles::<I>()
+    }
+
+    #[inline(always)]
+    fn begin_fields() -> I::V {
+        I::splat32(0)
+    }
+
+    #[inline(always)]
+    fn add_fields(nibble: I::V, sums: I::V, acc: [Self::Acc; 4], scales: I::V) -> I::V {
+        add_fields32::<Self>(nibble, sums, acc, scales)
+    }
+
+    #[inline(always)]
+    fn end_fields(sums: I::V) -> I::V {
+        sums
+    }
 
     #[inline(always)]
     fn dot_field<const F: usize>(acc: I::V, codes: I::V, mask: I::V, act: Self::Act) -> I::V {

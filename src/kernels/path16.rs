@@ -5,7 +5,7 @@
 //! limit on the way comes back.
 
 use super::isa::{Isa, PairDot8};
-use super::path::{DotPath, P16, SignedPath, add_scaled32};
+use super::path::{DotPath, P16, SignedPath, add_fields32, add_scaled32, field_nibbles, shifted_down};
 use std::marker::PhantomData;
 
 /// Largest magnitude of an activation's code.
@@ -154,6 +154,45 @@ impl<I: PairDot8> DotPath for D16<I> {
     const FIELD_MASKS: [u16; 4] = FIELD_MASKS;
     const FIELD_SHIFTS: [u32; 4] = FIELD_SHIFTS;
 
+    /// Of the fields where they are, and of those four times too large.
+    type FieldSums = [I::V; 2];
+    /// The low nibble of each byte, and what puts byte f of each lane into both of its i16.
+    type FieldConsts = (I::V, [I::V; 4]);
+
+    #[inline(always)]
+    fn field_consts() -> Self::FieldConsts {
+        let spread = |f: usize| {
+            // 0x80 gives zero.
+            let bytes: [u8; 16] =
+                std::array::from_fn(|i| if i % 2 == 0 { (i / 4 * 4 + f) as u8 } else { 0x80 });
+            // SAFETY: 16 bytes.
+            std::hint::black_box(unsafe { I::load(bytes.as_ptr()) })
+        };
+        (std::hint::black_box(I::splat16(0x0f0f)), std::array::from_fn(spread))
+    }
+
+    #[inline(always)]
+    fn begin_fields() -> Self::FieldSums {
+        [I::splat32(0); 2]
+    }
+
+    #[inline(always)]
+    fn add_fields(
+        (nibble, spread): Self::FieldConsts,
+        [even, odd]: Self::FieldSums,
+        acc: [I::V; 4],
+        scales: I::V,
+    ) -> Self::FieldSums {
+        let scales = I::and(scales, nibble);
+        let term = |f: usize| I::dot16(acc[f], I::lookup(scales, spread[f]));
+        [I::add32(even, I::add32(term(0), term(2))), I::add32(odd, I::add32(term(1), term(3)))]
+    }
+
+    #[inline(always)]
+    fn end_fields([even, odd]: Self::FieldSums) -> I::V {
+        I::add32(even, shifted_down::<I>(odd, FIELD_SHIFTS[1]))
+    }
+
     #[inline(always)]
     fn dot_field<const F: usize>(acc: Self::Acc, codes: I::V, mask: I::V, act: I::V) -> Self::Acc {
         Self::dot_u7(acc, field::<I, F>(codes, mask), act)
@@ -240,13 +279,12 @@ impl<I: Isa> DotPath for X16<I> {
 
     #[inline(always)]
     fn total(_: Self::Consts, acc: Self::Acc) -> I::V {
-        I::add32(acc.whole, I::pair_sums32(I::pair_sums16(acc.low), I::pair_sums16(acc.high)))
+        Self::whole(acc)
     }
 
     #[inline(always)]
     fn add_scaled(sums: I::V, acc: Self::Acc, scales: I::V) -> I::V {
-        let whole = I::pair_sums32(I::pair_sums16(acc.low), I::pair_sums16(acc.high));
-        add_scaled32::<I>(sums, I::add32(acc.whole, whole), scales)
+        add_scaled32::<I>(sums, Self::whole(acc), scales)
     }
 
     #[inline(always)]
@@ -260,6 +298,29 @@ impl<I: Isa> DotPath for X16<I> {
 
     const FIELD_MASKS: [u16; 4] = FIELD_MASKS;
     const FIELD_SHIFTS: [u32; 4] = FIELD_SHIFTS;
+
+    type FieldSums = I::V;
+    type FieldConsts = I::V;
+
+    #[inline(always)]
+    fn field_consts() -> I::V {
+        field_nibbles::<I>()
+    }
+
+    #[inline(always)]
+    fn begin_fields() -> I::V {
+        I::splat32(0)
+    }
+
+    #[inline(always)]
+    fn add_fields(nibble: I::V, sums: I::V, acc: [Self::Acc; 4], scales: I::V) -> I::V {
+        add_fields32::<Self>(nibble, sums, acc.map(Self::whole), scales)
+    }
+
+    #[inline(always)]
+    fn end_fields(sums: I::V) -> I::V {
+        sums
+    }
 
     #[inline(always)]
     fn dot_field<const F: usize>(acc: Self::Acc, codes: I::V, mask: I::V, act: I::V) -> Self::Acc {
@@ -285,6 +346,12 @@ impl<I: Isa> DotPath for X16<I> {
 }
 
 impl<I: Isa> X16<I> {
+    /// The sums of 4 columns.
+    #[inline(always)]
+    fn whole(acc: WideAcc<I::V>) -> I::V {
+        I::add32(acc.whole, I::pair_sums32(I::pair_sums16(acc.low), I::pair_sums16(acc.high)))
+    }
+
     /// Adds products of signed bytes: as i32 at once, since two of them fill 15 bits.
     #[inline(always)]
     fn add_signed(whole: I::V, codes: I::V, act: I::V) -> I::V {

@@ -3,7 +3,39 @@
 
 use super::isa::Isa;
 use super::path::{DotPath, SignedPath};
-use crate::repack::{NR, Packing, bit_tile};
+use crate::repack::{Packing, bit_tile};
+
+/// What makes f32 of f16.
+pub struct HalfConsts<I: Isa> {
+    /// Sign, exponent and mantissa once they are in place.
+    mask: I::V,
+    /// 2^112, the difference of the exponents' biases.
+    up: I::F,
+}
+
+impl<I: Isa> Clone for HalfConsts<I> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<I: Isa> Copy for HalfConsts<I> {}
+
+impl<I: Isa> HalfConsts<I> {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        use std::hint::black_box;
+        let up = f32::from_bits((127 + 112) << 23);
+        HalfConsts { mask: black_box(I::splat32(0x8fff_e000_u32 as i32)), up: black_box(I::fsplat(up)) }
+    }
+
+    /// The f16 in the low and in the high half of each lane; subnormal ones too, but neither infinity nor NaN.
+    #[inline(always)]
+    pub(super) fn floats(self, halves: I::V) -> [I::F; 2] {
+        // The exponent's 5 bits become the lowest of f32's 8; between them and the sign the mask clears its copies.
+        let float = |high: I::V| I::fmul(I::from_bits(I::and(I::sar32::<3>(high), self.mask)), self.up);
+        [float(I::shl32::<16>(halves)), float(halves)]
+    }
+}
 
 /// One integer packing, as `P` multiplies it.
 pub trait Tile<P: DotPath>: 'static {
@@ -15,8 +47,30 @@ pub trait Tile<P: DotPath>: 'static {
     /// Where the codes and the 16 scales of tile `t` are in a strip.
     #[inline(always)]
     fn place(t: usize) -> (usize, usize) {
-        let bytes = Self::PACKING.tile_bytes();
-        (t * bytes, (t + 1) * bytes - NR * 4)
+        let at = t * Self::PACKING.tile_bytes();
+        (at, at + Self::PACKING.tile_code_bytes())
+    }
+
+    /// What [`Self::scales`] uses, opaque to the compiler (see [`DotPath::consts`]).
+    #[inline(always)]
+    fn scale_consts() -> HalfConsts<P::I> {
+        HalfConsts::new()
+    }
+
+    /// The 8 scales of half a tile, of those that [`Self::place`] gives the place of.
+    ///
+    /// # Safety
+    /// All 16 at `scales` are readable; half < 2.
+    #[inline(always)]
+    unsafe fn scales(consts: HalfConsts<P::I>, scales: *const u8, half: usize) -> [<P::I as Isa>::F; 2] {
+        // SAFETY: the caller's.
+        unsafe {
+            if Self::PACKING.has_half_scales() {
+                return consts.floats(P::I::load(scales.add(16 * half)));
+            }
+            let scales = scales.cast::<f32>().add(8 * half);
+            [P::I::fload(scales), P::I::fload(scales.add(4))]
+        }
     }
 
     /// Adds the products of the tile with 32 activations (`act`, the path's layout) to the
@@ -99,38 +153,49 @@ impl<P: DotPath> Tile<P> for TileU4 {
     }
 }
 
-/// 8-bit signed codes.
-pub struct TileI8;
+macro_rules! signed_bytes {
+    ($($(#[$doc:meta])* $name:ident: $packing:ident;)*) => { $(
+        $(#[$doc])*
+        pub struct $name;
 
-impl<P: SignedPath> Tile<P> for TileI8 {
-    const PACKING: Packing = Packing::I8;
-    const OFFSET: i32 = P::PANEL_OFFSET;
+        impl<P: SignedPath> Tile<P> for $name {
+            const PACKING: Packing = Packing::$packing;
+            const OFFSET: i32 = P::PANEL_OFFSET;
 
-    #[inline(always)]
-    unsafe fn dot(consts: P::Consts, acc: &mut [P::Acc; 4], tile: *const u8, act: *const u8) {
-        // SAFETY: the caller's.
-        unsafe { P::dot_tile_i8(consts, acc, tile, act) }
-    }
+            #[inline(always)]
+            unsafe fn dot(consts: P::Consts, acc: &mut [P::Acc; 4], tile: *const u8, act: *const u8) {
+                // SAFETY: the caller's.
+                unsafe { P::dot_tile_i8(consts, acc, tile, act) }
+            }
 
-    #[inline(always)]
-    unsafe fn unpack(tile: *const u8, half: usize, panel: *mut u8) {
-        for g in 0..8 {
-            for c in 0..2 {
-                // SAFETY: within the tile and the panel.
-                unsafe {
-                    let codes = P::I::load(tile.add(g * 64 + half * 32 + c * 16));
-                    P::store_panel_i8(panel.add(g * 32 * P::PANEL_VECS + c * 16), codes);
+            #[inline(always)]
+            unsafe fn unpack(tile: *const u8, half: usize, panel: *mut u8) {
+                for g in 0..8 {
+                    for c in 0..2 {
+                        // SAFETY: within the tile and the panel.
+                        unsafe {
+                            let codes = P::I::load(tile.add(g * 64 + half * 32 + c * 16));
+                            P::store_panel_i8(panel.add(g * 32 * P::PANEL_VECS + c * 16), codes);
+                        }
+                    }
                 }
             }
+
+            const PANEL_OFFSET: i32 = P::PANEL_OFFSET;
+
+            #[inline(always)]
+            fn dot_panel(acc: P::Acc, panel: <P::I as Isa>::V, act: <P::I as Isa>::V) -> P::Acc {
+                P::dot_panel_i8(acc, panel, act)
+            }
         }
-    }
+    )* };
+}
 
-    const PANEL_OFFSET: i32 = P::PANEL_OFFSET;
-
-    #[inline(always)]
-    fn dot_panel(acc: P::Acc, panel: <P::I as Isa>::V, act: <P::I as Isa>::V) -> P::Acc {
-        P::dot_panel_i8(acc, panel, act)
-    }
+signed_bytes! {
+    /// 8-bit signed codes, scales as f32.
+    TileI8: I8;
+    /// 8-bit signed codes, scales as f16.
+    TileI8Half: I8Half;
 }
 
 /// Signs, as codes 0 and 2 with offset 1.

@@ -30,7 +30,7 @@ pub(super) const IQ4_NL: Codec = Codec {
     quantize: Some(quantize_nl),
     search: Some(search_nl),
     grid: Some(GRID_NL),
-    kernel: KernelForm::I8(unpack_nl),
+    kernel: KernelForm::I8Half(unpack_nl),
 };
 pub(super) const IQ4_XS: Codec = Codec {
     dequantize: dequantize_xs,

@@ -89,8 +89,10 @@ pub enum KernelForm {
     F16,
     /// bf16 kept as they are.
     Bf16,
-    /// Unsigned 4-bit codes, `w = d * (q - 8)`, one scale per 32.
+    /// Unsigned 4-bit codes, `w = d * (q - 8)`, one scale per 32 that is an f16.
     U4(UnpackCodes),
+    /// Signed 8-bit codes, `w = d * q`, one scale per 32 that is an f16.
+    I8Half(UnpackCodes),
     /// Signed 8-bit codes, `w = d * q`, one scale per 32.
     I8(UnpackCodes),
     /// Signs as codes 1 and -1, `w = d * q`, one scale per 128 (given four times).
@@ -219,7 +221,9 @@ impl DType {
             KernelForm::F16 => "F16".into(),
             KernelForm::Bf16 => "BF16".into(),
             KernelForm::U4(_) => "4-bit codes, a scale per 32".into(),
-            KernelForm::I8(_) | KernelForm::ViaI8 => "8-bit codes, a scale per 32".into(),
+            KernelForm::I8Half(_) | KernelForm::I8(_) | KernelForm::ViaI8 => {
+                "8-bit codes, a scale per 32".into()
+            }
             KernelForm::Bits(_) => "1-bit codes, a scale per 128".into(),
             KernelForm::Super(form) => format!("{}-bit codes, blocks of 256", form.bits),
         };

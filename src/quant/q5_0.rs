@@ -23,7 +23,7 @@ pub(super) const CODEC: Codec = Codec {
     quantize: Some(quantize),
     search: Some(search),
     grid: Some(GRID),
-    kernel: KernelForm::I8(unpack),
+    kernel: KernelForm::I8Half(unpack),
 };
 
 /// Splits one block into its codes, `w = d * (code - OFFSET)`; returns d.

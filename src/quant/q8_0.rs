@@ -25,7 +25,7 @@ pub(super) const CODEC: Codec = Codec {
     quantize: Some(quantize),
     search: Some(search),
     grid: Some(GRID),
-    kernel: KernelForm::I8(unpack),
+    kernel: KernelForm::I8Half(unpack),
 };
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {

@@ -7,14 +7,18 @@
 //!
 //! ```text
 //! float strip: k times 16 elements
-//! U4 tile (16 columns x 32 k, 320 bytes): for g in 0..4, c in 0..4: 16 bytes, where byte 4j+b
-//!     holds column 4c+j, low nibble k = 4g+b, high nibble k = 16+4g+b; then 16 f32 scales
-//! I8 tile (16 columns x 32 k, 576 bytes): for g in 0..8, c in 0..4: 16 bytes, where byte 4j+b
-//!     holds column 4c+j, k = 4g+b; then 16 f32 scales
+//! U4 tile (16 columns x 32 k, 288 bytes): for g in 0..4, c in 0..4: 16 bytes, where byte 4j+b
+//!     holds column 4c+j, low nibble k = 4g+b, high nibble k = 16+4g+b; then 16 f16 scales
+//! I8Half tile (16 columns x 32 k, 544 bytes): for g in 0..8, c in 0..4: 16 bytes, where byte 4j+b
+//!     holds column 4c+j, k = 4g+b; then 16 f16 scales
+//! I8 tile (576 bytes): the same with f32 scales, for types whose scales are not f16
 //! Bits block (16 columns x 128 k, 320 bytes): 4 tiles of 32 k, then 16 f32 scales. Tile: for v in
 //!     0..4: 16 bytes, where byte 4i+c holds column 4c+i, bit b k = 8v+b; a set bit is the scale, a
 //!     clear one minus the scale
 //! ```
+//! 16 f16 scales are two vectors of 8, where i16 2j+h of vector i belongs to column 8i+4h+j: so shifts, not
+//! shuffles, make four f32 of them ([`half_place`]).
+//!
 //! Four consecutive k per 32-bit lane is the operand shape of every dot instruction, so the
 //! sums of a column stay in one lane and no horizontal sum is ever needed.
 
@@ -45,6 +49,11 @@ const BIT_TILE_BYTES: usize = NR * TILE_K / 8;
 /// Bytes of 128 k of bits and their scales.
 const BIT_BLOCK_BYTES: usize = BIT_SCALE_K / TILE_K * BIT_TILE_BYTES + TILE_SCALE_BYTES;
 
+/// The byte at which the f16 scale of a column begins.
+pub const fn half_place(column: usize) -> usize {
+    column / 8 * 16 + column % 4 * 4 + column / 4 % 2 * 2
+}
+
 /// Where the codes and the scales of tile `t` are in a strip of bits.
 #[inline(always)]
 pub const fn bit_tile(t: usize) -> (usize, usize) {
@@ -67,8 +76,10 @@ pub enum Packing {
     F16,
     /// bf16 as they are.
     Bf16,
-    /// 4-bit codes with offset 8, one f32 scale per 32.
+    /// 4-bit codes with offset 8, one f16 scale per 32.
     U4,
+    /// 8-bit signed codes, one f16 scale per 32.
+    I8Half,
     /// 8-bit signed codes, one f32 scale per 32.
     I8,
     /// Signs, one f32 scale per 128.
@@ -83,7 +94,7 @@ impl Packing {
         match self {
             Packing::F32 => k * NR * 4,
             Packing::F16 | Packing::Bf16 => k * NR * 2,
-            Packing::U4 | Packing::I8 => k / TILE_K * self.tile_bytes(),
+            Packing::U4 | Packing::I8 | Packing::I8Half => k / TILE_K * self.tile_bytes(),
             Packing::Bits => k / BIT_SCALE_K * BIT_BLOCK_BYTES,
             Packing::Super(kind) => k / SUPER_K * kind.tile_bytes(),
         }
@@ -91,17 +102,34 @@ impl Packing {
 
     /// Bytes of one tile of an integer packing.
     pub const fn tile_bytes(self) -> usize {
-        TILE_SCALE_BYTES
-            + match self {
-                Packing::U4 => NR * TILE_K / 2,
-                Packing::I8 => NR * TILE_K,
-                _ => 0,
-            }
+        self.tile_code_bytes() + if self.has_half_scales() { NR * 2 } else { TILE_SCALE_BYTES }
+    }
+
+    /// Bytes of the codes that a tile of an integer packing begins with.
+    pub const fn tile_code_bytes(self) -> usize {
+        match self {
+            Packing::U4 => NR * TILE_K / 2,
+            Packing::I8 | Packing::I8Half => NR * TILE_K,
+            _ => 0,
+        }
+    }
+
+    /// Whether the scales of a tile are f16.
+    pub const fn has_half_scales(self) -> bool {
+        matches!(self, Packing::U4 | Packing::I8Half)
+    }
+
+    /// The scale of a column, of the scales that end a tile.
+    fn scale(self, scales: &[u8], column: usize) -> f32 {
+        if self.has_half_scales() {
+            return f16::from_le_bytes(scales[half_place(column)..][..2].try_into().unwrap()).to_f32();
+        }
+        f32::from_le_bytes(scales[column * 4..][..4].try_into().unwrap())
     }
 
     /// Whether the kernels multiply integers.
     pub const fn is_integer(self) -> bool {
-        matches!(self, Packing::U4 | Packing::I8 | Packing::Bits | Packing::Super(_))
+        matches!(self, Packing::U4 | Packing::I8 | Packing::I8Half | Packing::Bits | Packing::Super(_))
     }
 
     /// As shown to users.
@@ -111,7 +139,7 @@ impl Packing {
             Packing::F16 => "f16",
             Packing::Bf16 => "bf16",
             Packing::U4 => "u4",
-            Packing::I8 => "i8",
+            Packing::I8 | Packing::I8Half => "i8",
             Packing::Bits => "bits",
             Packing::Super(_) => "superblock",
         }
@@ -179,7 +207,7 @@ impl PackedWeights {
                     bit_column(strip, t, column, out);
                 }
             }
-            Packing::U4 | Packing::I8 => {
+            Packing::U4 | Packing::I8 | Packing::I8Half => {
                 let tiles = strip.chunks_exact(self.packing.tile_bytes());
                 for (tile, out) in tiles.zip(out.chunks_exact_mut(TILE_K)) {
                     self.tile_column(tile, column, out);
@@ -215,9 +243,9 @@ impl PackedWeights {
         for (i, to) in panel.chunks_exact_mut(8).enumerate() {
             let k = k0 + i;
             let tile = &self.strip(strip)[k / TILE_K * tile_bytes..][..tile_bytes];
-            let (codes, scales) = tile.split_at(tile_bytes - TILE_SCALE_BYTES);
+            let (codes, scales) = tile.split_at(self.packing.tile_code_bytes());
             for (j, to) in to.iter_mut().enumerate() {
-                let scale = f32::from_le_bytes(scales[(column + j) * 4..][..4].try_into().unwrap());
+                let scale = self.packing.scale(scales, column + j);
                 *to = scale * f32::from(code_at(self.packing, codes, column + j, k % TILE_K));
             }
         }
@@ -237,8 +265,8 @@ impl PackedWeights {
     }
 
     fn tile_column(&self, tile: &[u8], column: usize, out: &mut [f32]) {
-        let (codes, scales) = tile.split_at(tile.len() - TILE_SCALE_BYTES);
-        let scale = f32::from_le_bytes(scales[column * 4..][..4].try_into().unwrap());
+        let (codes, scales) = tile.split_at(self.packing.tile_code_bytes());
+        let scale = self.packing.scale(scales, column);
         for (i, o) in out.iter_mut().enumerate() {
             *o = scale * f32::from(code_at(self.packing, codes, column, i));
         }

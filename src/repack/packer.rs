@@ -1,9 +1,12 @@
 //! Fills a [`PackedWeights`] from a stream of file bytes, one strip of 16 rows at a time.
 
-use super::{AlignedBytes, NR, PackedWeights, Packing, SuperKind, TILE_K, bit_place, bit_tile};
+use super::{
+    AlignedBytes, NR, PackedWeights, Packing, SUPER_K, SuperKind, TILE_K, bit_place, bit_tile, half_place,
+};
 use crate::error::{Code, Error, Result};
 use crate::quant::superblock::SuperBlock;
 use crate::quant::{Codec, DType, Format, KernelForm, SuperForm};
+use half::f16;
 
 /// Receives a matrix's file bytes in any portions and packs them, quantizing on the way if
 /// the target type is another than the source's. Extra memory: one strip.
@@ -142,8 +145,8 @@ impl Packer {
     /// Takes the next file bytes.
     ///
     /// # Errors
-    /// [`Code::NonFiniteWeight`] when quantizing NaN or infinity; [`Code::BadShape`] where
-    /// more bytes come than the matrix has.
+    /// [`Code::NonFiniteWeight`] when quantizing NaN or infinity, and for scales that are either and held as f16;
+    /// [`Code::BadShape`] where more bytes come than the matrix has.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let want = self.strip_source_bytes() - self.rows.len();
@@ -211,12 +214,22 @@ impl Packer {
             match self.target.1.kernel {
                 KernelForm::F32 => scatter::<4>(blocks, column, strip),
                 KernelForm::F16 | KernelForm::Bf16 => scatter::<2>(blocks, column, strip),
-                KernelForm::U4(unpack) | KernelForm::I8(unpack) | KernelForm::Bits(unpack) => {
+                KernelForm::U4(unpack)
+                | KernelForm::I8Half(unpack)
+                | KernelForm::I8(unpack)
+                | KernelForm::Bits(unpack) => {
                     self.scratch.reserve(self.out.k);
                     unpack(blocks, &mut self.scratch.codes, &mut self.scratch.scales);
+                    if self.out.packing.has_half_scales() {
+                        for (i, &scale) in self.scratch.scales.iter().enumerate() {
+                            check_scale(scale, row_idx, i * TILE_K)?;
+                        }
+                    }
                     self.scratch.write_codes(column, self.out.packing, strip);
                 }
-                KernelForm::Super(form) => write_super(form, blocks, column, self.out.packing, strip),
+                KernelForm::Super(form) => {
+                    write_super(form, blocks, (row_idx, column), self.out.packing, strip)?;
+                }
                 KernelForm::ViaI8 => {
                     self.scratch.reserve(self.out.k);
                     self.scratch.values.resize(self.out.k, 0.0);
@@ -240,11 +253,11 @@ fn packing_of(form: KernelForm) -> Packing {
         KernelForm::F16 => Packing::F16,
         KernelForm::Bf16 => Packing::Bf16,
         KernelForm::U4(_) => Packing::U4,
+        KernelForm::I8Half(_) => Packing::I8Half,
         KernelForm::I8(_) | KernelForm::ViaI8 => Packing::I8,
         KernelForm::Bits(_) => Packing::Bits,
         KernelForm::Super(form) => Packing::Super(SuperKind {
-            low_bits: if form.bits >= 4 { 4 } else { 2 },
-            high_bits: form.bits as usize % if form.bits >= 4 { 4 } else { 2 },
+            bits: form.bits as usize,
             offset: form.offset,
             sub_len: form.sub_len,
             has_min: form.has_min,
@@ -252,15 +265,33 @@ fn packing_of(form: KernelForm) -> Packing {
     }
 }
 
-/// Writes one row's blocks down one column of a strip of 256-wide tiles.
-fn write_super(form: SuperForm, blocks: &[u8], column: usize, packing: Packing, strip: &mut [u8]) {
+/// Writes a row's blocks down a column of a strip of 256-wide tiles.
+fn write_super(
+    form: SuperForm,
+    blocks: &[u8],
+    (row, column): (usize, usize),
+    packing: Packing,
+    strip: &mut [u8],
+) -> Result<()> {
     let Packing::Super(kind) = packing else { unreachable!("the packing of this form") };
     let mut parts = SuperBlock::default();
     let tiles = strip.chunks_exact_mut(kind.tile_bytes());
-    for (block, tile) in blocks.chunks_exact(form.block_bytes).zip(tiles) {
+    for (i, (block, tile)) in blocks.chunks_exact(form.block_bytes).zip(tiles).enumerate() {
         (form.decompose)(block, &mut parts);
+        check_scale(parts.d, row, i * SUPER_K)?;
+        check_scale(parts.dmin, row, i * SUPER_K)?;
         kind.write(tile, column, &parts);
     }
+    Ok(())
+}
+
+/// The kernels read f16 without looking for infinity and NaN.
+fn check_scale(scale: f32, row: usize, column: usize) -> Result<()> {
+    if scale.is_finite() {
+        return Ok(());
+    }
+    let what = format!("the scale of row {row} from column {column} on is {scale}");
+    Err(Error::new(Code::NonFiniteWeight, what))
 }
 
 /// Writes a row of `W`-byte elements down one column of a float strip.
@@ -321,8 +352,14 @@ impl Scratch {
         }
         let tiles = strip.chunks_exact_mut(packing.tile_bytes());
         for ((tile, codes), scale) in tiles.zip(self.codes.chunks_exact(TILE_K)).zip(&self.scales) {
-            let scale_at = tile.len() - super::TILE_SCALE_BYTES + column * 4;
-            tile[scale_at..][..4].copy_from_slice(&scale.to_le_bytes());
+            let scales = &mut tile[packing.tile_code_bytes()..];
+            if packing.has_half_scales() {
+                let short = f16::from_f32(*scale);
+                debug_assert!(short.to_f32() == *scale || !scale.is_finite(), "{scale} is not an f16");
+                scales[half_place(column)..][..2].copy_from_slice(&short.to_le_bytes());
+            } else {
+                scales[column * 4..][..4].copy_from_slice(&scale.to_le_bytes());
+            }
             let lane = column / 4 * 16 + column % 4 * 4;
             if packing == Packing::U4 {
                 for (g, quad) in codes[..16].chunks_exact(4).enumerate() {

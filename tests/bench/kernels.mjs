@@ -129,7 +129,7 @@ for (const { regime, type, products, cells } of rows) {
   const shown = columns.map(([name, path]) => {
     const cell = cells.find((cell) => cell.name === name && cell.path === path);
     const rate = products / cell.s / 1e9;
-    const roof = regime === "decode from memory" ? Math.min(roofs[path], memory * products / cell.bytes / 1e9) : roofs[path];
+    const roof = regime === "decode from memory" ? Math.min(roofs[path], memory * products / cell.bytes) : roofs[path];
     return float ? rate.toFixed(1) : `${rate.toFixed(0)} (${(100 * rate / roof).toFixed(0)})`;
   });
   const quickest = Math.min(...cells.map(({ s }) => s));

@@ -120,7 +120,7 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn sub32(a: Self::V, b: Self::V) -> Self::V;
     fn add16(a: Self::V, b: Self::V) -> Self::V;
     fn add8(a: Self::V, b: Self::V) -> Self::V;
-    /// Byte i is `table[idx[i]]`; indices are 0..=15.
+    /// Byte i is `table[idx[i]]`, or 0 where the index is 128 or more; others are 0..=15.
     fn lookup(table: Self::V, idx: Self::V) -> Self::V;
     /// i16 products of the low eight i8.
     fn mul_low8(a: Self::V, b: Self::V) -> Self::V;

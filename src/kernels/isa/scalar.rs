@@ -179,7 +179,7 @@ impl Isa for Scalar {
     #[inline(always)]
     fn lookup(table: V, idx: V) -> V {
         let table = bytes(table);
-        from_bytes(bytes(idx).map(|i| table[usize::from(i)]))
+        from_bytes(bytes(idx).map(|i| if i < 128 { table[usize::from(i)] } else { 0 }))
     }
     #[inline(always)]
     fn mul_low8(a: V, b: V) -> V {

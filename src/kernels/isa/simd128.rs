@@ -174,7 +174,7 @@ impl Isa for Simd128 {
     }
     #[inline(always)]
     fn lookup(table: v128, idx: v128) -> v128 {
-        // Within 0..=15 the relaxed operation is the plain one, in one instruction.
+        // Within 0..=15, and above 127, the relaxed operation is the plain one, in one instruction.
         #[cfg(target_feature = "relaxed-simd")]
         return i8x16_relaxed_swizzle(table, idx);
         #[cfg(not(target_feature = "relaxed-simd"))]

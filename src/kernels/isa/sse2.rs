@@ -172,7 +172,7 @@ impl Isa for Sse2 {
         unsafe {
             _mm_storeu_si128(from.as_mut_ptr().cast(), table);
             _mm_storeu_si128(to.as_mut_ptr().cast(), idx);
-            let to = to.map(|i| from[usize::from(i & 15)]);
+            let to = to.map(|i| if i < 128 { from[usize::from(i & 15)] } else { 0 });
             _mm_loadu_si128(to.as_ptr().cast())
         }
     }

@@ -80,7 +80,7 @@ const ROUNDS: usize = 4;
 /// The path for `m` rows times a matrix.
 fn chosen(m: usize, w: &PackedWeights) -> u8 {
     let kind = match w.packing() {
-        Packing::I8 => I8,
+        Packing::I8 | Packing::I8Half => I8,
         Packing::Super(kind) if kind.n_sub() == 0 => 5,
         Packing::Super(kind) if kind.in_fields() => 4,
         Packing::Super(kind) if kind.sub_len == 16 => 3,

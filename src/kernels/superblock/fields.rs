@@ -3,7 +3,7 @@
 
 use super::SuperTile;
 use crate::kernels::isa::Isa;
-use crate::kernels::path::DotPath;
+use crate::kernels::path::{DotPath, shifted_down};
 use crate::repack::SUPER_K;
 
 /// Fields of a byte.
@@ -17,11 +17,11 @@ const ROW: usize = 64;
 /// Masks, opaque to the compiler (see [`DotPath::consts`]).
 pub(super) type Masks<P> = [<<P as DotPath>::I as Isa>::V; FIELDS];
 
-/// Masks, the even bytes, and the path's own constants.
-pub(super) type Consts<P> = (Masks<P>, <<P as DotPath>::I as Isa>::V, <P as DotPath>::Consts);
+/// Masks, what [`DotPath::add_fields`] takes, and the path's own constants.
+pub(super) type Consts<P> = (Masks<P>, <P as DotPath>::FieldConsts, <P as DotPath>::Consts);
 
 pub(super) fn consts<P: DotPath>() -> Consts<P> {
-    (masks::<P>(), std::hint::black_box(P::I::splat32(0x00ff_00ff)), P::consts())
+    (masks::<P>(), P::field_consts(), P::consts())
 }
 
 fn masks<P: DotPath>() -> Masks<P> {
@@ -41,14 +41,14 @@ fn masks<P: DotPath>() -> Masks<P> {
 /// A tile, 256 codes and 16 sums are readable; `first + G <= 4`.
 #[inline(always)]
 pub(super) unsafe fn tile_sums<P: DotPath, T: SuperTile, const G: usize>(
-    (masks, low, consts): Consts<P>,
+    (masks, consts, path_consts): Consts<P>,
     tile: *const u8,
     mut codes: *const u8,
     sums: *const i32,
     first: usize,
 ) -> [<P::I as Isa>::V; G] {
     let has_scales = T::KIND.n_sub() > 0;
-    let mut isum = [P::I::splat32(0); G];
+    let mut isum = [P::begin_fields(); G];
     // SAFETY: 16 sums.
     let mut acc = unsafe { begin::<P, T>(sums) }.map(|acc| [acc; G]);
     // SAFETY: 4 chunks of codes, with 16 groups of activations and 4 sub-scales per column each.
@@ -60,8 +60,7 @@ pub(super) unsafe fn tile_sums<P: DotPath, T: SuperTile, const G: usize>(
             if has_scales {
                 for (g, isum) in isum.iter_mut().enumerate() {
                     let of_group = acc.map(|field| field[g]);
-                    let scales = P::I::load(scales.add(g * 16));
-                    *isum = P::I::add32(*isum, scaled::<P>(consts, of_group, scales, low));
+                    *isum = P::add_fields(consts, *isum, of_group, P::I::load(scales.add(g * 16)));
                 }
                 acc = [[P::start(0, 0); G]; FIELDS];
                 scales = scales.add(ROW);
@@ -70,13 +69,13 @@ pub(super) unsafe fn tile_sums<P: DotPath, T: SuperTile, const G: usize>(
             codes = codes.add(VECS * FIELDS * P::ACT_BYTES);
         }
     }
-    if !has_scales {
-        for (g, isum) in isum.iter_mut().enumerate() {
-            let [a, b, c, d] = plain::<P>(consts, acc.map(|field| field[g]));
-            *isum = P::I::add32(P::I::add32(a, b), P::I::add32(c, d));
-        }
+    if has_scales {
+        return isum.map(P::end_fields);
     }
-    isum
+    std::array::from_fn(|g| {
+        let [a, b, c, d] = plain::<P>(path_consts, acc.map(|field| field[g]));
+        P::I::add32(P::I::add32(a, b), P::I::add32(c, d))
+    })
 }
 
 /// What sums begin with: over 16 k nothing (kinds with sub-scales have no offset), over 256 k the
@@ -135,51 +134,10 @@ unsafe fn chunk_sums<P: DotPath, const G: usize>(
     acc
 }
 
-/// The sums of four sub-blocks times their scales: byte `(0, 2, 1, 3)[q]` of a lane is scale q. Sums over
-/// 16 k fit 16 bits, so that two of them share a product.
-#[inline(always)]
-fn scaled<P: DotPath>(
-    consts: P::Consts,
-    acc: [P::Acc; FIELDS],
-    scales: <P::I as Isa>::V,
-    low: <P::I as Isa>::V,
-) -> <P::I as Isa>::V {
-    let [a, b, c, d] = acc.map(|acc| P::total(consts, acc));
-    let shifts = P::FIELD_SHIFTS;
-    let first = P::I::blend16(down::<P::I>(a, shifts[0]), to_high::<P::I>(b, shifts[1]));
-    let second = P::I::blend16(down::<P::I>(c, shifts[2]), to_high::<P::I>(d, shifts[3]));
-    let first = P::I::dot16(first, P::I::and(scales, low));
-    P::I::add32(first, P::I::dot16(second, P::I::shr16::<8>(scales)))
-}
-
 /// The sums of four fields.
 #[inline(always)]
 fn plain<P: DotPath>(consts: P::Consts, acc: [P::Acc; FIELDS]) -> [<P::I as Isa>::V; FIELDS] {
-    std::array::from_fn(|f| down::<P::I>(P::total(consts, acc[f]), P::FIELD_SHIFTS[f]))
-}
-
-/// `sum >> shift`, for the shifts of fields.
-#[inline(always)]
-fn down<I: Isa>(sum: I::V, shift: u32) -> I::V {
-    match shift {
-        0 => sum,
-        2 => I::sar32::<2>(sum),
-        4 => I::sar32::<4>(sum),
-        6 => I::sar32::<6>(sum),
-        _ => unreachable!("fields are two bits apart"),
-    }
-}
-
-/// `sum >> shift` in the upper half of the lane.
-#[inline(always)]
-fn to_high<I: Isa>(sum: I::V, shift: u32) -> I::V {
-    match shift {
-        0 => I::shl32::<16>(sum),
-        2 => I::shl32::<14>(sum),
-        4 => I::shl32::<12>(sum),
-        6 => I::shl32::<10>(sum),
-        _ => unreachable!("fields are two bits apart"),
-    }
+    std::array::from_fn(|f| shifted_down::<P::I>(P::total(consts, acc[f]), P::FIELD_SHIFTS[f]))
 }
 
 const _: () = assert!(CHUNKS * VECS * FIELDS * 4 == SUPER_K);

@@ -4,13 +4,15 @@
 //! for every type, as the panel's codes: 256 k then need no scale at all. The others take the codes
 //! as they are and multiply the sums of each sub-block.
 
-use super::{Masks, SuperTile, field_units, units};
+use super::SuperTile;
+use super::units::{field_units, masks, mins_of, units};
 use crate::kernels::act::{Coded, MIN_GROUPS, Span};
 use crate::kernels::isa::Isa;
 use crate::kernels::micro::{self, PANEL_NR, PLANE, Sums, act_plane};
 use crate::kernels::output::Output;
 use crate::kernels::path::{DotPath, P16};
 use crate::kernels::strip_columns;
+use crate::kernels::tile::HalfConsts;
 use crate::repack::{NR, PackedWeights, SUPER_K};
 use std::ops::Range;
 
@@ -31,8 +33,8 @@ struct Panel {
     scales: [u8; MAX_TILES * 2 * SUB_BYTES],
     /// In the planes of [`P16`].
     mins: [u8; MAX_TILES * SUB_BYTES],
-    d: [f32; MAX_TILES * PANEL_NR],
-    dmin: [f32; MAX_TILES * PANEL_NR],
+    d: [[f32; PANEL_NR]; MAX_TILES],
+    dmin: [[f32; PANEL_NR]; MAX_TILES],
 }
 
 /// Integer sums of `R` rows and 8 columns.
@@ -92,8 +94,8 @@ fn tiled<P: DotPath, T: SuperTile, const R: usize>(
         codes: [0; PANEL_BYTES],
         scales: [0; MAX_TILES * 2 * SUB_BYTES],
         mins: [0; MAX_TILES * SUB_BYTES],
-        d: [0.0; MAX_TILES * PANEL_NR],
-        dmin: [0.0; MAX_TILES * PANEL_NR],
+        d: [[0.0; PANEL_NR]; MAX_TILES],
+        dmin: [[0.0; PANEL_NR]; MAX_TILES],
     };
     for i in strips {
         for half in 0..NR / PANEL_NR {
@@ -146,10 +148,18 @@ fn fill<P: DotPath, T: SuperTile>(panel: &mut Panel, slot: usize, tile: &[u8], h
             }
         }
     }
-    let floats = &tile[kind.d_at() + half * PANEL_NR * 4..];
-    micro::copy_floats(floats, &mut panel.d[slot * PANEL_NR..][..PANEL_NR]);
+    let halves = |at: usize, to: &mut [f32; PANEL_NR]| {
+        let from = &tile[at + half * PANEL_NR * 2..][..PANEL_NR * 2];
+        // SAFETY: 8 f16, and 8 floats.
+        unsafe {
+            let [a, b] = HalfConsts::<P::I>::new().floats(P::I::load(from.as_ptr()));
+            P::I::fstore(to.as_mut_ptr(), a);
+            P::I::fstore(to.as_mut_ptr().add(4), b);
+        }
+    };
+    halves(kind.d_at(), &mut panel.d[slot]);
     if kind.has_min {
-        micro::copy_floats(&floats[NR * 4..], &mut panel.dmin[slot * PANEL_NR..][..PANEL_NR]);
+        halves(kind.d_at() + NR * 2, &mut panel.dmin[slot]);
         let mins = &mut panel.mins[slot * SUB_BYTES..][..SUB_BYTES];
         for g in 0..kind.n_sub() / 4 {
             for c in 0..2 {
@@ -157,7 +167,8 @@ fn fill<P: DotPath, T: SuperTile>(panel: &mut Panel, slot: usize, tile: &[u8], h
                 let to = &mut mins[g * 64 + c * 16..][..48];
                 // SAFETY: 16 bytes of minima; two planes 32 bytes apart.
                 unsafe {
-                    P16::<P::I>::store_panel_u7(to.as_mut_ptr(), P::I::load(tile[at..at + 16].as_ptr()));
+                    let four = mins_of::<P::I, T>(tile[at..at + 16].as_ptr(), P::I::splat16(0x0f0f));
+                    P16::<P::I>::store_panel_u7(to.as_mut_ptr(), four);
                 }
             }
         }
@@ -177,11 +188,15 @@ unsafe fn scales_of<I: Isa, T: SuperTile>(tile: *const u8, sub: usize, half: usi
             return [I::extend_low16(s), I::extend_high16(s)];
         }
         let group = tile.add(sub / 4 * 64 + half * 32);
-        [I::load(group), I::load(group.add(16))].map(|four| match sub % 4 {
-            0 => I::and(four, I::splat32(0xff)),
-            1 => I::and(I::sar32::<16>(four), I::splat32(0xff)),
-            2 => I::and(I::sar32::<8>(four), I::splat32(0xff)),
-            _ => I::sar32::<24>(four),
+        // Nibbles: the other is the minimum.
+        [I::load(group), I::load(group.add(16))].map(|four| {
+            let moved = match sub % 4 {
+                0 => four,
+                1 => I::sar32::<8>(four),
+                2 => I::sar32::<16>(four),
+                _ => I::sar32::<24>(four),
+            };
+            I::and(moved, I::splat32(15))
         })
     }
 }
@@ -192,7 +207,7 @@ unsafe fn scales_of<I: Isa, T: SuperTile>(tile: *const u8, sub: usize, half: usi
 /// A whole tile is readable, and 256 k of a panel writable.
 unsafe fn fill_codes<P: DotPath, T: SuperTile>(mut to: *mut u8, tile: *const u8, half: usize) {
     let kind = T::KIND;
-    let masks = Masks::new::<P::I, T>();
+    let masks = masks::<P::I, T>();
     let offset = P::I::splat16(u16::from(kind.offset));
     let unit_bytes = PLANE * P::PANEL_VECS;
     for k16 in 0..16 {
@@ -261,7 +276,7 @@ unsafe fn rows<P: DotPath, T: SuperTile, const R: usize>(
                 if starts.is_empty() { std::ptr::null() } else { starts.as_ptr().add(t * n_sums * R) };
             let scales = panel.scales.as_ptr().add(slot * 2 * SUB_BYTES);
             let sums = tile_sums::<P, T, R>(w, a, start, scales, planes);
-            micro::add_scaled::<P::I, R>(c, sums, panel.d.as_ptr().add(slot * PANEL_NR), d_act, false);
+            micro::add_scaled::<P::I, R>(c, sums, panel.d[slot].as_ptr(), d_act, false);
             if T::KIND.has_min {
                 let first = if T::KIND.sub_len == 16 { 0 } else { 4 };
                 let a = ((row_tile * n_tiles + t) * MIN_GROUPS + first) * 2 * act_plane::<R>();
@@ -270,7 +285,7 @@ unsafe fn rows<P: DotPath, T: SuperTile, const R: usize>(
                 let zero = micro::begin::<P16<P::I>, R>(std::ptr::null());
                 let planes = micro::planes::<P16<P::I>>(T::KIND.n_sub());
                 let sums = micro::products::<P16<P::I>, R>(zero, P16::<P::I>::dot_panel, w, a, planes);
-                micro::add_scaled::<P::I, R>(c, sums, panel.dmin.as_ptr().add(slot * PANEL_NR), d_act, true);
+                micro::add_scaled::<P::I, R>(c, sums, panel.dmin[slot].as_ptr(), d_act, true);
             }
         }
     }

@@ -1,10 +1,12 @@
 //! One row of activations: decoding.
 
-use super::{Masks, SuperTile, fields, units};
-use crate::kernels::act::{Coded, MIN_GROUP_BYTES, MIN_GROUPS, min_parts};
+use super::units::{Masks, masks, mins_of, units};
+use super::{SuperTile, fields};
+use crate::kernels::act::{Coded, MIN_GROUP_BYTES, MIN_GROUPS, Span, min_parts};
 use crate::kernels::isa::Isa;
 use crate::kernels::output::Output;
 use crate::kernels::path::DotPath;
+use crate::kernels::tile::HalfConsts;
 use crate::repack::{NR, PackedWeights, SUPER_K};
 use std::ops::Range;
 
@@ -29,7 +31,10 @@ pub(super) fn gemv<P: DotPath, T: SuperTile>(
 #[inline(always)]
 unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [f32; NR]) {
     let kind = T::KIND;
-    let masks = Masks::new::<P::I, T>();
+    let masks = masks::<P::I, T>();
+    let half_consts = HalfConsts::<P::I>::new();
+    let nibble = std::hint::black_box(P::I::splat16(0x0f0f));
+    let starts = act.starts(0, Span::Super, if kind.n_sub() > 0 { i32::from(kind.offset) } else { 0 }, 16);
     let field_consts = fields::consts::<P>();
     let consts = P::consts();
     let mut total = [P::I::fsplat(0.0); 4];
@@ -40,7 +45,8 @@ unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [
             let codes = act.codes.as_ptr().add(b * SUPER_K / 4 * P::ACT_BYTES);
             let sums = act.sums(0).as_ptr().add(b * 16);
             let isum = if !kind.in_fields() {
-                tile_sums::<P, T>(consts, masks, tile, codes, sums)
+                let starts = if starts.is_empty() { std::ptr::null() } else { starts.as_ptr().add(b * 16) };
+                tile_sums::<P, T>(consts, masks, tile, codes, starts)
             } else if P::ACT_BYTES == 4 {
                 let [a, b] = fields::tile_sums::<P, T, 2>(field_consts, tile, codes, sums, 0);
                 let [c, d] = fields::tile_sums::<P, T, 2>(field_consts, tile, codes, sums, 2);
@@ -49,17 +55,19 @@ unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [
                 std::array::from_fn(|c| fields::tile_sums::<P, T, 1>(field_consts, tile, codes, sums, c)[0])
             };
             let d_act = P::I::fsplat(d_act);
-            let d = tile.add(kind.d_at()).cast::<f32>();
-            for (c, (total, isum)) in total.iter_mut().zip(isum).enumerate() {
-                let scale = P::I::fmul(P::I::fload(d.add(4 * c)), d_act);
+            let d = tile.add(kind.d_at());
+            for ((total, isum), scale) in total.iter_mut().zip(isum).zip(halves::<P::I>(half_consts, d)) {
+                let scale = P::I::fmul(scale, d_act);
                 *total = P::I::fadd(*total, P::I::fmul(P::I::to_float(isum), scale));
             }
             if kind.has_min {
                 let first = if kind.sub_len == 16 { 0 } else { 4 };
                 let min_codes = act.min_codes.as_ptr().add((b * MIN_GROUPS + first) * MIN_GROUP_BYTES);
-                let msum = min_sums::<P>(consts, tile.add(kind.mins_at()), kind.n_sub() / 4, min_codes);
-                for (c, (total, msum)) in total.iter_mut().zip(msum).enumerate() {
-                    let scale = P::I::fmul(P::I::fload(d.add(NR + 4 * c)), d_act);
+                let msum =
+                    min_sums::<P, T>(consts, nibble, tile.add(kind.mins_at()), kind.n_sub() / 4, min_codes);
+                let dmin = halves::<P::I>(half_consts, d.add(NR * 2));
+                for ((total, msum), scale) in total.iter_mut().zip(msum).zip(dmin) {
+                    let scale = P::I::fmul(scale, d_act);
                     *total = P::I::fsub(*total, P::I::fmul(P::I::to_float(msum), scale));
                 }
             }
@@ -75,52 +83,55 @@ unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [
 /// The integer sums of one tile: sub-block sums times sub-scales, for 16 columns.
 ///
 /// # Safety
-/// A tile, 256 codes and 16 sums are readable.
+/// A tile, 256 codes and, for codes with an offset, 16 starts are readable.
 #[inline(always)]
 unsafe fn tile_sums<P: DotPath, T: SuperTile>(
     consts: P::Consts,
     masks: Masks<<P::I as Isa>::V>,
     tile: *const u8,
     mut codes: *const u8,
-    mut sums: *const i32,
+    mut starts: *const i32,
 ) -> [<P::I as Isa>::V; 4] {
     let kind = T::KIND;
     let (max, offset) = (kind.max_code(), i32::from(kind.offset));
     let mut isum = [P::I::splat32(0); 4];
-    let mut whole = [P::start(0, 0); 4];
-    // SAFETY: 8 chunks, each with 8 groups of codes, 2 sums and 0, 1 or 2 rows of scales.
+    // SAFETY: 8 chunks, each with 8 groups of codes, 2 starts and 1 or 2 rows of scales; halves of a chunk
+    // that are alike are taken one by one, in a loop of half the size.
     unsafe {
         let (mut chunk, mut scales) = (tile.add(kind.codes_at()), tile);
-        for _ in 0..8 {
-            let start = [P::start(*sums, offset), P::start(*sums.add(1), offset)];
-            if kind.sub_len == SUPER_K {
-                debug_assert!(P::holds(SUPER_K, max, offset));
-                let both = P::merge(start[0], start[1]);
-                whole = half::<P, T, 0>(masks, chunk, codes, whole.map(|acc| P::merge(acc, both)));
-                whole = half::<P, T, 1>(masks, chunk, codes, whole);
-            } else if kind.sub_len == 32 && kind.high_bits == 0 && P::holds(32, max, offset) {
-                let acc = nibbles::<P>(consts, chunk, codes, [P::merge(start[0], start[1]); 4]);
+        let start = |at: *const i32| {
+            [P::begin(if offset == 0 { P::I::splat32(0) } else { P::I::load32_splat(at.cast()) }); 4]
+        };
+        let halves = kind.bits == 6;
+        for _ in 0..std::hint::black_box(if halves { 16 } else { 8 }) {
+            if halves {
+                debug_assert!(kind.sub_len == 16 && P::holds(16, max, offset));
+                let acc = half::<P, T, 0>(masks, chunk, codes, start(starts));
                 isum = add_scaled::<P>(isum, acc, wide_scales::<P>(scales));
-                scales = scales.add(NR);
+            } else if kind.bits == 4 && P::holds(32, max, offset) {
+                let acc = nibbles::<P>(consts, chunk, codes, start(starts));
+                isum = add_scaled::<P>(isum, acc, wide_scales::<P>(scales));
             } else if kind.sub_len == 32 && P::holds(32, max, offset) {
-                let a = half::<P, T, 0>(masks, chunk, codes, [P::merge(start[0], start[1]); 4]);
-                let b = half::<P, T, 1>(masks, chunk, codes, a);
-                isum = add_scaled::<P>(isum, b, wide_scales::<P>(scales));
-                scales = scales.add(NR);
+                let acc = half::<P, T, 0>(masks, chunk, codes, start(starts));
+                let acc = half::<P, T, 1>(masks, chunk, codes, acc);
+                isum = add_scaled::<P>(isum, acc, wide_scales::<P>(scales));
             } else {
                 debug_assert!(P::holds(16, max, offset));
                 let s = wide_scales::<P>(scales);
-                isum = add_scaled::<P>(isum, half::<P, T, 0>(masks, chunk, codes, [start[0]; 4]), s);
+                let acc = half::<P, T, 0>(masks, chunk, codes, start(starts));
+                isum = add_scaled::<P>(isum, acc, s);
                 let s = if kind.sub_len == 16 { wide_scales::<P>(scales.add(NR)) } else { s };
-                isum = add_scaled::<P>(isum, half::<P, T, 1>(masks, chunk, codes, [start[1]; 4]), s);
-                scales = scales.add(32 / kind.sub_len * NR);
+                let acc = half::<P, T, 1>(masks, chunk, codes, start(starts.wrapping_add(1)));
+                isum = add_scaled::<P>(isum, acc, s);
             }
-            chunk = chunk.add(kind.chunk_bytes());
-            codes = codes.add(8 * P::ACT_BYTES);
-            sums = sums.add(2);
+            let k = if halves { 16 } else { 32 };
+            chunk = chunk.add(kind.chunk_bytes() * k / 32);
+            codes = codes.add(k / 4 * P::ACT_BYTES);
+            scales = scales.add(k / kind.sub_len * NR);
+            starts = starts.wrapping_add(k / 16);
         }
     }
-    if kind.sub_len == SUPER_K { whole.map(|acc| P::total(consts, acc)) } else { isum }
+    isum
 }
 
 /// 32 k of 4-bit codes of 16 columns, added to `acc`. As many groups at once, and as many rounds unknown to
@@ -194,13 +205,25 @@ unsafe fn wide_scales<P: DotPath>(p: *const u8) -> [<P::I as Isa>::V; 4] {
     [a, b, c, d]
 }
 
+/// 16 f16 as floats.
+///
+/// # Safety
+/// They are readable.
+#[inline(always)]
+unsafe fn halves<I: Isa>(consts: HalfConsts<I>, p: *const u8) -> [I::F; 4] {
+    // SAFETY: the caller's.
+    let ([a, b], [c, d]) = unsafe { (consts.floats(I::load(p)), consts.floats(I::load(p.add(16)))) };
+    [a, b, c, d]
+}
+
 /// Minima times sums of activation codes, for 16 columns.
 ///
 /// # Safety
 /// `n_groups` groups of 64 bytes of minima and of 8 bytes of sums are readable.
 #[inline(always)]
-unsafe fn min_sums<P: DotPath>(
+unsafe fn min_sums<P: DotPath, T: SuperTile>(
     consts: P::Consts,
+    nibble: <P::I as Isa>::V,
     mins: *const u8,
     n_groups: usize,
     sums: *const u8,
@@ -213,7 +236,7 @@ unsafe fn min_sums<P: DotPath>(
             let act = P::load_act(sums.add(g * MIN_GROUP_BYTES));
             let act_high = P::load_act(sums.add((g + 1) * MIN_GROUP_BYTES - P::ACT_BYTES));
             for c in 0..4 {
-                let mins = P::I::load(mins.add(g * 64 + c * 16));
+                let mins = mins_of::<P::I, T>(mins.add(g * 64 + c * 16), nibble);
                 low[c] = P::dot_u7(low[c], mins, act);
                 if min_parts::<P>() == 2 {
                     high[c] = P::dot_u7(high[c], mins, act_high);
