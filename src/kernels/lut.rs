@@ -14,8 +14,6 @@ use std::ops::Range;
 
 /// Groups of 4 k per tile.
 const GROUPS: usize = TILE_K / 4;
-/// Strips for which a table is read once.
-const AT_ONCE: usize = 4;
 /// Bytes of the two tables of a group.
 const TABLE_BYTES: usize = 32;
 
@@ -57,83 +55,57 @@ impl Tables {
 }
 
 /// The strips' columns of `out[n] = act[k] . w[n, k]`; `act` is coded for [`P16`] over 32 k.
+///
+/// One strip after the other: several at once would read each table once for all of them, but as many streams of
+/// memory come at little more than half the rate of one.
 pub fn gemv<I: Isa>(tables: &Tables, act: &Coded, w: &PackedWeights, strips: Range<usize>, out: Output) {
     assert!(w.packing() == Packing::Bits && tables.bytes.len() == w.k() / 4 * TABLE_BYTES);
     assert!(out.n() == w.n() && strips.end <= w.n_strips() && act.scales(0).len() == w.k() / TILE_K);
-    let mut i = strips.start;
-    while i < strips.end {
-        let mut columns = [[0f32; NR]; AT_ONCE];
-        let n = if strips.end - i >= AT_ONCE { AT_ONCE } else { 1 };
-        // SAFETY: the strips hold k bits per column, tables and scales cover k (asserted).
-        unsafe {
-            if n == AT_ONCE {
-                let strips = std::array::from_fn(|s| w.strip(i + s));
-                strip_sums::<I, AT_ONCE>(tables, act, strips, &mut columns);
-            } else {
-                strip_sums::<I, 1>(tables, act, [w.strip(i)], &mut columns);
-            }
-        }
-        columns[..n].iter().enumerate().for_each(|(s, columns)| out.write_strip(i + s, columns));
-        i += n;
+    for i in strips {
+        let mut columns = [0f32; NR];
+        // SAFETY: the strip holds k bits per column, tables and scales cover k (asserted).
+        unsafe { strip_sums::<I>(tables, act, w.strip(i).as_ptr(), &mut columns) };
+        out.write_strip(i, &columns);
     }
 }
 
-/// `S` strips at once, for which each table is read once.
-///
 /// # Safety
-/// Each strip holds as many tiles as `act` has scales, `tables` as many times 8 tables.
+/// `strip` holds as many tiles as `act` has scales, `tables` as many times 8 tables.
 #[inline(always)]
-unsafe fn strip_sums<I: Isa, const S: usize>(
-    tables: &Tables,
-    act: &Coded,
-    strips: [&[u8]; S],
-    out: &mut [[f32; NR]; AT_ONCE],
-) {
-    let strips = strips.map(<[u8]>::as_ptr);
-    let mut total = [[I::fsplat(0.0); 4]; S];
+unsafe fn strip_sums<I: Isa>(tables: &Tables, act: &Coded, strip: *const u8, out: &mut [f32; NR]) {
+    let mut total = [I::fsplat(0.0); 4];
     let nibble = std::hint::black_box(I::splat16(0x0f0f));
     let high_byte = std::hint::black_box(I::splat16(0xff00));
     let rounds = std::hint::black_box(GROUPS / 2);
     let mut table = tables.bytes.as_ptr();
     for (t, &d) in act.scales(0).iter().enumerate() {
         let (codes_at, scales_at) = bit_tile(t);
-        // SAFETY: tile t of each strip, and its 8 tables.
+        // SAFETY: tile t of the strip, and its 8 tables.
         unsafe {
-            let mut low = [I::splat32(0); S];
-            let mut high = [I::splat32(0); S];
-            let mut at = codes_at;
+            let (mut low, mut high) = (I::splat32(0), I::splat32(0));
+            let mut codes = strip.add(codes_at);
             for _ in 0..rounds {
-                // One group after the other: two tables in registers leave room for the sums.
-                let (l, h) = (I::load(table), I::load(table.add(16)));
-                for s in 0..S {
-                    let idx = I::and(I::load(strips[s].add(at)), nibble);
-                    low[s] = I::add8(low[s], I::lookup(l, idx));
-                    high[s] = I::add8(high[s], I::lookup(h, idx));
-                }
-                let (l, h) = (I::load(table.add(32)), I::load(table.add(48)));
-                for s in 0..S {
-                    let idx = I::and(I::shr16::<4>(I::load(strips[s].add(at))), nibble);
-                    low[s] = I::add8(low[s], I::lookup(l, idx));
-                    high[s] = I::add8(high[s], I::lookup(h, idx));
-                }
+                let groups = I::load(codes);
+                let first = I::and(groups, nibble);
+                low = I::add8(low, I::lookup(I::load(table), first));
+                high = I::add8(high, I::lookup(I::load(table.add(16)), first));
+                let second = I::and(I::shr16::<4>(groups), nibble);
+                low = I::add8(low, I::lookup(I::load(table.add(32)), second));
+                high = I::add8(high, I::lookup(I::load(table.add(48)), second));
                 table = table.add(2 * TABLE_BYTES);
-                at += 16;
+                codes = codes.add(16);
             }
             let d = I::fsplat(d);
-            for s in 0..S {
-                let scales = strips[s].add(scales_at).cast::<f32>();
-                for (c, sums) in widen::<I>(low[s], high[s], high_byte).into_iter().enumerate() {
-                    let scale = I::fmul(I::fload(scales.add(4 * c)), d);
-                    total[s][c] = I::fadd(total[s][c], I::fmul(I::to_float(sums), scale));
-                }
+            let scales = strip.add(scales_at).cast::<f32>();
+            for (c, sums) in widen::<I>(low, high, high_byte).into_iter().enumerate() {
+                let scale = I::fmul(I::fload(scales.add(4 * c)), d);
+                total[c] = I::fadd(total[c], I::fmul(I::to_float(sums), scale));
             }
         }
     }
-    for (total, out) in total.iter().zip(out) {
-        for (c, &total) in total.iter().enumerate() {
-            // SAFETY: 16 floats in out.
-            unsafe { I::fstore(out.as_mut_ptr().add(4 * c), total) };
-        }
+    for (c, &total) in total.iter().enumerate() {
+        // SAFETY: 16 floats in out.
+        unsafe { I::fstore(out.as_mut_ptr().add(4 * c), total) };
     }
 }
 
