@@ -95,8 +95,13 @@ async function measure({ builds, rounds }) {
             wasm[name].setup(id, m, n, k, copies);
             bytes = wasm[name].stream(1) / copies;
           }
-          cells.push({ name, path, i, bytes, s: Infinity });
+          wasm[name].run_matmul(1);
+          cells.push({ name, path, i, bytes, s: Infinity, digest: wasm[name].digest() });
         });
+      }
+      // Floats go through one kernel, the integer ones have to agree.
+      if (cells.some((cell) => cell.digest !== cells[0].digest)) {
+        throw new Error(`${regime} ${type}: paths give different bits: ${cells.map(({ name, path, digest }) => `${name} ${path} ${digest}`)}`);
       }
       // In turns, so that every path gets its share of the quiet moments.
       for (let round = 0; round < Math.ceil(rounds / 3); round += 1) {
