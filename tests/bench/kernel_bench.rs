@@ -82,7 +82,9 @@ pub extern "C" fn run_matmul(rounds: usize) {
 /// A digest (FNV-1a) of the bits of the last product.
 #[unsafe(no_mangle)]
 pub extern "C" fn digest() -> u32 {
-    STATE.with_borrow(|s| s.out.iter().fold(0x811c_9dc5, |hash, x| (hash ^ x.to_bits()).wrapping_mul(0x0100_0193)))
+    STATE.with_borrow(|s| {
+        s.out.iter().fold(0x811c_9dc5, |hash, x| (hash ^ x.to_bits()).wrapping_mul(0x0100_0193))
+    })
 }
 
 /// Bytes of the operands of [`roof`]: they stay in the first-level cache.
