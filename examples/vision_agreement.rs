@@ -1,12 +1,12 @@
 //! How often a quantized image classifier names the same class first as the same model in its file's own type.
 //!
 //! ```text
-//! cargo run --release --features cli --example vision_agreement -- MODEL PHOTOS N [TYPE[,PATTERN=TYPE...] ...]
+//! cargo run --release --features cli --example vision_agreement -- MODEL PHOTOS N [TYPE[,PATTERN=TYPE...] | FILE ...]
 //! ```
 //! `PHOTOS` is a folder of pictures, or a ZIP archive of JPEG files, stored without compression (CIFAR-10's test photos,
 //! for example); N of them are taken, spread evenly. Each is stretched to the model's size and normalised by ImageNet's
-//! mean and deviation. Per type, with other types for the tensors whose names fit a pattern: bits per weight, agreement
-//! of the first class, mean and lowest cosine of the logits.
+//! mean and deviation. Per type, with other types for the tensors whose names fit a pattern, or per file of the same model:
+//! bits per weight, agreement of the first class, divergence in nats, mean and lowest cosine of the logits.
 
 use bitpane::image::{Fit, PixelView, Preprocess, preprocess};
 use bitpane::kernels::pool;
@@ -17,7 +17,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [model, photos, n, types @ ..] = args.as_slice() else {
-        return Err("usage: vision_agreement MODEL PHOTOS N [TYPE[,PATTERN=TYPE...] ...]".into());
+        return Err("usage: vision_agreement MODEL PHOTOS N [TYPE[,PATTERN=TYPE...] | FILE ...]".into());
     };
     let bytes = std::fs::read(model)?;
     let mut exact = load(&bytes, None)?;
@@ -33,19 +33,24 @@ fn main() -> Outcome<()> {
     println!("{n} photos, {} classes", exact.info().n_output);
     drop(exact);
     for name in types {
-        let mut model = load(&bytes, Some(name))?;
-        let (mut same, mut sum, mut lowest) = (0, 0f64, 1f32);
+        let mut model = match std::path::Path::new(name).is_file() {
+            true => load(&std::fs::read(name)?, None)?,
+            false => load(&bytes, Some(name))?,
+        };
+        let (mut same, mut sum, mut lowest, mut nats) = (0, 0f64, 1f32, 0f64);
         for (pixels, want) in inputs().zip(&wanted) {
             let got = model.logits(&pixels?, &[3, size, size])?;
             same += usize::from(first(&got) == first(want));
             let cosine = similarity(&got, want);
             sum += f64::from(cosine);
             lowest = lowest.min(cosine);
+            nats += divergence(want, &got);
         }
         let bits = model.info().bits_per_weight;
-        let (share, mean) = (100.0 * same as f64 / n as f64, sum / n as f64);
+        let (share, mean, nats) = (100.0 * same as f64 / n as f64, sum / n as f64, nats / n as f64);
         println!(
-            "{name}: {bits:.2} bits, first class agrees {share:.2} %, cosine {mean:.5}, lowest {lowest:.5}"
+            "{name}: {bits:.2} bits, first class agrees {share:.2} %, divergence {nats:.5}, cosine {mean:.5}, lowest \
+             {lowest:.5}"
         );
     }
     Ok(())
@@ -69,6 +74,17 @@ fn said(error: bitpane::error::Error) -> String {
 
 fn first(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0)
+}
+
+/// Of the shares that softmax makes of `other`, from those of `exact`.
+fn divergence(exact: &[f32], other: &[f32]) -> f64 {
+    let ln_softmax = |row: &[f32]| -> Vec<f64> {
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|&v| f64::from(v - max).exp()).sum();
+        row.iter().map(|&v| f64::from(v - max) - sum.ln()).collect()
+    };
+    let (p, q) = (ln_softmax(exact), ln_softmax(other));
+    p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum()
 }
 
 fn input(file: &[u8], size: usize) -> Outcome<Vec<f32>> {

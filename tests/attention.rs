@@ -154,6 +154,30 @@ fn every_type_follows_the_formula() {
     });
 }
 
+/// Where all tokens see all, the softmax's weights have twice as many codes: of a token that sees as much under either
+/// mask, what the rounding of weights costs is a quarter as much power.
+#[test]
+fn full_attention_rounds_weights_more_finely() {
+    let mut errors = [0f64; 2];
+    for i in [1, 2, 3, 4] {
+        let mut causal = case(i, Mask::Causal { first_pos: 0 });
+        // Weights that are alike, and queries whose own rounding moves them little.
+        causal.q.iter_mut().for_each(|x| *x *= 0.05);
+        let mut full = case(i, Mask::Full { n: causal.n_tokens });
+        full.q.clone_from(&causal.q);
+        let kv = causal.cache(KvType::Q8_0);
+        let (k, v) = loaded(&causal, &kv);
+        let last = |x: &[f32]| x[x.len() - causal.query.n_head * causal.head_dim..].to_vec();
+        let want = last(&causal.expected(&k, &v));
+        for (error, case) in errors.iter_mut().zip([&causal, &full]) {
+            *error += rms(&last(&case.run(&kv)), &want).powi(2);
+        }
+    }
+    let ratio = errors[1] / errors[0];
+    println!("power of the error, full over causal: {ratio:.3}");
+    assert!(ratio < 0.5, "{errors:?}");
+}
+
 #[test]
 fn caches_give_back_what_they_took() {
     for i in 0..SHAPES.len() {

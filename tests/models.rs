@@ -212,9 +212,8 @@ fn deit_tiny_sees_what_the_reference_sees() {
         );
         let mean = cosines.iter().sum::<f32>() / cosines.len().max(1) as f32;
         assert!(same_five == 8 || quantize.is_some(), "top-5 {same_five}/8");
-        // Measured: 0.99937 on these photos, below the 0.9995 that was aimed at. The cause is not established;
-        // the bound only keeps it from getting worse.
-        assert!(reference || mean >= 0.9992 || quantize == Some("Q4_0"), "{quantize:?}: cosine {mean}");
+        // Measured: 0.99953 on these photos, where single ones are down to 0.99921.
+        assert!(reference || mean >= 0.9995 || quantize == Some("Q4_0"), "{quantize:?}: cosine {mean}");
         assert!(worst <= bound, "{quantize:?}: {worst}");
         assert!(same == 8 || quantize == Some("Q4_0"), "{quantize:?}: top-1 {same}/8");
     }

@@ -27,9 +27,14 @@ pub fn watch<T>(observer: Observer, work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Whether there is an observer.
+pub fn is_watched() -> bool {
+    IS_WATCHED.get()
+}
+
 /// Tells the observer, if there is one.
 pub fn seen(name: &str, act: &Activations) {
-    if IS_WATCHED.get() {
+    if is_watched() {
         OBSERVER.with_borrow_mut(|observer| {
             if let Some(observer) = observer {
                 observer(name, act.k(), act.x());

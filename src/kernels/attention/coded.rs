@@ -228,7 +228,12 @@ impl Tile<'_> {
         let act_stride = BLOCK / 4 * P::ACT_BYTES;
         let n = BLOCK / 4 / B::GROUPS;
         let (values, ranges) = (self.kv.values(self.head), self.kv.value_ranges(self.head));
-        b.codes.resize(MR * act_stride, 0);
+        b.codes.resize((MR + 1) * act_stride, 0);
+        if self.finer {
+            // Ones become the largest code, which is what codes of shares lack.
+            const { assert!(code::SHARE_OFFSET == 127) };
+            code::activations::<P>(&[1.0; BLOCK], &mut b.codes[MR * act_stride..]);
+        }
         let mut weights = [0f32; BLOCK];
         for block in self.blocks.clone() {
             let mut rows = Rows::default();
@@ -238,14 +243,22 @@ impl Tile<'_> {
                 let scores = &b.scores[r * n_ctx..][tokens.clone()];
                 rows.middles[r] = scaled::<P::I>(scores, ranges, &mut weights);
                 let to = &mut b.codes[r * act_stride..][..act_stride];
-                (rows.scales[r], rows.sums[r]) = code::activations::<P>(&weights, to);
+                let write = if self.finer { code::shares::<P> } else { code::activations::<P> };
+                (rows.scales[r], rows.sums[r]) = write(&weights, to);
             }
             let values = &values[block * n * dim * 4..][..n * dim * 4];
             for first in (0..dim / 4).step_by(C) {
                 // SAFETY: n loads of C of the dim / 4 vectors of each; R rows of codes and of results.
                 unsafe {
                     let values = values.as_ptr().add(first * 16);
-                    let sums = dots::<P, B, R, C>(values, 4 * dim, n, b.codes.as_ptr(), act_stride);
+                    let mut sums = dots::<P, B, R, C>(values, 4 * dim, n, b.codes.as_ptr(), act_stride);
+                    if self.finer {
+                        let ones = b.codes.as_ptr().add(MR * act_stride);
+                        let [lacking] = dots::<P, B, 1, C>(values, 4 * dim, n, ones, act_stride);
+                        for sums in &mut sums {
+                            sums.iter_mut().zip(lacking).for_each(|(sum, x)| *sum = P::I::add32(*sum, x));
+                        }
+                    }
                     for (r, sums) in sums.into_iter().enumerate() {
                         let out = &mut b.out[r * dim + 4 * first..][..4 * C];
                         let scale = P::I::fsplat(rows.scales[r]);

@@ -98,6 +98,9 @@ struct Tile<'a> {
     head: usize,
     rows: usize,
     softcap: f32,
+    /// Whether weights are rounded to twice as many codes, which takes another row of products with the values:
+    /// where rows come many at a time, and an output is read off at once.
+    finer: bool,
     /// Per row.
     visible: [Range<usize>; MR],
     /// The visible of all rows, in whole blocks.
@@ -142,7 +145,7 @@ pub fn attention_on<P: DotPath>(q: &[f32], query: &Query, kv: &KvCache, out: &mu
                     to.zip(&q[place(r)]).for_each(|(to, &x)| *to = x * query.scale);
                 }
                 let visible = std::array::from_fn(|r| query.visible((first + r.min(rows - 1)) / group));
-                let tile = Tile::new(kv, head, rows, query.softcap, visible);
+                let tile = Tile::new(kv, head, rows, query, visible);
                 tile.attend::<P>(b);
                 for r in 0..rows {
                     // SAFETY: a row is in one tile only.
@@ -164,11 +167,13 @@ fn tile_rows(n_rows: usize, n_head_kv: usize) -> usize {
 }
 
 impl<'a> Tile<'a> {
-    fn new(kv: &'a KvCache, head: usize, rows: usize, softcap: f32, visible: [Range<usize>; MR]) -> Self {
+    fn new(kv: &'a KvCache, head: usize, rows: usize, query: &Query, visible: [Range<usize>; MR]) -> Self {
         let first = visible.iter().map(|v| v.start).min().unwrap_or(0);
         let end = visible.iter().map(|v| v.end).max().unwrap_or(0);
         assert!(end <= kv.n_ctx, "a token sees more than the cache has room for");
-        Tile { kv, head, rows, softcap, visible, blocks: first / BLOCK..end.div_ceil(BLOCK) }
+        let finer = matches!(query.mask, Mask::Full { .. });
+        let blocks = first / BLOCK..end.div_ceil(BLOCK);
+        Tile { kv, head, rows, softcap: query.softcap, finer, visible, blocks }
     }
 
     /// Attends with `b.q`; leaves the rows in `b.out`.

@@ -12,6 +12,7 @@ pub mod dinov2;
 pub mod dinov3;
 pub mod eva;
 pub mod names;
+mod patches;
 mod pool;
 pub mod swin;
 mod text_tower;

@@ -2,8 +2,9 @@
 //! stages between which four neighbours become one patch of twice the width.
 
 use super::block::{self, EncoderSpec, optional_norm};
+use super::patches::PatchEmbed;
 use super::pool::mean;
-use super::tower::{TowerShape, cut_patches};
+use super::tower::TowerShape;
 use super::vit::{activation, product};
 use super::{
     Config, MAX_SIDE, Output, Picture, Source, Values, VisionArch, VisionFamily, VisionInfo, Weights, names,
@@ -78,7 +79,7 @@ struct Merge {
 struct Swin {
     info: VisionInfo,
     patch_size: usize,
-    patch_embed: Linear,
+    patch_embed: PatchEmbed,
     patch_norm: Option<Norm>,
     stages: Vec<Stage>,
     norm: Norm,
@@ -142,7 +143,10 @@ fn build(source: Source) -> Result<Box<dyn VisionArch>> {
     Ok(Box::new(Swin {
         info,
         patch_size,
-        patch_embed: weights.linear("patch_embed.proj", n_embd, 3 * patch_size * patch_size)?,
+        patch_embed: PatchEmbed::new(
+            weights.linear("patch_embed.proj", n_embd, 3 * patch_size * patch_size)?,
+            patch_size,
+        ),
         patch_norm: optional_norm(weights, "patch_embed.norm", n_embd, eps)?,
         stages,
         norm: block::norm(weights, "norm", width, eps)?,
@@ -337,8 +341,7 @@ impl Swin {
         }
         let w = &mut self.work;
         w.begin(Batch { m, first_pos: 0, n_ctx: m, mode }, self.patch_embed.n());
-        cut_patches(picture, patch, w.act.fill(m, 3 * patch * patch, mode.is_integer()));
-        self.patch_embed.forward(&mut w.act, &mut w.x);
+        self.patch_embed.forward(picture, &mut w.act, mode.is_integer(), &mut w.x);
         if let Some(norm) = &self.patch_norm {
             w.norm_x(norm);
         }

@@ -1,17 +1,18 @@
 //! The trunk that vision transformers share: patches, tokens put before them, positions, layers, a norm.
 
 use super::block::{EncoderBlock, EncoderSpec, n_layer, optional_norm};
+use super::patches::PatchEmbed;
 use super::{AttentionMap, Config, MAX_SIDE, Picture, Values, VisionInfo};
 use crate::error::{Code, Error, Result};
 use crate::kernels::attention::{KvCache, KvType};
 use crate::kernels::vecmath;
-use crate::layers::{Batch, I, Linear, Mode, Norm, Rope, Workspace};
+use crate::layers::{Batch, I, Mode, Norm, Rope, Workspace};
 use crate::models::Weights;
 
 /// Most patches of a picture: scores of all pairs must fit into memory.
 const MAX_PATCHES: usize = 16384;
 /// Sides of a patch.
-const MAX_PATCH: usize = 256;
+pub(super) const MAX_PATCH: usize = 256;
 
 /// Makes the rotation for patches in so many rows and columns, behind so many other tokens.
 pub type MakeRope = Box<dyn Fn(usize, usize, usize) -> Rope + Send>;
@@ -41,7 +42,7 @@ struct Positions {
 pub struct Tower {
     spec: TowerSpec,
     patch_size: usize,
-    patch_embed: Linear,
+    patch_embed: PatchEmbed,
     /// `[n_prefix, n_embd]`: class token, distillation token, registers, with their positions.
     prefix: Vec<f32>,
     positions: Option<Positions>,
@@ -134,9 +135,10 @@ impl Tower {
         }
         let eps = spec.layers.eps;
         let n_layer = n_layer(weights, "blocks")?;
-        let layers = (0..n_layer)
+        let mut layers = (0..n_layer)
             .map(|i| EncoderBlock::build(weights, &format!("blocks.{i}"), &spec.layers))
             .collect::<Result<Vec<_>>>()?;
+        layers.first_mut().into_iter().for_each(EncoderBlock::set_exact_input);
         let info = VisionInfo {
             image_size,
             stride: patch_size,
@@ -147,7 +149,10 @@ impl Tower {
             ..VisionInfo::default()
         };
         let tower = Tower {
-            patch_embed: weights.linear("patch_embed.proj", n_embd, 3 * patch_size * patch_size)?,
+            patch_embed: PatchEmbed::new(
+                weights.linear("patch_embed.proj", n_embd, 3 * patch_size * patch_size)?,
+                patch_size,
+            ),
             norm_pre: optional_norm(weights, "norm_pre", n_embd, eps)?,
             norm: optional_norm(weights, "norm", n_embd, eps)?,
             spec,
@@ -281,10 +286,9 @@ impl Tower {
         let w = &mut self.work;
         w.map = None;
         w.begin(Batch { m, first_pos: 0, n_ctx: m, mode }, n_embd);
-        cut_patches(picture, patch, w.act.fill(n_patch, 3 * patch * patch, mode.is_integer()));
         let (prefix, patches) = w.x.split_at_mut(n_prefix * n_embd);
         prefix.copy_from_slice(&self.prefix);
-        self.patch_embed.forward(&mut w.act, patches);
+        self.patch_embed.forward(picture, &mut w.act, mode.is_integer(), patches);
         if let Some(positions) = &mut self.positions {
             vecmath::add::<I>(patches, positions.fit(grid, n_embd));
         }
@@ -363,25 +367,6 @@ fn resample(x: &[f32], len: usize, new_len: usize, n: usize) -> Vec<f32> {
         }
     }
     out
-}
-
-/// `[3, height, width]` to `[n_patch, 3 * patch * patch]`, patches row by row; within a patch the order of a
-/// convolution kernel: channel, row, column.
-pub fn cut_patches(picture: Picture, patch: usize, out: &mut [f32]) {
-    let Picture { pixels, height, width } = picture;
-    let mut rows = out.chunks_exact_mut(patch);
-    for py in 0..height / patch {
-        for px in 0..width / patch {
-            for channel in 0..3 {
-                for y in 0..patch {
-                    let from = (channel * height + py * patch + y) * width + px * patch;
-                    if let Some(row) = rows.next() {
-                        row.copy_from_slice(&pixels[from..from + patch]);
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// `[n_head, m, m]` to `[m, m]`.
