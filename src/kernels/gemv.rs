@@ -17,26 +17,13 @@ pub fn gemv<P: DotPath, T: Tile<P>>(act: &Coded, w: &PackedWeights, strips: Rang
         let mut columns = [0f32; NR];
         // SAFETY: the strip holds k / 32 tiles and `codes` k activations (checked by their
         // constructors); scales and sums have k / 32 entries.
-        unsafe { strip::<P, T>(w.from_strip(i), &act.codes, scales, sums, &mut columns) };
+        unsafe { strip::<P, T>(w.strip(i), &act.codes, scales, sums, &mut columns) };
         out.write_strip(i, &columns);
     }
 }
 
-/// Bytes between what decoding reads and what it touches.
-const AHEAD: usize = 4096;
-
-/// Reads a byte a page ahead of `at`, as far as there are bytes: what a page of memory needs before it is read
-/// quickly (its translation, a stream that the processor recognises) then is under way when decoding gets there.
-#[inline(always)]
-pub(super) fn touch_ahead(bytes: &[u8], at: usize) {
-    if let Some(byte) = bytes.get((at + AHEAD).min(bytes.len().saturating_sub(1))) {
-        // SAFETY: a reference; volatile, since nobody wants the byte.
-        unsafe { std::ptr::read_volatile(byte) };
-    }
-}
-
 /// # Safety
-/// `strip` begins with `scales.len()` tiles, `codes` as many times 32 activations, `sums` as many sums.
+/// `strip` holds `scales.len()` tiles, `codes` as many times 32 activations, `sums` as many sums.
 #[inline(always)]
 unsafe fn strip<P: DotPath, T: Tile<P>>(
     strip: &[u8],
@@ -52,9 +39,6 @@ unsafe fn strip<P: DotPath, T: Tile<P>>(
     let mut act = codes.as_ptr();
     for (t, (&d, &sum)) in scales.iter().zip(sums).enumerate() {
         let (codes_at, scales_at) = T::place(t);
-        if T::OFTEN_AHEAD > 0 && t.is_multiple_of(T::OFTEN_AHEAD) {
-            touch_ahead(strip, codes_at);
-        }
         // The offset of the codes enters as the accumulators' first value.
         let mut acc = [P::start(sum, T::OFFSET); 4];
         // SAFETY: one tile and one block of activations per scale, as the caller vouches.

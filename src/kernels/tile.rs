@@ -43,8 +43,6 @@ pub trait Tile<P: DotPath>: 'static {
     const PACKING: Packing;
     /// Subtracted from every code.
     const OFFSET: i32;
-    /// Every how many tiles decoding touches memory ahead; 0 for never, where it reads as fast as it can be read.
-    const OFTEN_AHEAD: usize = 0;
 
     /// Where the codes and the 16 scales of tile `t` are in a strip.
     #[inline(always)]
@@ -105,7 +103,6 @@ pub struct TileU4;
 impl<P: DotPath> Tile<P> for TileU4 {
     const PACKING: Packing = Packing::U4;
     const OFFSET: i32 = 8;
-    const OFTEN_AHEAD: usize = 8;
 
     #[inline(always)]
     unsafe fn dot(consts: P::Consts, acc: &mut [P::Acc; 4], tile: *const u8, act: *const u8) {

@@ -187,11 +187,6 @@ impl PackedWeights {
         &self.data[i * len..(i + 1) * len]
     }
 
-    /// Everything from strip `i` on.
-    pub(crate) fn from_strip(&self, i: usize) -> &[u8] {
-        &self.data[i * self.packing.strip_bytes(self.k)..]
-    }
-
     /// File row `row` (one output's weights, or one token's embedding) as f32; `out` holds k.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.n && out.len() == self.k, "row {row} of {} x {}", self.n, self.k);

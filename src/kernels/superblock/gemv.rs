@@ -3,7 +3,6 @@
 use super::units::{Masks, masks, mins_of, units};
 use super::{SuperTile, fields};
 use crate::kernels::act::{Coded, MIN_GROUP_BYTES, MIN_GROUPS, Span, min_parts};
-use crate::kernels::gemv::touch_ahead;
 use crate::kernels::isa::Isa;
 use crate::kernels::output::Output;
 use crate::kernels::path::DotPath;
@@ -22,13 +21,13 @@ pub(super) fn gemv<P: DotPath, T: SuperTile>(
     for i in strips {
         let mut columns = [0f32; NR];
         // SAFETY: the strip holds k / 256 tiles; `act` holds k codes and their sums (checked).
-        unsafe { strip::<P, T>(w.from_strip(i), act, &mut columns) };
+        unsafe { strip::<P, T>(w.strip(i), act, &mut columns) };
         out.write_strip(i, &columns);
     }
 }
 
 /// # Safety
-/// `strip` begins with as many tiles as `act` has scales.
+/// `strip` holds as many tiles as `act` has scales.
 #[inline(always)]
 unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [f32; NR]) {
     let kind = T::KIND;
@@ -41,9 +40,6 @@ unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [
     let mut total = [P::I::fsplat(0.0); 4];
     let mut tile = strip.as_ptr();
     for (b, &d_act) in act.scales(0).iter().enumerate() {
-        if kind.bits >= 4 {
-            touch_ahead(strip, b * kind.tile_bytes());
-        }
         // SAFETY: tile b, codes and sums of block b.
         unsafe {
             let codes = act.codes.as_ptr().add(b * SUPER_K / 4 * P::ACT_BYTES);
