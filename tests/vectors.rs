@@ -1,7 +1,7 @@
 //! Vector maths against f64, on every instruction set of this build, natively and in the browser.
 
 use bitpane::kernels::isa::{Isa, Native, Scalar};
-use bitpane::kernels::vecmath;
+use bitpane::kernels::{resample, vecmath};
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -89,8 +89,12 @@ fn exp_is_within_its_bound() {
     let mut worst = 0f64;
     for i in -87_000..88_000 {
         let v = i as f32 / 1000.0;
-        let got = Native::lanes(vecmath::exp::<Native>(Native::fsplat(v)))[0];
-        assert_eq!(got.to_bits(), vecmath::exp::<Scalar>(Scalar::fsplat(v))[0].to_bits(), "exp({v})");
+        let got = Native::lanes(vecmath::Exp::<Native>::new().of(Native::fsplat(v)))[0];
+        assert_eq!(
+            got.to_bits(),
+            vecmath::Exp::<Scalar>::new().of(Scalar::fsplat(v))[0].to_bits(),
+            "exp({v})"
+        );
         worst = worst.max((f64::from(got) / f64::from(v).exp() - 1.0).abs());
     }
     println!("exp: relative error {worst:.2e}");
@@ -158,5 +162,71 @@ fn argmax_is_the_first_of_the_largest() {
     assert_eq!(vecmath::argmax::<Native>(&[f32::NEG_INFINITY, f32::MIN]), 1);
     for nothing in [vec![], vec![f32::NAN; 5], vec![f32::NEG_INFINITY; 5]] {
         assert_eq!(vecmath::argmax::<Native>(&nothing), 0);
+    }
+}
+
+/// Bytes of a fixed sequence, with runs of the extremes.
+fn some_bytes(n: usize) -> Vec<u8> {
+    (0..n)
+        .map(|i| match i / 16 % 4 {
+            0 => 255,
+            1 => 0,
+            _ => (i * 7919 % 256) as u8,
+        })
+        .collect()
+}
+
+#[test]
+fn weighted_sums_of_pixels_are_those_of_32_bits_on_every_instruction_set() {
+    const ONE: i32 = 1 << resample::POINT;
+    let rounded = |sum: i32| ((sum + ONE / 2) >> resample::POINT).clamp(0, 255) as u8;
+    for n in [1, 2, 3, 8, 11, 40] {
+        // Their sum is 1, and they overshoot as filters do.
+        let mut weights: Vec<i32> =
+            (0..n as i32).map(|i| (ONE / n as i32) * [3, -1, 1][i as usize % 3]).collect();
+        weights[n - 1] += ONE - weights.iter().sum::<i32>();
+        let mut pairs = Vec::new();
+        resample::pairs(&weights, &mut pairs);
+
+        let pixels = some_bytes(16 * n);
+        let rows: [&[[u8; 4]]; resample::ROWS] =
+            std::array::from_fn(|r| pixels[4 * n * r..4 * n * (r + 1)].as_chunks().0);
+        let expected: [[u8; 4]; resample::ROWS] = rows.map(|row| {
+            let sum = |c: usize| row.iter().zip(&weights).map(|(p, w)| i32::from(p[c]) * w).sum();
+            std::array::from_fn(|c| rounded(sum(c)))
+        });
+        assert_eq!(resample::along_rows::<Native>(rows, &pairs), expected, "{n} pixels");
+        assert_eq!(resample::along_rows::<Scalar>(rows, &pairs), expected, "{n} pixels");
+
+        for width in [1, 7, 8, 9, 24, 31] {
+            let bytes = some_bytes(n * width);
+            let sum =
+                |x: usize| (0..n).map(|row| i32::from(bytes[row * width + x]) * weights[row]).sum::<i32>();
+            let expected: Vec<u8> = (0..width).map(|x| rounded(sum(x))).collect();
+            let (mut native, mut scalar) = (vec![0; width], vec![0; width]);
+            resample::across_rows::<Native>(&bytes, &pairs, &mut native);
+            resample::across_rows::<Scalar>(&bytes, &pairs, &mut scalar);
+            assert_eq!((&native, &scalar), (&expected, &expected), "{n} rows of {width}");
+        }
+    }
+}
+
+#[test]
+fn bounds_are_the_extremes_or_nan() {
+    for n in 1..40 {
+        let x: Vec<f32> = (0..n).map(|i| ((i * 7919) % 1009) as f32 - 504.0).collect();
+        let expected =
+            [x.iter().copied().fold(f32::MAX, f32::min), x.iter().copied().fold(f32::MIN, f32::max)];
+        assert_eq!(vecmath::bounds::<Native>(&x), expected, "{n}");
+        assert_eq!(vecmath::bounds::<Scalar>(&x), expected, "{n}");
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, n / 2, n - 1] {
+                let mut x = x.clone();
+                x[at] = bad;
+                for bounds in [vecmath::bounds::<Native>(&x), vecmath::bounds::<Scalar>(&x)] {
+                    assert!(bounds.iter().all(|b| b.is_nan()), "{bad} at {at} of {n}: {bounds:?}");
+                }
+            }
+        }
     }
 }

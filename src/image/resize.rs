@@ -12,12 +12,11 @@
 //! Source: Pillow before 13, `src/libImaging/Resample.c` (the filters, the rounding, the order of passes).
 
 use super::PixelView;
+use crate::kernels::isa::Native;
+use crate::kernels::resample::{self, Pair, ROWS};
 
-/// Bits after the binary point of a filter weight: 32, less 8 of the pixel, less 2 for the sign
-/// and for sums that overshoot.
-const PRECISION_BITS: u32 = 32 - 8 - 2;
-/// Rows that the horizontal pass works on together, so that each weight is loaded once for all.
-const ROW_TILE: usize = 4;
+/// Bits after the binary point of a filter weight.
+const PRECISION_BITS: u32 = resample::POINT;
 
 /// A resampling filter, with Pillow's support and constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +104,13 @@ impl Taps {
         })
     }
 
+    /// The weights of each output after those of the one before, two by two.
+    fn pairs(&self) -> Vec<Pair> {
+        let mut pairs = Vec::with_capacity(self.weights.len() / 2 + self.spans.len());
+        self.iter().for_each(|(_, weights)| resample::pairs(weights, &mut pairs));
+        pairs
+    }
+
     /// The inputs that any output needs.
     fn inputs(&self) -> std::ops::Range<usize> {
         let first = self.iter().map(|(first, _)| first).min().unwrap_or(0);
@@ -134,26 +140,23 @@ fn fixed_point(weight: f64) -> i32 {
     (weight * f64::from(1 << PRECISION_BITS)).round() as i32
 }
 
-fn to_u8(sum: i32) -> u8 {
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
-}
-
 /// Both passes: `[rows, columns, 3]`, RGB.
 pub(super) fn convolve(pixels: &PixelView, columns: &Taps, rows: &Taps) -> Vec<u8> {
     let inputs = rows.inputs();
     let row_bytes = columns.spans.len() * 3;
     let mut narrow = vec![0; inputs.len() * row_bytes];
-    let mut padded: [_; ROW_TILE] = std::array::from_fn(|_| Vec::new());
-    for (i, out) in narrow.chunks_mut(ROW_TILE * row_bytes).enumerate() {
+    let mut padded: [_; ROWS] = std::array::from_fn(|_| Vec::new());
+    let weights = columns.pairs();
+    for (i, out) in narrow.chunks_mut(ROWS * row_bytes).enumerate() {
         // Below the last row it is repeated, and what comes of that is not stored.
-        let row = |r: usize| pixels.row((inputs.start + i * ROW_TILE + r).min(inputs.end - 1));
+        let row = |r: usize| pixels.row((inputs.start + i * ROWS + r).min(inputs.end - 1));
         if pixels.channels == 4 {
-            horizontal(std::array::from_fn(|r| row(r).as_chunks().0), columns, out);
+            horizontal(std::array::from_fn(|r| row(r).as_chunks().0), columns, &weights, out);
         } else {
             for (r, to) in padded.iter_mut().enumerate() {
                 pad(row(r), to);
             }
-            horizontal(padded.each_ref().map(Vec::as_slice), columns, out);
+            horizontal(padded.each_ref().map(Vec::as_slice), columns, &weights, out);
         }
     }
     vertical(&narrow, row_bytes, inputs.start, rows)
@@ -165,40 +168,29 @@ fn pad(row: &[u8], to: &mut Vec<[u8; 4]>) {
     to.extend(row.as_chunks().0.iter().map(|&[r, g, b]| [r, g, b, 0]));
 }
 
-/// Filters along some rows of pixels into `out`: up to `ROW_TILE` rows `[columns, 3]`.
-fn horizontal(rows: [&[[u8; 4]]; ROW_TILE], columns: &Taps, out: &mut [u8]) {
+/// Filters along some rows of pixels into `out`: up to `ROWS` rows `[columns, 3]`. `weights` are [`Taps::pairs`].
+fn horizontal(rows: [&[[u8; 4]]; ROWS], columns: &Taps, mut weights: &[Pair], out: &mut [u8]) {
     let row_bytes = columns.spans.len() * 3;
-    for (i, (first, weights)) in columns.iter().enumerate() {
-        let [a, b, c, d] = rows.map(|row| &row[first..first + weights.len()]);
-        let mut sums = [[1 << (PRECISION_BITS - 1); 4]; ROW_TILE];
-        for ((((a, b), c), d), &w) in a.iter().zip(b).zip(c).zip(d).zip(weights) {
-            for (sum, pixel) in sums.iter_mut().zip([a, b, c, d]) {
-                for lane in 0..4 {
-                    sum[lane] += i32::from(pixel[lane]) * w;
-                }
-            }
-        }
-        for (row, sum) in out.chunks_exact_mut(row_bytes).zip(&sums) {
-            for (to, &lane) in row[3 * i..3 * i + 3].iter_mut().zip(sum) {
-                *to = to_u8(lane);
-            }
+    for (i, (first, taps)) in columns.iter().enumerate() {
+        let (pairs, rest) = weights.split_at(taps.len().div_ceil(2));
+        weights = rest;
+        let sums = resample::along_rows::<Native>(rows.map(|row| &row[first..first + taps.len()]), pairs);
+        for (row, [r, g, b, _]) in out.chunks_exact_mut(row_bytes).zip(sums) {
+            row[3 * i..3 * i + 3].copy_from_slice(&[r, g, b]);
         }
     }
 }
 
 /// Filters along the columns of `narrow`, whose first row is input row `first_row`.
 fn vertical(narrow: &[u8], row_bytes: usize, first_row: usize, rows: &Taps) -> Vec<u8> {
-    let mut out = Vec::with_capacity(rows.spans.len() * row_bytes);
-    let mut sums = vec![0; row_bytes];
-    for (first, weights) in rows.iter() {
-        sums.fill(1 << (PRECISION_BITS - 1));
-        let sources = narrow[(first - first_row) * row_bytes..].chunks_exact(row_bytes);
-        for (row, &w) in sources.zip(weights) {
-            for (sum, &value) in sums.iter_mut().zip(row) {
-                *sum += i32::from(value) * w;
-            }
-        }
-        out.extend(sums.iter().map(|&sum| to_u8(sum)));
+    let mut out = vec![0; rows.spans.len() * row_bytes];
+    let weights = rows.pairs();
+    let mut weights = weights.as_slice();
+    for ((first, taps), out) in rows.iter().zip(out.chunks_exact_mut(row_bytes)) {
+        let (pairs, rest) = weights.split_at(taps.len().div_ceil(2));
+        weights = rest;
+        let sources = &narrow[(first - first_row) * row_bytes..][..taps.len() * row_bytes];
+        resample::across_rows::<Native>(sources, pairs, out);
     }
     out
 }

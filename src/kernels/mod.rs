@@ -26,6 +26,7 @@ pub mod path32;
 pub mod pool;
 pub mod qconv;
 pub mod reference;
+pub mod resample;
 pub mod scan;
 mod select;
 pub mod superblock;

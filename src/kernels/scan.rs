@@ -93,19 +93,19 @@ pub fn log_sum_exp(logits: &[f32], highest: f32) -> f64 {
 
 #[inline(always)]
 fn sum_exp<I: Isa>(chunk: &[f32], highest: f32) -> f32 {
-    let top = I::fsplat(highest);
+    let (exp, top) = (vecmath::Exp::<I>::new(), I::fsplat(highest));
     let mut sum = I::fsplat(0.0);
     let quads = chunk.chunks_exact(4);
     let tail = quads.remainder();
     for c in quads {
         // SAFETY: 4 floats.
-        sum = I::fadd(sum, vecmath::exp::<I>(I::fsub(unsafe { I::fload(c.as_ptr()) }, top)));
+        sum = I::fadd(sum, exp.of(I::fsub(unsafe { I::fload(c.as_ptr()) }, top)));
     }
     if !tail.is_empty() {
         let mut lanes = [f32::NEG_INFINITY; 4];
         lanes[..tail.len()].copy_from_slice(tail);
         // SAFETY: 4 floats.
-        sum = I::fadd(sum, vecmath::exp::<I>(I::fsub(unsafe { I::fload(lanes.as_ptr()) }, top)));
+        sum = I::fadd(sum, exp.of(I::fsub(unsafe { I::fload(lanes.as_ptr()) }, top)));
     }
     I::fsum(sum)
 }

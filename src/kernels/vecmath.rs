@@ -82,39 +82,74 @@ fn sum<I: Isa>(x: &[f32]) -> f32 {
     I::fsum(fold::<I>(x, 0.0, 0.0, I::fadd, I::fadd))
 }
 
+/// Numbers that a loop needs, each in all lanes. Made before it and opaque: engines build literal vectors anew
+/// wherever they occur, in up to five instructions, and keep these in memory at worst.
+#[inline(always)]
+fn constants<I: Isa, const N: usize>(values: [f32; N]) -> [I::F; N] {
+    std::hint::black_box(values).map(I::fsplat)
+}
+
+/// Adding 1.5 * 2^23 rounds to a whole number in the low mantissa bits, here with the bias of an
+/// exponent added: shifted to the top they are a power of two.
+const MAGIC: f32 = 12_582_912.0 + 127.0;
+
 /// e^x for x in about [-87, 88], clamped outside; relative error below 2.5e-7, NaN for NaN.
 ///
 /// x = n ln 2 + r with |r| <= ln 2 / 2; e^r by the polynomial of degree 5 whose largest relative
-/// error is smallest (9.2e-8), times 2^n.
-#[inline(always)]
-pub fn exp<I: Isa>(x: I::F) -> I::F {
-    exp_negative::<I>(I::fmin(x, I::fsplat(88.3)))
+/// error is smallest (9.2e-8), times 2^n. To be made outside of the loop that uses it.
+#[derive(Clone, Copy)]
+pub struct Exp<I: Isa> {
+    range: [I::F; 2],
+    log2_e: I::F,
+    magic: I::F,
+    /// ln 2 in two parts, the first with few bits, so that n times it is exact.
+    ln_2: [I::F; 2],
+    polynomial: [I::F; 6],
 }
 
-/// [`exp`] for x that is not above 88.
-#[inline(always)]
-pub(super) fn exp_negative<I: Isa>(x: I::F) -> I::F {
-    // Adding 1.5 * 2^23 rounds to a whole number in the low mantissa bits, here with the bias of
-    // an exponent added: shifted to the top they are 2^n.
-    const MAGIC: f32 = 12_582_912.0 + 127.0;
-    let x = I::fmax(x, I::fsplat(-87.3));
-    let shifted = I::fadd(I::fmul(x, I::fsplat(std::f32::consts::LOG2_E)), I::fsplat(MAGIC));
-    let n = I::fsub(shifted, I::fsplat(MAGIC));
-    let power = I::from_bits(I::shl32::<23>(I::bits(shifted)));
-    // ln 2 in two parts, the first with few bits, so that n times it is exact.
-    let r = I::fsub(x, I::fmul(n, I::fsplat(0.693_359_4)));
-    let r = I::fsub(r, I::fmul(n, I::fsplat(-2.121_944_4e-4)));
-    let mut p = I::fsplat(8.290_272e-3);
-    for c in [4.189_816e-2, 0.166_676_39, 0.499_991_48, 0.999_999_7, 1.0] {
-        p = I::fadd(I::fmul(p, r), I::fsplat(c));
+impl<I: Isa> Exp<I> {
+    /// Its constants.
+    #[inline(always)]
+    pub fn new() -> Self {
+        let [low, high, log2_e, magic, ln_2, rest] =
+            constants::<I, _>([-87.3, 88.3, std::f32::consts::LOG2_E, MAGIC, 0.693_359_4, -2.121_944_4e-4]);
+        let polynomial =
+            constants::<I, _>([8.290_272e-3, 4.189_816e-2, 0.166_676_39, 0.499_991_48, 0.999_999_7, 1.0]);
+        Exp { range: [low, high], log2_e, magic, ln_2: [ln_2, rest], polynomial }
     }
-    I::fmul(p, power)
+
+    /// e^x.
+    #[inline(always)]
+    pub fn of(&self, x: I::F) -> I::F {
+        self.of_negative(I::fmin(x, self.range[1]))
+    }
+
+    /// e^x for x that is not above 88.
+    #[inline(always)]
+    fn of_negative(&self, x: I::F) -> I::F {
+        let x = I::fmax(x, self.range[0]);
+        let shifted = I::fadd(I::fmul(x, self.log2_e), self.magic);
+        let n = I::fsub(shifted, self.magic);
+        let power = I::from_bits(I::shl32::<23>(I::bits(shifted)));
+        let r = I::fsub(x, I::fmul(n, self.ln_2[0]));
+        let r = I::fsub(r, I::fmul(n, self.ln_2[1]));
+        let [first, rest @ ..] = self.polynomial;
+        let p = rest.into_iter().fold(first, |p, c| I::fadd(I::fmul(p, r), c));
+        I::fmul(p, power)
+    }
+}
+
+impl<I: Isa> Default for Exp<I> {
+    fn default() -> Self {
+        Exp::new()
+    }
 }
 
 /// `x = e^(x - max(x))`; gives the sum. A softmax but for the division. NaN in gives NaN out.
 pub fn exp_sum<I: Isa>(x: &mut [f32]) -> f32 {
     let highest = I::fsplat(max::<I>(x));
-    let weight = |v| exp_negative::<I>(I::fsub(v, highest));
+    let exp = Exp::<I>::new();
+    let weight = |v| exp.of_negative(I::fsub(v, highest));
     let mut acc = [I::fsplat(0.0); 4];
     let mut chunks = x.chunks_exact_mut(16);
     for c in &mut chunks {
@@ -154,6 +189,30 @@ pub fn largest<I: Isa>(x: &[f32]) -> f32 {
     // 0 times infinity or NaN is NaN.
     let zeros = fold::<I>(x, 0.0, 0.0, |a, v| I::fadd(a, I::fmul(v, I::fsplat(0.0))), I::fadd);
     I::fhmax(magnitude) + I::fsum(zeros)
+}
+
+/// The least and the largest value; NaN where any value is not finite.
+pub fn bounds<I: Isa>(x: &[f32]) -> [f32; 2] {
+    let first = x.first().copied().unwrap_or(0.0);
+    let (mut low, mut high) = ([I::fsplat(first); 2], [I::fsplat(first); 2]);
+    let (mut zeros, zero) = ([I::fsplat(0.0); 2], I::fsplat(0.0));
+    let mut see = |i: usize, v: I::F| {
+        low[i] = I::fmin(low[i], v);
+        high[i] = I::fmax(high[i], v);
+        // 0 times infinity or NaN is NaN.
+        zeros[i] = I::fadd(zeros[i], I::fmul(v, zero));
+    };
+    let (eights, rest) = x.as_chunks::<8>();
+    for c in eights {
+        // SAFETY: 8 floats.
+        let [a, b] = unsafe { [I::fload(c.as_ptr()), I::fload(c.as_ptr().add(4))] };
+        see(0, a);
+        see(1, b);
+    }
+    rest.chunks(4).for_each(|c| see(0, load_tail::<I>(c, first)));
+    let nan = I::fsum(I::fadd(zeros[0], zeros[1]));
+    let low = I::lanes(I::fmin(low[0], low[1])).into_iter().fold(first, f32::min);
+    [low + nan, I::fhmax(I::fmax(high[0], high[1])) + nan]
 }
 
 /// `out = x / sqrt(mean(x^2) + eps) * weight`.

@@ -15,11 +15,34 @@ export interface PostableImage {
  */
 const AS_STORED: ImageBitmapOptions = { premultiplyAlpha: "none", colorSpaceConversion: "none", imageOrientation: "from-image" };
 
-/** Makes an image ready to post. What the caller gave stays usable: elements are copied. */
+/**
+ * Most pixels of a bitmap that are read where it is given: some 3 ms. What is larger is copied and read in the
+ * worker, so that the page stays responsive.
+ */
+const READ_HERE = 1 << 20;
+
+/** Makes an image ready to post. What the caller gave stays usable: it is copied. */
 export async function postableImage(source: ImageSource): Promise<PostableImage> {
-  if (source instanceof Blob || is<ImageBitmap>(source, "ImageBitmap")) return { image: source, transfer: [] };
+  if (source instanceof Blob) return { image: source, transfer: [] };
+  if (is<ImageBitmap>(source, "ImageBitmap")) return bitmapToPost(source);
   if (isElement(source)) return copied(source);
-  return { image: pixelsOf(source), transfer: [] };
+  const { data, width, height } = pixelsOf(source);
+  return posted({ data: data.slice(), width, height });
+}
+
+function posted(image: PixelData): PostableImage {
+  return { image, transfer: [image.data.buffer as ArrayBuffer] };
+}
+
+/** Engines take ten milliseconds and more to post a bitmap that is not given away. */
+async function bitmapToPost(bitmap: ImageBitmap): Promise<PostableImage> {
+  if (typeof OffscreenCanvas === "function" && bitmap.width * bitmap.height <= READ_HERE) return posted(drawn(bitmap));
+  try {
+    const copy = await createImageBitmap(bitmap);
+    return { image: copy, transfer: [copy] };
+  } catch (cause) {
+    throw new BitpaneError("ImageDecodeError", "the bitmap cannot be read: it may be closed", { cause });
+  }
 }
 
 async function copied(source: ImageElement): Promise<PostableImage> {
@@ -63,16 +86,34 @@ export async function readPixels(image: WireImage): Promise<PixelData> {
   }
   const bitmap = image instanceof Blob ? await decode(image) : image;
   try {
-    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });
-    if (!context) throw new BitpaneError("RuntimeUnavailable", "there is no 2D canvas here");
-    context.drawImage(bitmap, 0, 0);
-    return context.getImageData(0, 0, bitmap.width, bitmap.height);
-  } catch (cause) {
-    if (cause instanceof BitpaneError) throw cause;
-    const size = `${bitmap.width} x ${bitmap.height}`;
-    throw new BitpaneError("ImageDecodeError", `the pixels of the image (${size}) cannot be read`, { cause });
+    return drawn(bitmap);
   } finally {
     bitmap.close();
+  }
+}
+
+/** Most pixels of a canvas that is kept: 16 MiB. */
+const MOST_KEPT = 1 << 22;
+/** The last canvas: making one takes several times as long as reading it. */
+let kept: OffscreenCanvasRenderingContext2D | undefined;
+
+/** The pixels of a bitmap. */
+function drawn(bitmap: ImageBitmap): PixelData {
+  const { width, height } = bitmap;
+  try {
+    let context = kept;
+    if (context?.canvas.width !== width || context.canvas.height !== height) {
+      context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true }) ?? undefined;
+      if (!context) throw new BitpaneError("RuntimeUnavailable", "there is no 2D canvas here");
+      // What was drawn before does not shine through.
+      context.globalCompositeOperation = "copy";
+      kept = width * height <= MOST_KEPT ? context : undefined;
+    }
+    context.drawImage(bitmap, 0, 0);
+    return context.getImageData(0, 0, width, height);
+  } catch (cause) {
+    if (cause instanceof BitpaneError) throw cause;
+    throw new BitpaneError("ImageDecodeError", `the pixels of the image (${width} x ${height}) cannot be read`, { cause });
   }
 }
 

@@ -161,7 +161,9 @@ export class VisionModel {
     });
     if (!(pixels instanceof Float32Array)) throw badArgument("pixels", "pixels must be a Float32Array");
     if (!given.shape) throw badArgument("shape", `"shape" is missing: [1, 3, height, width]`);
-    return this.#timed(this.#engine.call("imageLogits", { pixels, shape: [...given.shape] }));
+    // Given away, a copy is posted in half the time that the pixels themselves would take.
+    const copy = pixels.slice();
+    return this.#timed(this.#engine.call("imageLogits", { pixels: copy, shape: [...given.shape] }, [copy.buffer]));
   }
 
   /** One result, or one for each of a list. They are asked for one after another: decoded images are large. */

@@ -2,7 +2,6 @@
 
 use super::code::{self, Coding, Range};
 use crate::error::{Code, Error, Result};
-use crate::kernels::parallel::{self, Shared, work};
 use half::{bf16, f16};
 use std::cell::RefCell;
 
@@ -115,20 +114,21 @@ pub struct KvCache {
 
 /// Where the numbers of one token lie among the bytes of its head: pieces at equal distances.
 #[derive(Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     /// Whether the numbers are a key.
     of_key: bool,
-    pos: usize,
-    offset: usize,
+    pub(super) pos: usize,
+    pub(super) offset: usize,
     stride: usize,
     n_pieces: usize,
     piece_bytes: usize,
     /// Which bits of each byte, where not all.
-    nibble: Option<u32>,
+    pub(super) nibble: Option<u32>,
 }
 
 impl Place {
-    fn rotate(self, x: &mut [f32]) {
+    /// Rotates what is to be stored, or was.
+    pub(super) fn rotate(self, x: &mut [f32]) {
         if self.of_key { code::rotate_key(x) } else { code::rotate(x) }
     }
 
@@ -136,15 +136,21 @@ impl Place {
         self.n_pieces * self.piece_bytes
     }
 
-    fn write(self, to: &mut [u8], from: &[u8]) {
-        let pieces = from.chunks_exact(self.piece_bytes).take(self.n_pieces);
-        for (i, piece) in pieces.enumerate() {
-            let to = &mut to[self.offset + i * self.stride..][..self.piece_bytes];
-            match (self.nibble, piece) {
-                (Some(shift), &[x]) => to[0] = to[0] & !(15 << shift) | (x & 15) << shift,
-                (_, &[x]) => to[0] = x,
-                (_, &[a, b, c, d]) => to.copy_from_slice(&[a, b, c, d]),
-                _ => to.copy_from_slice(piece),
+    /// Writes what a place is for.
+    pub(super) fn write(self, to: &mut [u8], from: &[u8]) {
+        let to = &mut to[self.offset..];
+        let pieces = to.chunks_mut(self.stride.max(1)).take(self.n_pieces);
+        match (self.nibble, self.piece_bytes) {
+            (Some(shift), _) => {
+                pieces.zip(from).for_each(|(to, x)| to[0] = to[0] & !(15 << shift) | (x & 15) << shift);
+            }
+            (None, 1) => pieces.zip(from).for_each(|(to, x)| to[0] = *x),
+            (None, 4) => {
+                pieces.zip(from.as_chunks::<4>().0).for_each(|(to, x)| to[..4].copy_from_slice(x));
+            }
+            _ if self.n_pieces == 1 => to[..self.piece_bytes].copy_from_slice(&from[..self.piece_bytes]),
+            (None, n) => {
+                pieces.zip(from.chunks_exact(n)).for_each(|(to, x)| to[..n].copy_from_slice(x));
             }
         }
     }
@@ -159,15 +165,9 @@ impl Place {
     }
 }
 
-/// What storing a token needs; one per thread, kept.
-#[derive(Default)]
-struct Buffers {
-    x: Vec<f32>,
-    bytes: Vec<u8>,
-}
-
 thread_local! {
-    static BUFFERS: RefCell<Buffers> = RefCell::default();
+    /// Codes that are read; kept.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::default();
 }
 
 impl KvCache {
@@ -220,48 +220,12 @@ impl KvCache {
         4 * (self.k.len() + self.v.len()) + 2 * (self.k_ranges.len() + self.v_ranges.len())
     }
 
-    /// Stores the keys and values of tokens from `pos` on. Each token's are `[n_head_kv, head_dim]`;
-    /// those of the next begin `stride` numbers later.
-    ///
-    /// # Panics
-    /// Where they do not fit: a bug in the caller.
-    pub fn store(&mut self, pos: usize, k: &[f32], v: &[f32], stride: usize) {
-        let (width, d) = (self.n_embd(), self.head_dim);
-        // The last token need not fill its stride.
-        let n = v.len().div_ceil(stride.max(1));
-        let len = n.saturating_sub(1) * stride + width;
-        assert!(n > 0 && k.len() >= len && v.len() >= len && pos + n <= self.n_ctx, "no room for these keys");
-        let layout = Layout::of(self);
-        let (n_head_kv, n_ctx, head_bytes) = (self.n_head_kv, self.n_ctx, layout.head_bytes());
-        let coded = self.kv_type.is_coded();
-        let ranges = |head: usize| if coded { 2 * head * n_ctx..2 * (head + 1) * n_ctx } else { 0..0 };
-        let (ks, vs) = (Shared::new(bytes_mut(&mut self.k)), Shared::new(bytes_mut(&mut self.v)));
-        let (k_ranges, v_ranges) = (Shared::new(&mut self.k_ranges), Shared::new(&mut self.v_ranges));
-        parallel::ranges(n_head_kv, 2 * n * d * work::ROUND, &|heads| {
-            BUFFERS.with_borrow_mut(|b| {
-                for head in heads {
-                    let bytes = head * head_bytes..(head + 1) * head_bytes;
-                    // SAFETY: a head is in one range only.
-                    let (ks, vs, k_ranges, v_ranges) = unsafe {
-                        let (ks, vs) = (ks.part(bytes.clone()), vs.part(bytes));
-                        (ks, vs, k_ranges.part(ranges(head)), v_ranges.part(ranges(head)))
-                    };
-                    for i in 0..n {
-                        let at = i * stride + head * d..i * stride + (head + 1) * d;
-                        layout.put(layout.key(pos + i), &k[at.clone()], ks, k_ranges, b);
-                        layout.put(layout.value(pos + i), &v[at], vs, v_ranges, b);
-                    }
-                }
-            });
-        });
-    }
-
     /// What [`Self::store`] took for that position, up to rounding.
     pub fn load(&self, pos: usize, k: &mut [f32], v: &mut [f32]) {
         let d = self.head_dim;
         assert!(pos < self.n_ctx && k.len() == self.n_embd() && v.len() == k.len());
         let layout = Layout::of(self);
-        BUFFERS.with_borrow_mut(|b| {
+        BUFFER.with_borrow_mut(|b| {
             for (head, (k, v)) in k.chunks_exact_mut(d).zip(v.chunks_exact_mut(d)).enumerate() {
                 layout.get(layout.key(pos), self.keys(head), self.key_ranges(head), k, b);
                 layout.get(layout.value(pos), self.values(head), self.value_ranges(head), v, b);
@@ -354,23 +318,23 @@ impl KvCache {
 
 /// Where things lie in a cache of some type and shape.
 #[derive(Clone, Copy)]
-struct Layout {
-    kv_type: KvType,
-    dim: usize,
-    n_ctx: usize,
+pub(super) struct Layout {
+    pub(super) kv_type: KvType,
+    pub(super) dim: usize,
+    pub(super) n_ctx: usize,
 }
 
 impl Layout {
-    fn of(kv: &KvCache) -> Self {
+    pub(super) fn of(kv: &KvCache) -> Self {
         Layout { kv_type: kv.kv_type, dim: kv.dim, n_ctx: kv.n_ctx }
     }
 
-    fn head_bytes(self) -> usize {
+    pub(super) fn head_bytes(self) -> usize {
         self.n_ctx * self.dim * self.kv_type.n_bits() / 8
     }
 
     /// The key of a token.
-    fn key(self, pos: usize) -> Place {
+    pub(super) fn key(self, pos: usize) -> Place {
         let (group, piece_bytes) = match self.kv_type {
             KvType::F32 => (FLOAT_GROUP, 4),
             KvType::F16 => (FLOAT_GROUP, 2),
@@ -390,7 +354,7 @@ impl Layout {
     }
 
     /// The value of a token.
-    fn value(self, pos: usize) -> Place {
+    pub(super) fn value(self, pos: usize) -> Place {
         let dim = self.dim;
         let (block, within) = (pos / BLOCK, pos % BLOCK);
         match self.kv_type {
@@ -426,59 +390,29 @@ impl Layout {
         }
     }
 
-    /// Stores the numbers `x` of a head at a place, and the range of their codes.
-    fn put(self, place: Place, x: &[f32], to: &mut [u8], ranges: &mut [bf16], b: &mut Buffers) {
-        b.bytes.clear();
-        match self.kv_type.coding() {
-            Some(coding) => {
-                b.x.clear();
-                b.x.extend_from_slice(x);
-                place.rotate(&mut b.x);
-                let range = coding.encode(&b.x, &mut b.bytes);
-                (ranges[place.pos], ranges[self.n_ctx + place.pos]) = (range.scale, range.middle);
-                b.bytes.resize(self.dim, 0);
-                if self.kv_type == KvType::Q4_0 && place.nibble.is_none() {
-                    let half = self.dim / 2;
-                    (0..half).for_each(|i| b.bytes[i] |= b.bytes[i + half] << 4);
-                    b.bytes.truncate(half);
-                }
-            }
-            _ if self.kv_type == KvType::F16 => {
-                b.bytes
-                    .extend(x.iter().flat_map(|&x| f16::from_f32(x.clamp(-65504.0, 65504.0)).to_le_bytes()));
-                b.bytes.resize(2 * self.dim, 0);
-            }
-            _ => {
-                b.bytes.extend(x.iter().flat_map(|x| x.to_le_bytes()));
-                b.bytes.resize(4 * self.dim, 0);
-            }
-        }
-        place.write(to, &b.bytes);
-    }
-
     /// Reads what [`Self::put`] stored.
-    fn get(self, place: Place, from: &[u8], ranges: &[bf16], x: &mut [f32], b: &mut Buffers) {
-        b.bytes.resize(place.len(), 0);
-        place.read(from, &mut b.bytes);
+    fn get(self, place: Place, from: &[u8], ranges: &[bf16], x: &mut [f32], b: &mut Vec<u8>) {
+        b.resize(place.len(), 0);
+        place.read(from, b);
         match self.kv_type.coding() {
             Some(coding) => {
                 if self.kv_type == KvType::Q4_0 && place.nibble.is_none() {
-                    b.bytes.extend_from_within(..);
-                    let half = b.bytes.len() / 2;
-                    b.bytes[..half].iter_mut().for_each(|x| *x &= 15);
-                    b.bytes[half..].iter_mut().for_each(|x| *x >>= 4);
+                    b.extend_from_within(..);
+                    let half = b.len() / 2;
+                    b[..half].iter_mut().for_each(|x| *x &= 15);
+                    b[half..].iter_mut().for_each(|x| *x >>= 4);
                 }
                 let range = Range { scale: ranges[place.pos], middle: ranges[self.n_ctx + place.pos] };
-                coding.decode(&b.bytes, range, x);
+                coding.decode(b, range, x);
                 place.rotate(x);
             }
             _ if self.kv_type == KvType::F16 => {
-                for (x, bytes) in x.iter_mut().zip(b.bytes.as_chunks().0) {
+                for (x, bytes) in x.iter_mut().zip(b.as_chunks().0) {
                     *x = f16::from_le_bytes(*bytes).to_f32();
                 }
             }
             _ => {
-                for (x, bytes) in x.iter_mut().zip(b.bytes.as_chunks().0) {
+                for (x, bytes) in x.iter_mut().zip(b.as_chunks().0) {
                     *x = f32::from_le_bytes(*bytes);
                 }
             }
@@ -499,7 +433,7 @@ fn bytes(words: &[u32]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
-fn bytes_mut(words: &mut [u32]) -> &mut [u8] {
+pub(super) fn bytes_mut(words: &mut [u32]) -> &mut [u8] {
     // SAFETY: as above, and any bytes make valid u32.
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
 }

@@ -27,12 +27,12 @@ pub(super) struct Range {
 }
 
 impl Coding {
-    /// Appends the codes of `x`; their range is NaN where `x` is not finite.
-    pub(super) fn encode(self, x: &[f32], out: &mut Vec<u8>) -> Range {
-        let (low, high) = x.iter().fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+    /// The range of the codes of `x`; NaN where `x` is not finite.
+    pub(super) fn range(self, x: &[f32]) -> Range {
+        let [low, high] = vecmath::bounds::<Native>(x);
         let between = |low: f32, high: f32| ((high - low) / (2 * self.max) as f32, (high + low) / 2.0);
         let mut best = between(low, high);
-        if self.cuts.len() > 1 {
+        if self.cuts.len() > 1 && best.0.is_finite() {
             // First the best cut at the low end, then at the high end.
             let width = high - low;
             let cut_low = self.best_cut(x, |cut| between(low + width * cut, high));
@@ -43,25 +43,29 @@ impl Coding {
                 best = self.fit::<Native>(x, best).1;
             }
         }
-        // 0 times infinity or NaN is NaN.
-        let nan = x.iter().map(|x| x * 0.0).sum::<f32>();
-        let range = Range { scale: bf16::from_f32(best.0 + nan), middle: bf16::from_f32(best.1 + nan) };
-        let inv = inverse(range.scale.to_f32());
-        out.extend(x.iter().map(|&x| self.code(x - range.middle.to_f32(), inv)));
-        range
+        Range { scale: bf16::from_f32(best.0), middle: bf16::from_f32(best.1) }
+    }
+
+    /// Appends the codes of `x` in a range.
+    pub(super) fn encode(self, x: &[f32], range: Range, out: &mut Vec<u8>) {
+        let coder = Coder::<Native>::new(self, range);
+        let first = out.len();
+        out.resize(first + x.len(), 0);
+        let (wholes, rest) = x.as_chunks::<16>();
+        let (to, to_rest) = out[first..].as_chunks_mut::<16>();
+        wholes.iter().zip(to).for_each(|(x, to)| coder.sixteen(x, to));
+        if !rest.is_empty() {
+            let (mut padded, mut codes) = ([0.0; 16], [0; 16]);
+            padded[..rest.len()].copy_from_slice(rest);
+            coder.sixteen(&padded, &mut codes);
+            to_rest.copy_from_slice(&codes[..rest.len()]);
+        }
     }
 
     /// The cut whose range explains most.
     fn best_cut(self, x: &[f32], range: impl Fn(f32) -> (f32, f32)) -> f32 {
         let explained = self.cuts.iter().map(|&cut| (self.fit::<Native>(x, range(cut)).0, cut));
         explained.fold((f32::NEG_INFINITY, 0.0), |best, new| if new.0 > best.0 { new } else { best }).1
-    }
-
-    /// The code of a number, less the middle; `inv` is [`inverse`] of the scale.
-    #[inline(always)]
-    fn code(self, x: f32, inv: f32) -> u8 {
-        // The conversion cuts off what follows the point, and saturates below.
-        ((x * inv + (self.max + 1) as f32 / 2.0) as u8).min(self.max as u8)
     }
 
     /// The scale and middle with the least square error for the codes that others give, after how much of
@@ -110,6 +114,47 @@ impl Coding {
     }
 }
 
+/// Makes codes in a range.
+pub(super) struct Coder<I: Isa> {
+    middle: I::F,
+    inv: I::F,
+    half: I::F,
+    max: I::F,
+    zero: I::F,
+}
+
+impl<I: Isa> Coder<I> {
+    #[inline(always)]
+    pub(super) fn new(coding: Coding, range: Range) -> Self {
+        let max = coding.max as f32;
+        Coder {
+            middle: I::fsplat(range.middle.to_f32()),
+            inv: I::fsplat(inverse(range.scale.to_f32())),
+            half: I::fsplat(max / 2.0),
+            max: I::fsplat(max),
+            zero: I::fsplat(0.0),
+        }
+    }
+
+    /// Codes as bytes.
+    #[inline(always)]
+    fn sixteen(&self, x: &[f32; 16], to: &mut [u8; 16]) {
+        // SAFETY: 16 floats, 16 bytes.
+        unsafe {
+            let [a, b, c, d] = [0, 4, 8, 12].map(|i| self.codes(I::fload(x.as_ptr().add(i))));
+            I::store(to.as_mut_ptr(), I::narrow8(I::narrow16(a, b), I::narrow16(c, d)));
+        }
+    }
+
+    /// The codes of four numbers, in i32 lanes: within the coding's, whatever the numbers are.
+    #[inline(always)]
+    pub(super) fn codes(&self, x: I::F) -> I::V {
+        let code = I::fadd(I::fmul(I::fsub(x, self.middle), self.inv), self.half);
+        // In this order NaN becomes 0.
+        I::round(I::fmin(I::fmax(self.zero, code), self.max))
+    }
+}
+
 /// What numbers are multiplied with to be codes.
 fn inverse(scale: f32) -> f32 {
     if scale > 0.0 { 0.5 / scale } else { 0.0 }
@@ -131,18 +176,59 @@ pub(super) fn rotate_key(x: &mut [f32]) {
 /// stood out in one number is spread over all, which then share a scale at less cost.
 pub(super) fn rotate(x: &mut [f32]) {
     let n = 1usize << x.len().trailing_zeros();
-    let mut h = 1;
+    let scale = 1.0 / (n as f32).sqrt();
+    if n < 4 {
+        for pair in x.chunks_exact_mut(n) {
+            let [a, b] = [0, n - 1].map(|i| pair[i] * scale);
+            (pair[0], pair[n - 1]) = if n == 2 { (a + b, a - b) } else { (a, b) };
+        }
+        return;
+    }
+    rotate_fours::<Native>(x, scale);
+    let mut h = 4;
     while h < n {
         for pair in x.chunks_exact_mut(2 * h) {
             let (low, high) = pair.split_at_mut(h);
-            for (a, b) in low.iter_mut().zip(high) {
-                (*a, *b) = (*a + *b, *a - *b);
+            for (a, b) in low.as_chunks_mut::<4>().0.iter_mut().zip(high.as_chunks_mut().0) {
+                butterfly::<Native>(a, b);
             }
         }
         h *= 2;
     }
-    let scale = 1.0 / (n as f32).sqrt();
-    x.iter_mut().for_each(|x| *x *= scale);
+}
+
+/// `(a, b) = (a + b, a - b)`.
+#[inline(always)]
+fn butterfly<I: Isa>(a: &mut [f32; 4], b: &mut [f32; 4]) {
+    // SAFETY: 4 floats each.
+    unsafe {
+        let (x, y) = (I::fload(a.as_ptr()), I::fload(b.as_ptr()));
+        I::fstore(a.as_mut_ptr(), I::fadd(x, y));
+        I::fstore(b.as_mut_ptr(), I::fsub(x, y));
+    }
+}
+
+/// Multiplies each four numbers, and then by the Hadamard matrix of size 4.
+#[inline(always)]
+fn rotate_fours<I: Isa>(x: &mut [f32], scale: f32) {
+    const MINUS: u32 = 1 << 31;
+    let scale = I::fsplat(scale);
+    // SAFETY: 16 bytes each.
+    let (odd, last_two) = unsafe {
+        (I::load([0, MINUS, 0, MINUS].as_ptr().cast()), I::load([0, 0, MINUS, MINUS].as_ptr().cast()))
+    };
+    // `swapped + signed` is a + b in the one lane and a - b in the other.
+    let step = |x: I::F, swapped: I::V, signs: I::V| {
+        I::fadd(I::from_bits(swapped), I::from_bits(I::xor(I::bits(x), signs)))
+    };
+    for four in x.as_chunks_mut::<4>().0 {
+        // SAFETY: 4 floats.
+        unsafe {
+            let x = I::fmul(I::fload(four.as_ptr()), scale);
+            let x = step(x, I::swap32(I::bits(x)), odd);
+            I::fstore(four.as_mut_ptr(), step(x, I::swap64(I::bits(x)), last_two));
+        }
+    }
 }
 
 /// Writes `x`, a multiple of 8 numbers, as codes within +-127 in the layout of `P`, and gives their scale

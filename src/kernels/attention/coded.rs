@@ -87,21 +87,40 @@ unsafe fn dots<P: DotPath, B: Codes, const R: usize, const C: usize>(
     act: *const u8,
     act_stride: usize,
 ) -> [[<P::I as Isa>::V; C]; R] {
+    // Opaque, so that loops stay rolled: unrolled ones keep more alive than there are registers.
+    let n = std::hint::black_box(n);
     let consts = P::consts();
     let zero = P::I::splat32(0);
     let mut sums = [[zero; C]; R];
+    if loads_at_once::<P, B>() == 1 {
+        // No sums besides: there are no registers for them.
+        for g in 0..n {
+            // SAFETY: the caller's.
+            unsafe {
+                let codes: [_; C] = array::from_fn(|c| P::I::load(w.add(g * stride + c * 16)));
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let act = act.add(r * act_stride + g * P::ACT_BYTES);
+                    for (sum, codes) in sums.iter_mut().zip(codes) {
+                        let acc = B::dot::<P>(consts, P::begin(zero), codes, act, n);
+                        *sum = P::I::add32(*sum, P::total(consts, acc));
+                    }
+                }
+            }
+        }
+        return sums;
+    }
     let mut first = 0;
     while first < n {
         let end = n.min(first + loads_at_once::<P, B>());
         let mut acc: [[P::Acc; C]; R] = array::from_fn(|_| array::from_fn(|_| P::begin(zero)));
         for g in first..end {
-            for c in 0..C {
-                // SAFETY: the caller's.
-                unsafe {
-                    let codes = P::I::load(w.add(g * stride + c * 16));
-                    for (r, acc) in acc.iter_mut().enumerate() {
-                        let act = act.add(r * act_stride + g * P::ACT_BYTES);
-                        acc[c] = B::dot::<P>(consts, acc[c], codes, act, n);
+            // SAFETY: the caller's.
+            unsafe {
+                let codes: [_; C] = array::from_fn(|c| P::I::load(w.add(g * stride + c * 16)));
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let act = act.add(r * act_stride + g * P::ACT_BYTES);
+                    for (acc, codes) in acc.iter_mut().zip(codes) {
+                        *acc = B::dot::<P>(consts, *acc, codes, act, n);
                     }
                 }
             }
@@ -170,7 +189,8 @@ impl Tile<'_> {
         }
     }
 
-    #[inline(always)]
+    /// Apart from the others, as is [`Self::sum_rows`]: in one large function engines keep less in registers.
+    #[inline(never)]
     fn score_rows<P: DotPath, B: Codes, const R: usize, const C: usize>(
         &self,
         b: &mut Buffers,
@@ -181,7 +201,8 @@ impl Tile<'_> {
         let (dim, n_ctx) = (self.kv.dim, self.kv.n_ctx);
         let n = dim / 4 / B::GROUPS;
         let (keys, ranges) = (self.kv.keys(self.head), self.kv.key_ranges(self.head));
-        for group in self.blocks.start * GROUPS..self.blocks.end * GROUPS {
+        let end = self.visible.iter().map(|seen| seen.end).max().unwrap_or(0);
+        for group in self.blocks.start * GROUPS..end.div_ceil(CODE_GROUP) {
             let keys = &keys[group * n * 64..][..n * 64];
             for first in (0..4).step_by(C) {
                 let token = group * CODE_GROUP + 4 * first;
@@ -191,13 +212,14 @@ impl Tile<'_> {
                 unsafe {
                     let keys = keys.as_ptr().add(first * 16);
                     let sums = dots::<P, B, R, C>(keys, 64, n, b.codes.as_ptr(), act_stride);
+                    let ranges: [[_; 2]; C] = array::from_fn(|c| {
+                        ranges.map(|range| P::I::load_bf16(range.as_ptr().add(4 * c).cast()))
+                    });
                     for (r, sums) in sums.into_iter().enumerate() {
                         let to = &mut b.scores[r * n_ctx + token..][..4 * C];
                         let scale = P::I::fsplat(rows.scales[r]);
                         let act_sum = P::I::fsplat(rows.sums[r] as f32);
-                        for (c, sum) in sums.into_iter().enumerate() {
-                            let [key_scale, middle] =
-                                ranges.map(|range| P::I::load_bf16(range.as_ptr().add(4 * c).cast()));
+                        for (c, (sum, [key_scale, middle])) in sums.into_iter().zip(ranges).enumerate() {
                             let sum = B::CODING.centred::<P::I>(sum, rows.sums[r]);
                             let sum = P::I::fadd(P::I::fmul(sum, key_scale), P::I::fmul(act_sum, middle));
                             P::I::fstore(to.as_mut_ptr().add(4 * c), P::I::fmul(sum, scale));
@@ -222,7 +244,7 @@ impl Tile<'_> {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn sum_rows<P: DotPath, B: Codes, const R: usize, const C: usize>(&self, b: &mut Buffers) {
         let (dim, n_ctx) = (self.kv.dim, self.kv.n_ctx);
         let act_stride = BLOCK / 4 * P::ACT_BYTES;

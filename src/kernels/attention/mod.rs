@@ -9,6 +9,7 @@ mod cache;
 mod code;
 mod coded;
 mod float;
+mod store;
 
 use super::act::MR;
 use super::isa::Isa;

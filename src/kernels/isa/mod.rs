@@ -81,10 +81,18 @@ pub trait Isa: Copy + Send + Sync + 'static {
 
     /// i32 lane `L` in all lanes.
     fn splat_lane32<const L: usize>(a: Self::V) -> Self::V;
+    /// i32 lanes 1, 0, 3, 2.
+    fn swap32(a: Self::V) -> Self::V;
+    /// i32 lanes 2, 3, 0, 1.
+    fn swap64(a: Self::V) -> Self::V;
     /// Eight i8 at `p`, widened to i16.
     /// # Safety
     /// 8 bytes at `p` are readable.
     unsafe fn load8x8(p: *const u8) -> Self::V;
+    /// Eight u8 at `p`, widened to i16.
+    /// # Safety
+    /// 8 bytes at `p` are readable.
+    unsafe fn load8x8_unsigned(p: *const u8) -> Self::V;
     fn splat16(x: u16) -> Self::V;
     fn splat32(x: i32) -> Self::V;
     fn and(a: Self::V, b: Self::V) -> Self::V;
@@ -136,6 +144,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn narrow16(a: Self::V, b: Self::V) -> Self::V;
     /// Sixteen i16 to i8 with signed saturation; `a` gives lanes 0..8.
     fn narrow8(a: Self::V, b: Self::V) -> Self::V;
+    /// Sixteen i16 to u8 with saturation; `a` gives lanes 0..8.
+    fn narrow8_unsigned(a: Self::V, b: Self::V) -> Self::V;
     /// i16 lanes in the order 0, 2, 1, 3, 4, 6, 5, 7.
     fn permute_0213(a: Self::V) -> Self::V;
     /// Wrapping sums of i32 lanes 0 and 1, and 2 and 3.

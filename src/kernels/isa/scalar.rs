@@ -66,6 +66,14 @@ impl Isa for Scalar {
         [a[L]; 4]
     }
     #[inline(always)]
+    fn swap32(a: V) -> V {
+        [a[1], a[0], a[3], a[2]]
+    }
+    #[inline(always)]
+    fn swap64(a: V) -> V {
+        [a[2], a[3], a[0], a[1]]
+    }
+    #[inline(always)]
     fn splat16(x: u16) -> V {
         [u32::from(x) | u32::from(x) << 16; 4]
     }
@@ -109,6 +117,11 @@ impl Isa for Scalar {
     unsafe fn load8x8(p: *const u8) -> V {
         let b = unsafe { p.cast::<[i8; 8]>().read_unaligned() };
         from_halves(b.map(|x| i16::from(x) as u16))
+    }
+    #[inline(always)]
+    unsafe fn load8x8_unsigned(p: *const u8) -> V {
+        let b = unsafe { p.cast::<[u8; 8]>().read_unaligned() };
+        from_halves(b.map(u16::from))
     }
     #[inline(always)]
     fn extend_low16(a: V) -> V {
@@ -214,6 +227,13 @@ impl Isa for Scalar {
     #[inline(always)]
     fn narrow8(a: V, b: V) -> V {
         let n = |x: u16| u32::from((x as i16).clamp(-128, 127) as i8 as u8);
+        let (a, b) = (halves(a), halves(b));
+        let byte = |i: usize| n(if i < 8 { a[i] } else { b[i - 8] });
+        std::array::from_fn(|l| (0..4).map(|i| byte(4 * l + i) << (8 * i)).sum())
+    }
+    #[inline(always)]
+    fn narrow8_unsigned(a: V, b: V) -> V {
+        let n = |x: u16| u32::from((x as i16).clamp(0, 255) as u8);
         let (a, b) = (halves(a), halves(b));
         let byte = |i: usize| n(if i < 8 { a[i] } else { b[i - 8] });
         std::array::from_fn(|l| (0..4).map(|i| byte(4 * l + i) << (8 * i)).sum())

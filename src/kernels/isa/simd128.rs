@@ -73,6 +73,14 @@ impl Isa for Simd128 {
         }
     }
     #[inline(always)]
+    fn swap32(a: v128) -> v128 {
+        i32x4_shuffle::<1, 0, 3, 2>(a, a)
+    }
+    #[inline(always)]
+    fn swap64(a: v128) -> v128 {
+        i32x4_shuffle::<2, 3, 0, 1>(a, a)
+    }
+    #[inline(always)]
     fn splat16(x: u16) -> v128 {
         u16x8_splat(x)
     }
@@ -115,6 +123,10 @@ impl Isa for Simd128 {
     #[inline(always)]
     unsafe fn load8x8(p: *const u8) -> v128 {
         unsafe { i16x8_load_extend_i8x8(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load8x8_unsigned(p: *const u8) -> v128 {
+        unsafe { u16x8_load_extend_u8x8(p) }
     }
     #[inline(always)]
     fn extend_low16(a: v128) -> v128 {
@@ -207,6 +219,10 @@ impl Isa for Simd128 {
     #[inline(always)]
     fn narrow8(a: v128, b: v128) -> v128 {
         i8x16_narrow_i16x8(a, b)
+    }
+    #[inline(always)]
+    fn narrow8_unsigned(a: v128, b: v128) -> v128 {
+        u8x16_narrow_i16x8(a, b)
     }
     #[inline(always)]
     fn permute_0213(a: v128) -> v128 {

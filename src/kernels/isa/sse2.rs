@@ -55,6 +55,14 @@ impl Isa for Sse2 {
         }
     }
     #[inline(always)]
+    fn swap32(a: __m128i) -> __m128i {
+        unsafe { _mm_shuffle_epi32::<0b10_11_00_01>(a) }
+    }
+    #[inline(always)]
+    fn swap64(a: __m128i) -> __m128i {
+        unsafe { _mm_shuffle_epi32::<0b01_00_11_10>(a) }
+    }
+    #[inline(always)]
     fn splat16(x: u16) -> __m128i {
         unsafe { _mm_set1_epi16(x as i16) }
     }
@@ -100,6 +108,10 @@ impl Isa for Sse2 {
             let b = _mm_loadl_epi64(p.cast());
             _mm_srai_epi16::<8>(_mm_unpacklo_epi8(b, b))
         }
+    }
+    #[inline(always)]
+    unsafe fn load8x8_unsigned(p: *const u8) -> __m128i {
+        unsafe { _mm_unpacklo_epi8(_mm_loadl_epi64(p.cast()), _mm_setzero_si128()) }
     }
     #[inline(always)]
     fn extend_low16(a: __m128i) -> __m128i {
@@ -214,6 +226,10 @@ impl Isa for Sse2 {
     #[inline(always)]
     fn narrow8(a: __m128i, b: __m128i) -> __m128i {
         unsafe { _mm_packs_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn narrow8_unsigned(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_packus_epi16(a, b) }
     }
     #[inline(always)]
     fn permute_0213(a: __m128i) -> __m128i {

@@ -102,8 +102,9 @@ impl QuantizedCnn {
     pub fn features(&mut self, pixels: &[f32]) -> Vec<f32> {
         let (classifier, value) = self.classifier();
         self.run(pixels, classifier);
-        let ValueSpec { shape: [.., channels], scale, .. } = self.graph.values[value];
+        let ValueSpec { shape: [height, width, channels], scale, .. } = self.graph.values[value];
         let rows = self.values[value].chunks_exact(channels.next_multiple_of(STRIP));
+        let rows = rows.take(height * width);
         rows.flat_map(|row| &row[..channels]).map(|&code| f32::from(code) * scale).collect()
     }
 
@@ -116,9 +117,10 @@ impl QuantizedCnn {
             let spec = &self.graph.values[op.output];
             let mut out = self.free.pop().unwrap_or_default();
             let n = spec.shape[0] * spec.shape[1] * spec.shape[2].next_multiple_of(STRIP);
-            // What is left of another value is overwritten; only what the buffer gains is cleared.
-            out.resize(n, 0);
-            self.compute(i, &op, &mut out);
+            // What is left of another value is overwritten, and what is beyond `n` stays: buffers soon have the size of
+            // the largest value, and nothing is cleared any more.
+            grow(&mut out, n);
+            self.compute(i, &op, &mut out[..n]);
             self.values[op.output] = out;
             for input in op.inputs.into_iter().flatten() {
                 if self.last_use[input] == i && i + 1 < n_steps {
@@ -133,7 +135,7 @@ impl QuantizedCnn {
             let value = input.unwrap_or(0);
             let [height, width, channels] = self.graph.values[value].shape;
             let stride = channels.next_multiple_of(STRIP);
-            Map { data: &self.values[value], height, width, channels, stride }
+            Map { data: &self.values[value][..height * width * stride], height, width, channels, stride }
         };
         let input = map(op.inputs[0]);
         let spec = &self.graph.values[op.output];
@@ -160,9 +162,16 @@ fn centred(op: &OpSpec, output: &ValueSpec) -> [i32; 2] {
 fn quantize(spec: &ValueSpec, pixels: &[f32], mut out: Vec<i16>) -> Vec<i16> {
     let n = spec.shape[0] * spec.shape[1];
     assert_eq!(pixels.len(), 3 * n, "pixels are not [3, image_size, image_size]");
-    out.resize(n * STRIP, 0);
-    layers::quantize(pixels, n, spec.scale, [-128 - spec.zero, 127 - spec.zero], &mut out);
+    grow(&mut out, n * STRIP);
+    layers::quantize(pixels, n, spec.scale, [-128 - spec.zero, 127 - spec.zero], &mut out[..n * STRIP]);
     out
+}
+
+/// Room for `n` values at least.
+fn grow(buffer: &mut Vec<i16>, n: usize) {
+    if buffer.len() < n {
+        buffer.resize(n, 0);
+    }
 }
 
 /// Takes an operator's tensors.
