@@ -102,7 +102,7 @@ def text_tables(folder):
             ("ours, calibrated", ["--target-bytes", size, *calibrate, "--plan", name("plan.json")]),
             # The same types: GPTQ says how they are reached.
             ("ours, calibrated, GPTQ", ["--plan-in", name("plan.json"), *calibrate, "--gptq"]),
-        ]:
+        ][: 1 if OPTIONS.data_free else 3]:
             run("quantize", OPTIONS.model, ours, *extra)
             if os.path.getsize(ours) > size:
                 sys.exit(f"{label}, {how}: {os.path.getsize(ours)} bytes, above {size}")
@@ -265,6 +265,7 @@ def main():
     parser.add_argument("data", nargs="?")
     parser.add_argument("--also", action="append", default=[], help="another model, in the same run")
     parser.add_argument("--calibration")
+    parser.add_argument("--data-free", action="store_true", help="of ours only what needs no data: quick")
     parser.add_argument("--chars", type=int, default=12000)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--images", type=int, default=200)
