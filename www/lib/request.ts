@@ -228,11 +228,23 @@ export async function read(answer: Answer, url: string, stallMs: number, signal:
   }
 }
 
+/** A wait for bytes is counted in so many steps. */
+const STALL_STEPS = 8;
+
+/**
+ * Time in which this thread stands still (a tensor is being quantized, the device slept, others have the
+ * processor) is no silence of the server's, as bytes may lie there unread. So the wait is counted in steps, and
+ * each begins only when the thread has come to the end of the one before.
+ */
 async function unlessStalled<T>(step: Promise<T>, url: string, stallMs: number): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const stalled = new Promise<never>((_, reject) => {
     const message = `no byte arrived for ${stallMs / 1000} seconds`;
-    timer = setTimeout(() => reject(new Transient(new BitpaneError("Stalled", message, { url }))), stallMs);
+    const wait = (steps: number): void => {
+      if (steps === 0) reject(new Transient(new BitpaneError("Stalled", message, { url })));
+      else timer = setTimeout(wait, stallMs / STALL_STEPS, steps - 1);
+    };
+    wait(STALL_STEPS);
   });
   try {
     return await Promise.race([step, stalled]);
