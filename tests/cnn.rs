@@ -224,3 +224,28 @@ fn wrong_tensors_are_named() {
     let pixels = vec![0f32; 3 * 80 * 80];
     assert_eq!(model.logits(&pixels, &[3, 80, 80]).unwrap_err().code, Code::NumericFault);
 }
+
+#[test]
+fn c08_filters_of_codes_come_back_from_their_image() {
+    let golden = goldens().into_iter().find(|(name, _)| name == "hf_mobilenet_v2").unwrap().1;
+    let options = LoadOptions { quantize: Some("Q8_0".into()), ..options(&golden) };
+    let file = safetensors(&golden);
+    let mut loader = Loader::new(options.clone(), Some(file.len() as u64)).unwrap();
+    loader.push(&file).unwrap();
+    let image: Vec<Vec<Vec<u8>>> = (0..loader.progress().tensors_total)
+        .map(|i| loader.image(i).into_iter().map(<[u8]>::to_vec).collect())
+        .collect();
+    assert!(image.iter().any(|pieces| pieces.len() == 2), "codes and scales");
+    let mut again = Loader::new(options, None).unwrap();
+    again.push(&file[..loader.image_header().unwrap() as usize]).unwrap();
+    for tensor in &image[again.progress().tensors_done..] {
+        let pieces = again.begin_image().unwrap();
+        pieces.into_iter().zip(tensor).for_each(|(to, from)| to.copy_from_slice(from));
+        again.end_image().unwrap();
+    }
+    let [plain, restored] = [loader, again].map(|loader| match loader.finish().unwrap() {
+        Loaded::Vision(mut model) => logits(&mut model, golden.size),
+        _ => panic!("not a vision model"),
+    });
+    assert_eq!(plain, restored);
+}

@@ -1,14 +1,17 @@
 //! Random changes to the seeds in tests/fuzz/corpus, without a look at coverage. The step `fuzz` of `cargo xtask test`
 //! gives each target a minute, `cargo xtask fuzz --seconds N` any time.
 //!
-//! A coverage-guided fuzzer would need a C++ compiler, which a machine for these tests need not have. Each
-//! input is made from a number alone, so that a failure names the number and `FUZZ_SEED` brings it back.
+//! Each input is made from a number alone, so that a failure names the number and `FUZZ_SEED` brings it back. Targets
+//! for libFuzzer, which looks at coverage but needs a C++ compiler, are in fuzz/.
 #![cfg(not(target_arch = "wasm32"))]
 
+mod bad_files;
 #[path = "fuzz/checkpoint.rs"]
 mod checkpoint;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
+#[path = "fuzz/seeds.rs"]
+mod seeds;
 #[path = "fuzz/template.rs"]
 mod template;
 #[path = "fuzz/tokenizer.rs"]
@@ -57,4 +60,10 @@ fn template() {
 #[test]
 fn tokenizer() {
     run("tokenizer", tokenizer::one);
+}
+
+#[test]
+#[ignore = "writes files for the targets in fuzz/"]
+fn write_seeds() {
+    seeds::write_all().unwrap();
 }

@@ -28,6 +28,8 @@ mod source;
 mod template;
 mod tokenize;
 
+pub use photo::decode_image;
+
 use crate::error::{Code, Error};
 use clap::{Parser, Subcommand};
 use output::Output;

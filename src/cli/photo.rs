@@ -4,7 +4,7 @@ use super::open;
 use crate::error::{Code, Error, Result};
 use crate::image::{self as pixels, PixelView};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
-use std::io::{BufRead, BufReader, Seek};
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 /// A decoded photo, RGB, turned upright as its EXIF orientation says. Alpha is dropped.
@@ -41,11 +41,29 @@ pub(super) fn read(path: &Path) -> Result<Photo> {
     decode(reader).map_err(|e| open::in_file(path, e))
 }
 
-fn decode(mut reader: ImageReader<impl BufRead + Seek>) -> Result<Photo> {
+/// Decodes a BMP, JPEG, PNG or WebP file of at most `max_pixels` in memory: RGB pixels, width and height.
+///
+/// # Errors
+/// [`Code::ImageDecodeError`].
+pub fn decode_image(bytes: &[u8], max_pixels: u64) -> Result<(Vec<u8>, usize, usize)> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let reader = reader.map_err(|e| undecodable(ImageError::IoError(e)))?;
+    decode_within(reader, max_pixels).map(Photo::into_pixels)
+}
+
+fn decode(reader: ImageReader<impl BufRead + Seek>) -> Result<Photo> {
+    decode_within(reader, pixels::MAX_PIXELS)
+}
+
+fn decode_within(mut reader: ImageReader<impl BufRead + Seek>, max_pixels: u64) -> Result<Photo> {
     reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
     pixels::check_dimensions(width.into(), height.into())?;
+    if u64::from(width) * u64::from(height) > max_pixels {
+        let rule = format!("image of {width} x {height} pixels, at most {max_pixels} are wanted");
+        return Err(Error::new(Code::ImageDecodeError, rule));
+    }
     // A photo with a broken EXIF block is still a photo.
     let orientation = decoder.orientation().ok();
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
@@ -80,7 +98,6 @@ mod tests {
     use super::*;
     use image::codecs::jpeg::JpegEncoder;
     use image::{ImageEncoder, ImageFormat, Rgb, RgbImage};
-    use std::io::Cursor;
 
     fn decoded(bytes: Vec<u8>) -> Result<Photo> {
         decode(ImageReader::new(Cursor::new(bytes)).with_guessed_format().unwrap())

@@ -42,6 +42,11 @@ impl Shards {
         self.n_seen == self.n_files
     }
 
+    /// Whether the model is in one file.
+    pub fn is_alone(&self) -> bool {
+        self.n_files == 1
+    }
+
     /// Takes the header of the next file; `whole` is what the files before it hold together.
     ///
     /// # Errors

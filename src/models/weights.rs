@@ -26,6 +26,39 @@ pub enum Tensor {
     },
 }
 
+impl Tensor {
+    /// The bytes that are held.
+    pub fn pieces(&self) -> Vec<&[u8]> {
+        match self {
+            Tensor::Matrix(matrix) => vec![matrix.bytes()],
+            Tensor::Experts(experts) => experts.iter().map(PackedWeights::bytes).collect(),
+            Tensor::Values(values) => vec![bytemuck::cast_slice(values)],
+            Tensor::Filters(filters) => {
+                vec![bytemuck::cast_slice(&filters.codes), bytemuck::cast_slice(&filters.scale)]
+            }
+            Tensor::Raw(bytes) => vec![bytes],
+            Tensor::Unusable { .. } => Vec::new(),
+        }
+    }
+
+    /// The bytes that are held, to be replaced by what [`Self::pieces`] gave for a tensor of the same kind and shape.
+    pub fn pieces_mut(&mut self) -> Vec<&mut [u8]> {
+        match self {
+            Tensor::Matrix(matrix) => vec![matrix.bytes_mut()],
+            Tensor::Experts(experts) => experts.iter_mut().map(PackedWeights::bytes_mut).collect(),
+            Tensor::Values(values) => vec![bytemuck::cast_slice_mut(values)],
+            Tensor::Filters(filters) => {
+                vec![
+                    bytemuck::cast_slice_mut(&mut filters.codes),
+                    bytemuck::cast_slice_mut(&mut filters.scale),
+                ]
+            }
+            Tensor::Raw(bytes) => vec![bytes],
+            Tensor::Unusable { .. } => Vec::new(),
+        }
+    }
+}
+
 /// Filters `[n, taps]` of codes with a scale each: `w = scale * code`.
 pub struct Filters {
     /// `[n, taps]`.
@@ -74,6 +107,11 @@ impl Weights {
     /// The stored shape of a tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|(shape, _)| shape.as_slice())
+    }
+
+    /// A tensor that has not been taken.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name).map(|(_, tensor)| tensor)
     }
 
     /// Whether there is such a tensor.

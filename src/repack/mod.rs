@@ -181,6 +181,16 @@ impl PackedWeights {
         self.data.len()
     }
 
+    /// All bytes, in kernel order.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// All bytes, to be replaced by those of a matrix of the same shape and packing. Kernels read whatever they are.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.data
+    }
+
     /// Strip `i`, columns `16 * i ..`.
     pub fn strip(&self, i: usize) -> &[u8] {
         let len = self.packing.strip_bytes(self.k);

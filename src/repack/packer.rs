@@ -165,6 +165,11 @@ impl Packer {
         Ok(())
     }
 
+    /// The matrix as it will be held, of zeros: for bytes that [`PackedWeights::bytes`] gave.
+    pub fn zeros(self) -> PackedWeights {
+        self.out
+    }
+
     /// The packed matrix.
     ///
     /// # Errors

@@ -67,6 +67,15 @@ impl Experts {
         Ok(())
     }
 
+    /// All matrices as they will be held, of zeros.
+    ///
+    /// # Errors
+    /// [`Code::OutOfMemory`].
+    pub fn zeros(self) -> Result<Vec<PackedWeights>> {
+        let (n, k) = self.shape;
+        (0..self.n_expert).map(|_| Packer::new(self.source, self.target, n, k).map(Packer::zeros)).collect()
+    }
+
     /// The matrices.
     ///
     /// # Errors

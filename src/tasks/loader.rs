@@ -1,5 +1,9 @@
 //! From file bytes to a model, tensor by tensor while they arrive.
 
+mod image;
+
+pub use image::IMAGE_VERSION;
+
 use super::experts::Experts;
 use super::memory::{KvNeeds, Needs};
 use super::{EncoderModel, ModelInfo, TextModel, VisionModel};
@@ -337,6 +341,8 @@ enum Current {
     Experts(Box<Experts>),
     Values(Vec<u8>),
     Raw(Vec<u8>),
+    /// As it will be held, of which the pieces are filled from elsewhere.
+    Image(Tensor),
     Skipped,
 }
 
@@ -535,6 +541,9 @@ impl Sink for Collect {
             }
             Current::Values(held) | Current::Raw(held) => held.extend_from_slice(bytes),
             Current::Skipped => {}
+            Current::Image(_) => {
+                return Err(Error::new(Code::BadArgument, "bytes of the file follow the image of a tensor"));
+            }
         }
         self.current = Some(current);
         Ok(())
@@ -570,6 +579,7 @@ impl Sink for Collect {
                 self.info.weight_bytes += bytes.len() as u64;
                 Tensor::Raw(bytes)
             }
+            Some(Current::Image(tensor)) => tensor,
             Some(Current::Skipped) => unusable(tensor, self.header.as_ref()),
             // A tensor without elements has no bytes.
             None => Tensor::Values(Vec::new()),

@@ -19,7 +19,7 @@ mod vision;
 pub use chat::{ChatFormat, ChatPrompt, ChatRequest};
 pub use embed::{EmbedOptions, Embedder, EncoderModel};
 pub use generate::{GenerateOptions, Generation, MAX_LOGPROBS, Reason, Scored, Step, StepLogprobs};
-pub use loader::{LoadOptions, LoadProgress, Loaded, Loader};
+pub use loader::{IMAGE_VERSION, LoadOptions, LoadProgress, Loaded, Loader};
 pub use score::{Divergence, Score, ScoreOptions, Scoring};
 pub use speculate::Speculation;
 pub use text::TextModel;

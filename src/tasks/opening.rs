@@ -15,6 +15,8 @@ const MAX_TFLITE: usize = 1 << 29;
 pub(super) struct Opening {
     stream: Stream,
     state: State,
+    /// Whether what the stream reads is another file than the one that came.
+    was_whole: bool,
 }
 
 enum State {
@@ -29,7 +31,7 @@ enum State {
 impl Opening {
     /// Before the first byte of a file; `file_len` is its length where that is certain.
     pub(super) fn new(file_len: Option<u64>) -> Self {
-        Opening { stream: Stream::new(file_len), state: State::Unknown(Vec::new()) }
+        Opening { stream: Stream::new(file_len), state: State::Unknown(Vec::new()), was_whole: false }
     }
 
     /// Bytes taken.
@@ -39,6 +41,11 @@ impl Opening {
             State::Known => 0,
         };
         self.stream.received() + held
+    }
+
+    /// Whether the file is known to be one that is read as it arrives.
+    pub(super) fn is_streamed(&self) -> bool {
+        matches!(self.state, State::Known) && !self.was_whole
     }
 
     /// As [`Stream::end_offset`].
@@ -75,6 +82,7 @@ impl Opening {
     pub(super) fn finish(&mut self, sink: &mut dyn Sink) -> Result<()> {
         self.decide(sink)?;
         if let State::Tflite(held) = std::mem::replace(&mut self.state, State::Known) {
+            self.was_whole = true;
             let gguf = tflite_to_gguf(&held, &Extras::default())?;
             self.stream = Stream::new(Some(gguf.len() as u64));
             self.stream.push(&gguf, sink)?;

@@ -79,6 +79,23 @@ impl Hasher {
     }
 }
 
+/// Address and length.
+fn place(bytes: &[u8]) -> [u32; 2] {
+    [bytes.as_ptr() as u32, bytes.len() as u32]
+}
+
+fn sum(pieces: &[&[u8]]) -> String {
+    let mut hash = Xxh64::new(0);
+    pieces.iter().for_each(|piece| hash.update(piece));
+    format!("{:016x}", hash.digest())
+}
+
+/// [`tasks::IMAGE_VERSION`].
+#[wasm_bindgen(js_name = imageVersion)]
+pub fn image_version() -> u32 {
+    tasks::IMAGE_VERSION
+}
+
 /// Takes a model's files chunk by chunk.
 #[wasm_bindgen]
 pub struct Loader {
@@ -138,6 +155,40 @@ impl Loader {
     pub fn push_hashed(&mut self, bytes: &[u8], hasher: &mut Hasher) -> Result<(), JsValue> {
         hasher.update(bytes);
         self.inner.push(bytes).map_err(to_object)
+    }
+
+    /// As [`tasks::Loader::image_header`].
+    #[wasm_bindgen(js_name = imageHeader)]
+    pub fn image_header(&self) -> Option<f64> {
+        self.inner.image_header().map(|n| n as f64)
+    }
+
+    /// Where the pieces of a tensor's image lie in memory until the next call: address and length of each.
+    pub fn image(&self, idx: usize) -> Vec<u32> {
+        self.inner.image(idx).iter().flat_map(|piece| place(piece)).collect()
+    }
+
+    /// XXH64 of a tensor's image.
+    #[wasm_bindgen(js_name = imageSum)]
+    pub fn image_sum(&self, idx: usize) -> String {
+        sum(&self.inner.image(idx))
+    }
+
+    /// Begins the next tensor as an image: where the pieces to be filled lie, as [`Self::image`].
+    #[wasm_bindgen(js_name = beginImage)]
+    pub fn begin_image(&mut self) -> Result<Vec<u32>, JsValue> {
+        let pieces = self.inner.begin_image().map_err(to_object)?;
+        Ok(pieces.iter().flat_map(|piece| place(piece)).collect())
+    }
+
+    /// Takes the pieces as they are filled now if this is their XXH64; whether it is.
+    #[wasm_bindgen(js_name = endImage)]
+    pub fn end_image(&mut self, xxh64: &str) -> Result<bool, JsValue> {
+        if sum(&self.inner.filled_image()) != xxh64 {
+            return Ok(false);
+        }
+        self.inner.end_image().map_err(to_object)?;
+        Ok(true)
     }
 
     /// How far the load is: [`tasks::LoadProgress`].

@@ -1,63 +1,14 @@
 /** Group C of the fault catalogue: caches that are full, absent, damaged, shared. Each row of it is named. */
 import assert from "node:assert/strict";
-import { after, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { etagOf, faulty, sha256 } from "./fault_server.mjs";
 import { attempt, cached, emptied, lastOf, STORY } from "./loads.mjs";
-import { changed, launch, openPage, serve, withPackage } from "./harness.mjs";
+import { changed, withPackage } from "./harness.mjs";
+import { assertGood, at, browser, elsewhere, good, server, tab, until, warnings, withStoryPage } from "./story_page.mjs";
 
-const answers = {};
-let server;
-let browser;
-let tab;
-let good;
-let n = 0;
+withStoryPage();
 
-before(async () => {
-  server = await serve(answers);
-  browser = await launch();
-  tab = await openPage(browser, `${server.url}blank.html`);
-  good = (await attempt(tab.page, at(faulty(STORY)), { cache: false })).text;
-  assert.ok(good.length > 3);
-});
-beforeEach(() => emptied(tab.page));
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
-
-/** The path of an answer, served from now on. */
-function at(answer, name = "model.gguf") {
-  const path = `/faults/${(n += 1)}/${name}`;
-  answers[path] = answer;
-  return path;
-}
-
-function assertGood(result) {
-  assert.equal(result.error, undefined, JSON.stringify(result.error));
-  assert.equal(result.text, good);
-}
-
-/** Waits for something that another process does. */
-async function until(condition) {
-  for (let i = 0; i < 500 && !condition(); i += 1) await new Promise((resolve) => setTimeout(resolve, 20));
-  assert.ok(condition(), "it does not happen");
-}
-
-const warnings = (result) => result.events.filter(({ status }) => status === "warning").map(({ message }) => message);
 const cachedBytes = (result) => lastOf(result.events, "download").cached;
-
-/** Runs on a page whose package differs in one place, or that has been prepared. */
-async function elsewhere(run, { patch = {}, prepare } = {}) {
-  const patched = await serve({ ...answers, ...patch });
-  const other = await openPage(browser, `${patched.url}blank.html`);
-  try {
-    if (prepare) await other.page.evaluate(prepare);
-    return await run(other.page);
-  } finally {
-    await other.close();
-    await patched.close();
-  }
-}
 
 /** Does something with the file `extension` of the only entry of the private file system. */
 function tamper(page, extension, change) {

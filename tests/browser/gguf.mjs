@@ -1,9 +1,9 @@
 /** GGUF files for the tests: small language models with random weights, of any size. */
 
 const [U32, F32, STRING, ARRAY] = [4, 6, 8, 9];
-const Q8_0 = 8;
+const [F32_TYPE, Q8_0] = [0, 8];
 /** Bytes of a type's block, and the elements in it. */
-const BLOCKS = { 0: [4, 1], 8: [34, 32] };
+const BLOCKS = { 0: [4, 1], 2: [18, 32], 8: [34, 32] };
 
 const u32 = (n) => { const b = Buffer.alloc(4); b.writeUInt32LE(n); return b; };
 const u64 = (n) => { const b = Buffer.alloc(8); b.writeBigUInt64LE(BigInt(n)); return b; };
@@ -24,7 +24,7 @@ export function random(seed) {
 }
 
 /** A `llama` of these dimensions: what its header holds and its tensors. */
-function llama({ n_embd, n_ff, n_layer, n_head, n_ctx }) {
+function llama({ n_embd, n_ff, n_layer, n_head, n_ctx, type }) {
   const tokens = ["<unk>", "<s>", "</s>", ...Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, "0")}>`)];
   const types = [2, 3, 3, ...Array(256).fill(6)];
   const arch = "llama";
@@ -43,7 +43,7 @@ function llama({ n_embd, n_ff, n_layer, n_head, n_ctx }) {
     entry("tokenizer.ggml.eos_token_id", U32, u32(2)),
   ];
   const norm = (name) => ({ name, shape: [n_embd], type: 0 });
-  const matrix = (name, n, k) => ({ name, shape: [n, k], type: Q8_0 });
+  const matrix = (name, n, k) => ({ name, shape: [n, k], type });
   const layers = Array.from({ length: n_layer }, (_, i) => [
     norm(`blk.${i}.attn_norm.weight`),
     ...["q", "k", "v", "output"].map((name) => matrix(`blk.${i}.attn_${name}.weight`, n_embd, n_embd)),
@@ -79,20 +79,22 @@ function header({ entries, tensors }, more = []) {
 /** Small weights: scales of 2^-7 or so, norms of one. */
 function data(tensor, next) {
   const bytes = Buffer.alloc(padded(sizeOf(tensor)));
-  if (tensor.type === 0) {
-    for (let at = 0; at < sizeOf(tensor); at += 4) bytes.writeFloatLE(1, at);
+  if (tensor.type === F32_TYPE) {
+    const value = tensor.shape.length === 1 ? () => 1 : () => (next() - 0.5) / 8;
+    for (let at = 0; at < sizeOf(tensor); at += 4) bytes.writeFloatLE(value(), at);
     return bytes;
   }
-  for (let at = 0; at < sizeOf(tensor); at += 34) {
+  const [blockBytes] = BLOCKS[tensor.type];
+  for (let at = 0; at < sizeOf(tensor); at += blockBytes) {
     bytes.writeUInt16LE(0x1400, at);
-    for (let i = 0; i < 32; i += 1) bytes[at + 2 + i] = next() * 256;
+    for (let i = 2; i < blockBytes; i += 1) bytes[at + i] = next() * 256;
   }
   return bytes;
 }
 
-const SHAPE = { n_embd: 256, n_ff: 768, n_layer: 22, n_head: 4, n_ctx: 512 };
+const SHAPE = { n_embd: 256, n_ff: 768, n_layer: 22, n_head: 4, n_ctx: 512, type: Q8_0 };
 
-/** A whole file; with the default shape of 20 MB. */
+/** A whole file; with the default shape of 20 MB. `type` is that of the matrices: Q8_0, 2 for Q4_0, 0 for F32. */
 export function randomModel(shape = {}, seed = 1) {
   const model = llama({ ...SHAPE, ...shape });
   const next = random(seed);

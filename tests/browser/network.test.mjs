@@ -1,44 +1,12 @@
 /** Group N of the fault catalogue: networks and servers that fail. Each row of it is named. */
 import assert from "node:assert/strict";
-import { after, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { faulty, etagOf, sha256 } from "./fault_server.mjs";
 import { attempt, cached, emptied, lastOf, STORY } from "./loads.mjs";
-import { launch, openPage, serve, withPackage } from "./harness.mjs";
+import { changed, withPackage } from "./harness.mjs";
+import { assertGood, at, browser, elsewhere, run, server, tab, withStoryPage } from "./story_page.mjs";
 
-const answers = {};
-let server;
-let browser;
-let tab;
-let good;
-let n = 0;
-
-before(async () => {
-  server = await serve(answers);
-  browser = await launch();
-  tab = await openPage(browser, `${server.url}blank.html`);
-  good = (await attempt(tab.page, at(faulty(STORY)), { cache: false })).text;
-  assert.ok(good.length > 3);
-});
-beforeEach(() => emptied(tab.page));
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
-
-/** The path of an answer, served from now on. */
-function at(answer, name = "model.gguf") {
-  const path = `/faults/${(n += 1)}/${name}`;
-  answers[path] = answer;
-  return path;
-}
-
-const run = (answer, options) => attempt(tab.page, at(answer), options);
-
-/** The model loads, computes what it should, and is the only thing in the cache. */
-function assertGood(result, what = "") {
-  assert.equal(result.error, undefined, `${what} ${JSON.stringify(result.error)}`);
-  assert.equal(result.text, good, what);
-}
+withStoryPage();
 
 for (const status of [404, 403, 401, 410]) {
   test(`N01 status ${status}: one request, HttpStatus`, async () => {
@@ -159,9 +127,11 @@ for (const ranges of [true, false]) {
   }
 }
 
-test("N05 Content-Length too small: parts still bring the whole file; 0: Truncated", async () => {
+test("N05 Content-Length too small: parts still bring the whole file; 0: Truncated or NetworkError", async () => {
   assertGood(await run(faulty(STORY, () => ({ length: 700_000 }))));
-  assert.equal((await run(faulty(STORY, () => ({ length: 0 })), { download: { retries: 2 } })).error.code, "Truncated");
+  // The bytes that follow an empty answer spoil its connection, which the next request may be given.
+  const { error } = await run(faulty(STORY, () => ({ length: 0 })), { download: { retries: 2 } });
+  assert.ok(["Truncated", "NetworkError"].includes(error.code), error.code);
 });
 
 test("N06 compressed answers: the decoded bytes count, and progress stays below 100 %", async () => {
@@ -355,23 +325,8 @@ test("N14 a fetch that is replaced, or whose answers cannot be read: a typed err
     ["() => Promise.resolve(Response.error())", "HttpStatus"],
     ["() => Promise.resolve(Object.defineProperty(new Response(''), 'type', { value: 'opaque' }))", "NetworkError"],
   ]) {
-    const patched = await serve({
-      ...answers,
-      "/pkg/request.js": changedRequest(replacement),
-    });
-    const other = await openPage(browser, `${patched.url}blank.html`);
-    const { error } = await attempt(other.page, path, { download: { retries: 0 } });
+    const patch = { "/pkg/request.js": changed("request.js", /^/, `const fetch = ${replacement};\n`) };
+    const { error } = await elsewhere((page) => attempt(page, path, { download: { retries: 0 } }), { patch });
     assert.equal(error?.code, code, replacement);
-    await other.close();
-    await patched.close();
   }
 });
-
-/** The script of requests with another fetch. */
-function changedRequest(replacement) {
-  return async (_, response) => {
-    const { readFile } = await import("node:fs/promises");
-    const text = await readFile(new URL("../../pkg/request.js", import.meta.url), "utf8");
-    response.writeHead(200, { "Content-Type": "text/javascript" }).end(`const fetch = ${replacement};\n${text}`);
-  };
-}

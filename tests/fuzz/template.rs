@@ -87,7 +87,12 @@ pub fn one(seed: u64) {
     let seeds = SEEDS.get_or_init(|| corpus("template"));
     let source = mutated(&mut Random(seed), seeds, &WORDS);
     let source = String::from_utf8_lossy(&source);
-    match render(&source, vars(), Clock::from_seconds(seed as i64)) {
+    check(&source, seed as i64);
+}
+
+/// A template gives a text or a typed error, neither of them long.
+pub fn check(source: &str, seconds: i64) {
+    match render(source, vars(), Clock::from_seconds(seconds)) {
         Ok(text) => assert!(text.len() <= MAX_TEXT_BYTES),
         Err(error) => {
             assert!(matches!(error.code, Code::TemplateError | Code::TemplateBudget), "{error}");

@@ -113,19 +113,24 @@ pub fn one(seed: u64) {
     for _ in 0..4 {
         let text = mutated(&mut random, texts, &WORDS);
         let text = String::from_utf8_lossy(&text);
-        let ids = tokenizer.encode(&text, random.below(2) == 0, random.below(2) == 0).unwrap();
-        assert!(ids.iter().all(|&id| (id as usize) < tokenizer.n_vocab()));
-        tokenizer.decode(&ids, random.below(2) == 0, random.below(2) == 0).unwrap();
-        let mut decoder = StreamDecoder::new();
-        ids.iter().for_each(|&id| drop(decoder.push(&tokenizer, id)));
-        decoder.finish();
-        // Parts that are plain are in order, apart, on whole characters, and then hold no control token.
-        let plain = tokenizer.control_texts(&text);
-        assert!(plain.windows(2).all(|pair| pair[0].1 <= pair[1].0));
-        assert!(plain.iter().all(|&(start, end)| start < end && text.get(start..end).is_some()), "{plain:?}");
-        let whole = [(0, text.len())];
-        let plain = if text.is_empty() { &whole[..0] } else { &plain };
-        let mixed = tokenizer.encode_mixed(&text, plain, false).unwrap();
-        assert_eq!(mixed, tokenizer.encode(&text, false, false).unwrap(), "{text:?}");
+        check(&tokenizer, &text, random.below(2) == 0, random.below(2) == 0);
     }
+}
+
+/// What a tokenizer makes of a text is of its vocabulary, comes back, and is the same in parts.
+pub fn check(tokenizer: &Tokenizer, text: &str, special: bool, other: bool) {
+    let ids = tokenizer.encode(text, special, other).unwrap();
+    assert!(ids.iter().all(|&id| (id as usize) < tokenizer.n_vocab()));
+    tokenizer.decode(&ids, other, special).unwrap();
+    let mut decoder = StreamDecoder::new();
+    ids.iter().for_each(|&id| drop(decoder.push(tokenizer, id)));
+    decoder.finish();
+    // Parts that are plain are in order, apart, on whole characters, and then hold no control token.
+    let plain = tokenizer.control_texts(text);
+    assert!(plain.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+    assert!(plain.iter().all(|&(start, end)| start < end && text.get(start..end).is_some()), "{plain:?}");
+    let whole = [(0, text.len())];
+    let plain = if text.is_empty() { &whole[..0] } else { &whole };
+    let mixed = tokenizer.encode_mixed(text, plain, false).unwrap();
+    assert_eq!(mixed, tokenizer.encode(text, false, false).unwrap(), "{text:?}");
 }

@@ -1,7 +1,7 @@
 /** Opening models: files, addresses, presets; with progress and a way out. */
 import type { Progress, Source } from "./pkg/index.js";
 import { confirmed } from "./confirm.js";
-import { byId, formatBytes } from "./dom.js";
+import { byId, formatBytes, formatSeconds } from "./dom.js";
 import { complain, say } from "./notice.js";
 import { bitpane } from "./package.js";
 import { use } from "./session.js";
@@ -104,6 +104,7 @@ export function nameOf(url: URL): string {
 export function showLoading(text: string, done?: number, total?: number): void {
   byId("loading").hidden = false;
   byId("loading-text").textContent = text;
+  byId("loading-stage").textContent = byId("loading-numbers").textContent = "";
   const bar = byId<HTMLProgressElement>("loading-bar");
   if (done === undefined || total === undefined) {
     bar.removeAttribute("value");
@@ -117,19 +118,61 @@ function hideLoading(): void {
   byId("loading").hidden = true;
 }
 
-/** Bytes move the bar where their number is known, else tensors do. */
+/** Bytes move the bar where their number is known, else tensors do; below it what is being done, and how fast. */
 function showProgress(name: string): (progress: Progress) => void {
-  let bytes = "";
+  let stage = "";
+  let numbers = "";
+  let tensors = "";
+  let bar: [number, number] | [] = [];
   let totalKnown = false;
   return (progress) => {
-    if (progress.status === "download") {
-      totalKnown = progress.total !== undefined;
-      bytes = formatBytes(progress.loaded) + (progress.total === undefined ? "" : ` of ${formatBytes(progress.total)}`);
-      showLoading(`Loading ${name}: ${bytes}`, ...(totalKnown ? [progress.loaded, progress.total] : []));
-    } else if ((progress.status === "repack" || progress.status === "quantize") && !totalKnown) {
-      showLoading(`Loading ${name}: ${bytes}`, progress.tensorsDone, progress.tensorsTotal);
+    switch (progress.status) {
+      case "download": {
+        totalKnown = progress.total !== undefined;
+        if (totalKnown) bar = [progress.loaded, progress.total!];
+        stage = sourceOf(progress);
+        numbers = numbersOf(progress);
+        break;
+      }
+      case "repack":
+      case "quantize": {
+        const { tensorsDone, tensorsTotal, status } = progress;
+        if (!totalKnown) bar = [tensorsDone, tensorsTotal];
+        tensors = `${tensorsDone} of ${tensorsTotal} tensors ${status === "quantize" ? "quantized" : "laid out"}`;
+        break;
+      }
+      case "retry":
+        stage = `Broken off (${progress.reason}); attempt ${progress.attempt} of ${progress.attempts}`;
+        break;
+      case "wait":
+        stage = "Another tab downloads it: waiting for that";
+        break;
+      case "verify":
+        stage = "The hash is right";
+        break;
+      default:
+        return;
     }
+    showLoading(`Loading ${name}`, ...bar);
+    byId("loading-stage").textContent = stage;
+    byId("loading-numbers").textContent = [numbers, tensors].filter(Boolean).join(" · ");
   };
+}
+
+type Transfer = Progress & { status: "download" };
+
+/** Where the bytes come from. */
+function sourceOf({ loaded, cached, file, files }: Transfer): string {
+  const which = files > 1 ? ` (file ${file} of ${files})` : "";
+  if (cached === 0) return `Downloading${which}`;
+  return cached === loaded ? `Reading what is kept here${which}` : `Going on with the download${which}; ${formatBytes(cached)} were here`;
+}
+
+function numbersOf({ loaded, total, bytesPerSecond, secondsLeft }: Transfer): string {
+  const parts = [formatBytes(loaded) + (total === undefined ? "" : ` of ${formatBytes(total)}`)];
+  if (bytesPerSecond > 0) parts.push(`${formatBytes(bytesPerSecond)}/s`);
+  if (secondsLeft !== undefined && secondsLeft >= 1) parts.push(`${formatSeconds(secondsLeft)} left`);
+  return parts.join(" · ");
 }
 
 /** Connects the way out. */

@@ -1,6 +1,6 @@
 /** The cache of downloaded models, as a page sees it. */
 import { badArgument, BitpaneError } from "./errors.js";
-import { keyOf, stores, withLock, type Meta, type Store } from "./store.js";
+import { keyOf, packedUrl, stores, withLock, type Meta, type Store } from "./store.js";
 import { addressOf } from "./source.js";
 
 /** A file in the cache. */
@@ -15,6 +15,8 @@ export interface CacheEntry {
   complete: boolean;
   /** SHA-256 of the file, where it was computed. */
   sha256?: string;
+  /** Bytes of its weights as they are held in memory, where those are kept beside it (see `packed` of the options). */
+  packedBytes?: number;
   /** When it was last used. */
   lastUsed: Date;
 }
@@ -63,15 +65,20 @@ async function find(url: string | URL): Promise<Found | undefined> {
 export const cache = {
   /** What is there, the last used first. */
   async list(): Promise<CacheEntry[]> {
-    const entries = (await all()).flatMap(({ meta }) => (meta ? [shown(meta)] : []));
+    const metas = (await all()).flatMap(({ meta }) => (meta ? [meta] : []));
+    const packed = new Map(metas.filter((meta) => meta.packed).map(({ url, length }) => [url, length]));
+    const entries = metas.filter((meta) => !meta.packed).map((meta) => shown(meta, packed.get(packedUrl(meta.url))));
     return entries.sort((a, b) => b.lastUsed.getTime() - a.lastUsed.getTime());
   },
 
   /** Removes one file; whether it was there. Rejects with `Busy` while a load uses it. */
   async delete(url: string | URL): Promise<boolean> {
     const found = await find(url);
-    if (found) await remove(found);
-    return found !== undefined;
+    if (!found) return false;
+    await remove(found);
+    const key = keyOf(packedUrl(found.meta!.url));
+    await remove({ store: found.store, key, meta: undefined });
+    return true;
   },
 
   /** Removes all files. Rejects with `Busy` where a load uses one of them; the others are gone then. */
@@ -103,10 +110,11 @@ export const cache = {
   },
 };
 
-function shown({ url, length, version, complete, sha256, used }: Meta): CacheEntry {
+function shown({ url, length, version, complete, sha256, used }: Meta, packedBytes: number | undefined): CacheEntry {
   const entry: CacheEntry = { url, bytes: length, complete, lastUsed: new Date(used) };
   const total = complete ? length : version.size;
   if (total !== undefined) entry.totalBytes = total;
   if (sha256 !== undefined) entry.sha256 = sha256;
+  if (packedBytes !== undefined) entry.packedBytes = packedBytes;
   return entry;
 }

@@ -2,14 +2,20 @@
  * A file from the network, from any byte on, in order.
  *
  * Where the server has parts and names the version that they are of, several are requested at a time and
- * handed out in order; at most {@link PART_BYTES} of each are held. Whatever breaks off goes on where it
- * was. Otherwise one answer is read to its end.
+ * handed out in order, unless one by itself is as quick; at most {@link PART_BYTES} of each are held. Whatever
+ * breaks off goes on where it was. Otherwise one answer is read to its end.
  */
 import { abortError, BitpaneError } from "./errors.js";
 import { Changed, read, request, Transient, type Answer, type DownloadOptions, type Span, type Version } from "./request.js";
 
 /** Bytes of a part. With three parts under way and one being taken in: 8 MiB. What breaks off may cost as much. */
 const PART_BYTES = 2 << 20;
+/**
+ * Where a connection brings so many bytes a second, further ones only cost: each request takes as long as some
+ * megabytes. Then one long part at a time is read as it is taken in.
+ */
+const FAST_BYTES_PER_MS = 40_000;
+const LONG_PART_BYTES = 64 << 20;
 /** So many bytes count as progress, after which attempts are counted anew. */
 const PROGRESS_BYTES = 64 << 10;
 /** Failures before anything has ever come are mostly no accidents: a blocked request, a wrong host. */
@@ -31,6 +37,24 @@ export interface DownloadContext {
   /** The hash of the file is known and will be checked, so that parts need no version. */
   hashKnown: boolean;
   onRetry: (retry: Retry) => void;
+}
+
+/** How quickly bytes come, not counting the time in which nobody waits for them. */
+class Pace {
+  #bytes = 0;
+  #ms = 0;
+
+  add(bytes: number, ms: number): void {
+    this.#bytes += bytes;
+    this.#ms += ms;
+  }
+
+  /** Whether a single connection is enough, as far as the bytes since the last call tell; without any, what was. */
+  takeIsFast(was: boolean): boolean {
+    const isFast = this.#bytes > 0 ? this.#bytes >= FAST_BYTES_PER_MS * this.#ms : was;
+    this.#bytes = this.#ms = 0;
+    return isFast;
+  }
 }
 
 /** Counts attempts that bring nothing, and waits between them. */
@@ -142,24 +166,40 @@ export class Download {
     this.#context.signal.addEventListener("abort", onAbort, { once: true });
     const context = { ...this.#context, signal: stop.signal };
     const parts: Part[] = [];
+    const pace = new Pace();
     let next = this.#from;
-    const startMore = (): void => {
-      while (next < size && parts.length < this.#context.options.connections) {
+    let isFast = false;
+    const startMore = (connections: number): void => {
+      while (next < size && parts.length < connections) {
         const answer = next === this.#from ? this.#first : undefined;
         const end = Math.min(size, answer?.end ?? next + PART_BYTES);
-        parts.push(new Part(spanBytes(context, { start: next, end }, this.version, answer)));
+        parts.push(new Part(spanBytes(context, { start: next, end }, this.version, answer, pace)));
         next = end;
       }
     };
+    // The first part comes alone, so that it tells how quick one connection is, but not for longer than that takes.
+    startMore(1);
+    const { connections } = this.#context.options;
+    const timer = setTimeout(startMore, PART_BYTES / FAST_BYTES_PER_MS, connections);
     try {
-      for (;;) {
-        startMore();
+      for (let isFirst = true; ; isFirst = false) {
+        if (!isFirst && !isFast) startMore(connections);
         const [head] = parts;
-        if (!head) return;
-        yield* head.bytes();
-        parts.shift();
+        if (head) {
+          yield* head.bytes();
+          parts.shift();
+        } else if (next < size) {
+          const end = Math.min(size, next + LONG_PART_BYTES);
+          yield* spanBytes(context, { start: next, end }, this.version, undefined, pace);
+          next = end;
+        } else {
+          return;
+        }
+        clearTimeout(timer);
+        isFast = pace.takeIsFast(isFast);
       }
     } finally {
+      clearTimeout(timer);
       this.#context.signal.removeEventListener("abort", onAbort);
       stop.abort();
     }
@@ -213,7 +253,7 @@ class Part {
 
 /** A span of a file, with as many requests as it takes. The first answer may have come already. */
 async function* spanBytes(
-  context: DownloadContext, { start, end }: Span, version: Version, answer: Answer | undefined,
+  context: DownloadContext, { start, end }: Span, version: Version, answer: Answer | undefined, pace?: Pace,
 ): AsyncGenerator<Uint8Array> {
   const { url, options, signal } = context;
   const patience = new Patience(context, false);
@@ -221,7 +261,7 @@ async function* spanBytes(
   for (;;) {
     try {
       answer ??= await request(url, { start: position, end }, version, options.stallMs, signal);
-      for await (const bytes of bodyFrom(answer, position, context)) {
+      for await (const bytes of bodyFrom(answer, position, context, pace)) {
         const wanted = end === undefined ? bytes : bytes.subarray(0, end - position);
         position += wanted.length;
         patience.progress(wanted.length);
@@ -243,13 +283,17 @@ async function* spanBytes(
 }
 
 /** The body of an answer from `position` on. */
-async function* bodyFrom(answer: Answer, position: number, context: DownloadContext): AsyncGenerator<Uint8Array> {
+async function* bodyFrom(
+  answer: Answer, position: number, context: DownloadContext, pace: Pace | undefined,
+): AsyncGenerator<Uint8Array> {
   const { url, options, signal } = context;
   if (answer.start !== position && answer.start !== 0) throw new Changed(`${url} answers with another part`);
   let skip = position - answer.start;
   for (;;) {
+    const start = performance.now();
     const bytes = await read(answer, url, options.stallMs, signal);
     if (!bytes) return;
+    pace?.add(bytes.length, performance.now() - start);
     if (bytes.length > skip) yield bytes.subarray(skip);
     skip = Math.max(0, skip - bytes.length);
   }

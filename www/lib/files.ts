@@ -30,7 +30,8 @@ export async function filesOf(
   const files = source.isList ? listed(source.parts, transfer) : undefined;
   const found = files ?? await expanded(glue, source.parts[0]!, transfer, contextFor);
   if (source.isList) await takeIndexOut(glue, found);
-  assignHashes(found.parts, transfer.sha256);
+  if (transfer.manifest === undefined) assignHashes(found.parts, transfer.sha256);
+  else assignListed(found.parts, transfer.manifest, await listedHashes(contextFor(transfer.manifest)));
   await askHub(source, found.parts, transfer, contextFor);
   return found;
 }
@@ -106,11 +107,18 @@ async function takeIndexOut(glue: Glue, files: Files): Promise<void> {
   files.index = index;
 }
 
-async function wholeFile(context: DownloadContext): Promise<Uint8Array> {
+async function wholeFile(context: DownloadContext, maxBytes = Infinity): Promise<Uint8Array> {
   try {
     const chunks: BlobPart[] = [];
+    let length = 0;
     const download = await Download.open(context, 0, undefined, false);
-    for await (const bytes of download.bytes()) chunks.push(bytes as Uint8Array<ArrayBuffer>);
+    for await (const bytes of download.bytes()) {
+      chunks.push(bytes as Uint8Array<ArrayBuffer>);
+      length += bytes.length;
+      if (length <= maxBytes) continue;
+      download.close();
+      throw new BitpaneError("LimitExceeded", `more than ${maxBytes} bytes where a list of hashes should be`, { url: context.url });
+    }
     return new Uint8Array(await new Blob(chunks).arrayBuffer());
   } catch (error) {
     if (error instanceof Changed && error.cause instanceof BitpaneError) throw error.cause;
@@ -133,6 +141,47 @@ function assignHashes(parts: FilePart[], given: WireTransfer["sha256"]): void {
       part.sha256 = Object.hasOwn(given, part.name) ? given[part.name] : undefined;
       if (part.sha256 === undefined) throw refuse(`no SHA-256 is given for "${part.name}"`);
     }
+  }
+}
+
+/** A list of hashes is no longer than this. */
+const MANIFEST_BYTES = 1 << 20;
+
+/** Reads a list of hashes: a JSON object by name, or lines as `sha256sum` prints them. */
+async function listedHashes(context: DownloadContext): Promise<Map<string, string>> {
+  const text = new TextDecoder().decode(await wholeFile(context, MANIFEST_BYTES)).trim();
+  const bad = (message: string): BitpaneError =>
+    new BitpaneError("BadValue", `the list of hashes ${message}`, { key: "manifest", url: context.url });
+  let entries: [string, unknown][];
+  if (text.startsWith("{")) {
+    try {
+      entries = Object.entries(JSON.parse(text) as object);
+    } catch {
+      throw bad("is no JSON");
+    }
+  } else {
+    const lines = text.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("#"));
+    entries = lines.map((line) => {
+      const found = /^(\S+)[ \t]+\*?(\S.*?)\s*$/.exec(line);
+      if (!found) throw bad(`has a line that is no hash and name: "${line.slice(0, 80)}"`);
+      return [found[2]!, found[1]];
+    });
+  }
+  const hashes = new Map<string, string>();
+  for (const [path, hash] of entries) {
+    if (typeof hash !== "string" || !/^[0-9a-f]{64}$/i.test(hash)) throw bad(`has no SHA-256 for "${path.slice(0, 80)}"`);
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    if (hashes.has(name)) throw bad(`names "${name.slice(0, 80)}" twice`);
+    hashes.set(name, hash.toLowerCase());
+  }
+  return hashes;
+}
+
+function assignListed(parts: FilePart[], url: string, hashes: Map<string, string>): void {
+  for (const part of parts) {
+    part.sha256 = hashes.get(part.name);
+    if (part.sha256 !== undefined) continue;
+    throw new BitpaneError("IntegrityError", `the list of hashes does not name "${part.name}"`, { key: "manifest", url });
   }
 }
 

@@ -110,7 +110,7 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
     const runtime = await startRuntime(build);
     ({ glue, memory } = runtime);
     glue.selectPaths();
-    const shared = { glue, transfer, maxBytes: runtime.maxBytes, context };
+    const shared = { glue, memory: runtime.memory, transfer, maxBytes: runtime.maxBytes, context };
     const model = await loadModel(shared, source, options, extras);
     // Once more: by now the engine has replaced its first, quick code by the optimised one, which
     // may rank the paths otherwise (or, in a faulty engine, compute otherwise).
@@ -133,11 +133,11 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
 
   async inspect({ source, build, transfer }, context) {
     ({ glue, memory } = await startAlone(build));
-    return readHeader({ glue, transfer, maxBytes: Infinity, context }, source);
+    return readHeader({ glue, memory, transfer, maxBytes: Infinity, context }, source);
   },
 
   async survey({ source, build, options, transfer }, context) {
-    return surveyWeights({ glue: await ready(build), transfer, maxBytes: Infinity, context }, source, options);
+    return surveyWeights({ glue: await ready(build), memory: memory!, transfer, maxBytes: Infinity, context }, source, options);
   },
 
   async plan({ survey, budget }) {
@@ -146,7 +146,7 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
 
   async quantize({ source, build, options, transfer }, context) {
     const glue = build ? await ready(build) : running();
-    return writeQuantized({ glue, transfer, maxBytes: Infinity, context }, source, options);
+    return writeQuantized({ glue, memory: memory!, transfer, maxBytes: Infinity, context }, source, options);
   },
 
   async generate({ prompt, options }, context) {
@@ -231,7 +231,7 @@ async function loadDraft(
 ): Promise<void> {
   const { contextLength } = model.info() as TextModelInfo;
   const wanted = { contextLength, quantize: options.quantize, kvType: options.kvType, memoryLimit: options.memoryLimit };
-  const unhashed = { ...shared, transfer: { ...shared.transfer, sha256: undefined } };
+  const unhashed = { ...shared, transfer: { ...shared.transfer, sha256: undefined, manifest: undefined } };
   const loaded = await loadModel(unhashed, source, wanted, { lora: [] });
   const draft = loaded.takeText();
   if (!draft) throw wrongKind(loaded.kind(), "text");

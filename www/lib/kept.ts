@@ -6,7 +6,7 @@
  */
 import type { WireCache } from "./protocol.js";
 import type { Version } from "./request.js";
-import { bestStore, BLOCK_BYTES, keyOf, newMeta, withLock, type Meta, type Slot, type Store } from "./store.js";
+import { bestStore, BLOCK_BYTES, keyOf, newMeta, packedUrl, withLock, type Meta, type Slot, type Store } from "./store.js";
 
 /** The record of a growing file is written at most this often, in milliseconds. */
 const SAVE_MS = 1000;
@@ -18,7 +18,7 @@ export class Kept {
   meta: Meta;
 
   private constructor(
-    private readonly store: Store, private readonly key: string, slot: Slot, meta: Meta,
+    readonly store: Store, private readonly key: string, slot: Slot, meta: Meta,
     private readonly options: WireCache, private readonly warn: (message: string) => void,
   ) {
     this.#slot = slot;
@@ -85,8 +85,14 @@ export class Kept {
 
   /** Begins or goes on with a download of this version. */
   async begin(version: Version): Promise<void> {
-    if (this.n === 0) this.meta = newMeta(this.meta.url, version);
-    await this.#unlessBroken(() => this.#makeRoom((version.size ?? 0) - this.meta.length));
+    if (this.n === 0) {
+      this.meta = newMeta(this.meta.url, version);
+      await this.#removePacked();
+    }
+    await this.#unlessBroken(async (slot) => {
+      await this.#makeRoom((version.size ?? 0) - this.meta.length);
+      if (version.size !== undefined) slot.reserve(version.size);
+    });
   }
 
   /** Adds the next block. With `save`, what is there so far can be found by a later load. */
@@ -124,6 +130,13 @@ export class Kept {
   async remove(): Promise<void> {
     this.close();
     await this.store.remove(this.key).catch(() => undefined);
+    await this.#removePacked();
+  }
+
+  /** Removes what was made of a file that is no longer there. */
+  async #removePacked(): Promise<void> {
+    const key = keyOf(packedUrl(this.meta.url));
+    await withLock(key, false, () => this.store.remove(key)).catch(() => undefined);
   }
 
   close(): void {
@@ -172,7 +185,9 @@ export class Kept {
   /** Removes one file that nobody uses; whether there was one. */
   async #evictOne(): Promise<boolean> {
     const others = await this.#others();
-    others.sort((a, b) => (a.meta?.used ?? 0) - (b.meta?.used ?? 0));
+    // What can be made again without a download goes first.
+    const rank = ({ meta }: { meta: Meta | undefined }): number => (meta?.packed ? 0 : meta?.used ?? 0);
+    others.sort((a, b) => rank(a) - rank(b) || (a.meta?.used ?? 0) - (b.meta?.used ?? 0));
     for (const { key } of others) {
       const removed = await withLock(key, false, async () => {
         await this.store.remove(key);

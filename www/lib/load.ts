@@ -1,6 +1,7 @@
 /** What loading a language model, loading a classifier and inspecting a file have in common. */
 import { Engine } from "./engine.js";
 import { BUILD_NAMES, chooseBuild } from "./features.js";
+import { badArgument } from "./errors.js";
 import { host } from "./host.js";
 import * as rule from "./options.js";
 import type { Calls, WireExtras, WireLoadOptions, WireSource, WireTransfer } from "./protocol.js";
@@ -15,6 +16,7 @@ export const LOAD_RULES: rule.Rules<LoadOptions> = {
   cache: rule.cache,
   download: rule.download,
   sha256: rule.sha256,
+  manifest: rule.address,
   hub: rule.text,
   memoryLimit: rule.positive,
   signal: rule.abortSignal,
@@ -36,12 +38,16 @@ export async function opened(source: Source): Promise<Source> {
 }
 
 /** How bytes are to be got, with everything that was not said. */
-export function transferOf(options: Partial<LoadOptions>): WireTransfer {
-  const { cache = true, download = {}, sha256, hub = "https://huggingface.co" } = options;
-  const { maxBytes, revalidate = true } = typeof cache === "object" ? cache : {};
+export function transferOf(options: Partial<LoadOptions>, isQuantized = false): WireTransfer {
+  const { cache = true, download = {}, sha256, manifest, hub = "https://huggingface.co" } = options;
+  const { maxBytes, revalidate = true, packed = isQuantized } = typeof cache === "object" ? cache : {};
   const { retries = 5, retryDelayMs = 500, stallMs = 30_000, connections = 3 } = download;
+  if (sha256 !== undefined && manifest !== undefined) {
+    throw badArgument("manifest", "hashes are given twice: by sha256 and by a manifest");
+  }
   return {
-    cache: cache === false ? undefined : { maxBytes, revalidate },
+    manifest: manifest && addressOf(manifest).href,
+    cache: cache === false ? undefined : { maxBytes, revalidate, packed },
     download: { retries, retryDelayMs, stallMs, connections },
     sha256: sha256 as WireTransfer["sha256"],
     hub: addressOf(hub).href,
@@ -76,7 +82,7 @@ export async function loadInto(
   const engine = await Engine.start(signal);
   try {
     const memoryLimit = options.memoryLimit ?? deviceLimit();
-    const args = { kind, source: from, build, options: { ...wire, memoryLimit }, extras, transfer: transferOf(options) };
+    const args = { kind, source: from, build, options: { ...wire, memoryLimit }, extras, transfer: transferOf(options, wire.quantize !== undefined) };
     const load = engine.call("load", args, transfer, { onProgress });
     return { engine, loaded: await engine.during(signal, load) };
   } catch (error) {

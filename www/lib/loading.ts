@@ -5,6 +5,7 @@ import { BitpaneError } from "./errors.js";
 import { readBlob, readPort } from "./fetcher.js";
 import { filesOf, type FilePart, type Files } from "./files.js";
 import { Kept } from "./kept.js";
+import { keepPacked, takePacked, type PackedContext } from "./packed.js";
 import { Meter } from "./meter.js";
 import type { WireExtras, WireLoadOptions, WireSource, WireTransfer } from "./protocol.js";
 import { Changed, sameContent } from "./request.js";
@@ -19,6 +20,8 @@ const RESTARTS = 4;
 /** What every load of a worker shares. */
 export interface LoadContext {
   glue: Glue;
+  /** The memory of the runtime. */
+  memory: WebAssembly.Memory;
   transfer: WireTransfer;
   /** Bytes that the runtime's memory can have. */
   maxBytes: number;
@@ -30,9 +33,10 @@ export async function loadModel(
   shared: LoadContext, source: WireSource, options: WireLoadOptions, extras: WireExtras,
 ): Promise<WasmLoaded> {
   const adapters: { adapter: WasmAdapter; scale: number }[] = [];
-  const unhashed = { ...shared, transfer: { ...shared.transfer, sha256: undefined } };
+  const { cache } = shared.transfer;
+  const plain = { ...shared, transfer: { ...shared.transfer, sha256: undefined, manifest: undefined, cache: cache && { ...cache, packed: false } } };
   for (const { source, scale } of extras.lora) {
-    adapters.push({ adapter: await readInto(unhashed, source, {}, (loader) => loader.finishAdapter()), scale });
+    adapters.push({ adapter: await readInto(plain, source, {}, (loader) => loader.finishAdapter()), scale });
   }
   return readInto(shared, source, options, (loader) => {
     for (const { adapter, scale } of adapters) loader.adapt(adapter, scale);
@@ -90,7 +94,7 @@ class Reading {
   url: string | undefined;
 
   constructor(
-    private readonly shared: LoadContext, private readonly files: Files, options: WireLoadOptions,
+    private readonly shared: LoadContext, private readonly files: Files, private readonly options: WireLoadOptions,
     private readonly signal: AbortSignal,
     /** Addresses whose server does not answer well to requests for parts. */
     private readonly plain: Set<string>,
@@ -164,16 +168,39 @@ class Reading {
 
   /** Reads what is kept of a file, and the rest from the network. */
   async #withPlace(part: FilePart & { type: "url" }, kept: Kept | undefined): Promise<void> {
+    if (kept?.meta.complete && !(await this.#isCurrent(part, kept))) kept.cutAt(0);
+    const packed = kept && this.#packedOf(part, kept);
+    if (packed && (await this.#fromPacked(part, packed))) return;
     try {
-      if (kept?.meta.complete && !(await this.#isCurrent(part, kept))) kept.cutAt(0);
-      if (kept?.meta.complete && (await this.#fromCache(part, kept))) return;
-      await this.#fromNetwork(part, kept);
+      const isDone = kept?.meta.complete === true && (await this.#fromCache(part, kept));
+      if (!isDone) await this.#fromNetwork(part, kept);
+      if (packed) await keepPacked(packed, this.loader);
     } catch (error) {
       // What has no use is not kept; what was cut off is.
       const isCut = error instanceof BitpaneError && RESUMABLE.has(error.code);
       if (kept && (!isCut || kept.n === 0)) await kept.remove();
       throw error;
     }
+  }
+
+  /** What keeping the weights as they are held needs, where that is wanted and can be. */
+  #packedOf({ url }: FilePart & { type: "url" }, kept: Kept): PackedContext | undefined {
+    const { glue, memory, transfer: { cache }, context } = this.shared;
+    if (!cache?.packed || this.files.parts.length > 1) return undefined;
+    return {
+      glue, memory, url, kept, options: this.options, maxBytes: cache.maxBytes,
+      onBytes: (bytes) => this.#meter.add(bytes, true),
+      warn: (message) => context.send({ kind: "progress", progress: { status: "warning", message, url } }),
+    };
+  }
+
+  async #fromPacked(part: FilePart, packed: PackedContext): Promise<boolean> {
+    const { meta } = packed.kept;
+    // A hash that is not known of the file has to be computed from it.
+    if (!meta.complete || (part.sha256 !== undefined && meta.sha256 === undefined)) return false;
+    if (!(await takePacked(packed, this.loader))) return false;
+    await packed.kept.commit(undefined);
+    return true;
   }
 
   /** Whether a complete file in the cache is the one that is wanted. */

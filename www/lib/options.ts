@@ -91,6 +91,9 @@ export const text: Rule<string> = (key, value) => {
   throw badArgument(key, `"${key}" must be a string`);
 };
 
+/** An address. */
+export const address: Rule<string> = (key, value) => (value instanceof URL ? value.href : text(key, value));
+
 /** A list of what a rule takes. */
 export function listOf<T>(rule: Rule<T>): Rule<T[]> {
   return (key, value) => {
@@ -166,7 +169,7 @@ export const sha256: Rule<string | string[] | Record<string, string>> = (key, va
 
 /** True, false, or how to keep files. */
 export const cache: Rule<boolean | CacheOptions> = (key, value) =>
-  typeof value === "object" ? readOptions<CacheOptions>(value, { maxBytes: count, revalidate: flag }) : flag(key, value);
+  typeof value === "object" ? readOptions<CacheOptions>(value, { maxBytes: count, revalidate: flag, packed: flag }) : flag(key, value);
 
 /** How to download. */
 export const download: Rule<DownloadOptions> = (key, value) => {

@@ -29,6 +29,8 @@ export interface WireCache {
   maxBytes?: number | undefined;
   /** Whether to ask the server if a kept file is still what it has. */
   revalidate: boolean;
+  /** Whether to keep the weights as they are held, too. */
+  packed: boolean;
 }
 
 /** How to get bytes. */
@@ -38,6 +40,8 @@ export interface WireTransfer {
   download: Required<DownloadOptions>;
   /** Of one file, of each file of a list, or by name. */
   sha256: string | string[] | Record<string, string> | undefined;
+  /** Where the hashes by name are. */
+  manifest?: string | undefined;
   /** Where `hf:` addresses lead. */
   hub: string;
 }

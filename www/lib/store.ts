@@ -28,6 +28,28 @@ export interface Meta {
   blocks: string[];
   /** Milliseconds since 1970 of the last use. */
   used: number;
+  /** Of weights as they are held in memory (see packed.ts): then there are no blocks. */
+  packed?: {
+    /** The file, the options and the version that they are of. */
+    origin: string;
+    /** Bytes of the file's header, which comes first, and their XXH64. */
+    header: number;
+    headerSum: string;
+    /** XXH64 of each tensor. */
+    sums: string[];
+  };
+}
+
+/** Where the weights of the file of an address are named; no file has such an address. */
+export function packedUrl(url: string): string {
+  return `${url}#packed`;
+}
+
+/** The bytes of a place as they lie in a file. */
+export interface RawData {
+  /** Fills `into`; false where there are not so many bytes. */
+  read: (into: Uint8Array, at: number) => boolean;
+  write: (bytes: Uint8Array, at: number) => void;
 }
 
 /** A new record. */
@@ -40,7 +62,11 @@ export interface Slot {
   readBlock: (index: number, length: number) => Promise<Uint8Array | undefined>;
   writeBlock: (index: number, bytes: Uint8Array) => Promise<void>;
   saveMeta: (meta: Meta) => Promise<void>;
+  /** Makes the file so long, where that can be done. Writing within it is ten times as quick as making it grow. */
+  reserve: (length: number) => void;
   close: () => void;
+  /** In the file system only. */
+  data?: RawData;
 }
 
 /** A kind of place. */
@@ -59,7 +85,8 @@ export function keyOf(url: string): string {
   return checksum(url);
 }
 
-function checksum(text: string): string {
+/** FNV-1a, 64 bits. */
+export function checksum(text: string): string {
   let hash = 0xcbf29ce484222325n;
   for (const byte of new TextEncoder().encode(text)) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
   return hash.toString(16).padStart(16, "0");
@@ -111,7 +138,7 @@ interface SyncHandle {
   read: (into: Uint8Array, options: { at: number }) => number;
   write: (bytes: Uint8Array, options: { at: number }) => number;
   truncate: (length: number) => void;
-  flush: () => void;
+  getSize: () => number;
   close: () => void;
 }
 
@@ -169,15 +196,21 @@ class FileSystem implements Store {
         return data.read(bytes, { at: index * BLOCK_BYTES }) === length ? bytes : undefined;
       },
       writeBlock: async (index, bytes) => writeAll(data, bytes, index * BLOCK_BYTES),
+      data: { read: (into, at) => data.read(into, { at }) === into.length, write: (bytes, at) => writeAll(data, bytes, at) },
+      // Nothing is flushed to the disk, which would take as long as the writing: what a crash of the whole machine
+      // leaves behind is seen by its checksums.
       saveMeta: async (meta) => {
-        if (meta.complete) {
-          data.truncate(meta.length);
-          data.flush();
-        }
+        if (meta.complete) data.truncate(meta.length);
         const bytes = encodeMeta(meta);
         writeAll(record, bytes, 0);
         record.truncate(bytes.length);
-        record.flush();
+      },
+      reserve: (length) => {
+        try {
+          if (length > data.getSize()) data.truncate(length);
+        } catch {
+          // No room, or a length that does not hold: it grows as it is written.
+        }
       },
       close: () => {
         data.close();
@@ -267,6 +300,7 @@ class Database implements Store {
       },
       writeBlock: (index, bytes) => this.#write("blocks", (store) => store.put(bytes, [key, index])),
       saveMeta: (meta) => this.#write("files", (store) => store.put(new TextDecoder().decode(encodeMeta(meta)), key)),
+      reserve: () => undefined,
       close: () => undefined,
     };
   }

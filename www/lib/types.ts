@@ -62,6 +62,12 @@ export interface CacheOptions {
    * connection, and for files whose `sha256` is given, the kept file is used as it is.
    */
   revalidate?: boolean;
+  /**
+   * Also keeps the weights as they are held in memory, beside the file: the next load with the same `quantize` reads
+   * them instead of quantizing or laying out the file's again. They are the first to go where space is short. Models
+   * in one file, in browsers with a private file system. By default with `quantize` only, where it saves the most.
+   */
+  packed?: boolean;
 }
 
 /** Options of every load. */
@@ -92,6 +98,11 @@ export interface LoadOptions {
    * a list in their order, or an object from file names to hashes.
    */
   sha256?: string | readonly string[] | Readonly<Record<string, string>>;
+  /**
+   * The address of a list of hashes, for files that are not named in advance: what `sha256sum` prints, or a JSON object
+   * from file names to hashes. A file that it does not list is refused. Not together with `sha256`.
+   */
+  manifest?: string | URL;
   /** The host of `hf:` addresses. Default "https://huggingface.co". */
   hub?: string;
   /**

@@ -1,4 +1,4 @@
-//! Runs tests/fuzz.rs for longer than the tests do.
+//! Random inputs: tests/fuzz.rs for longer than the tests run it, and the targets in fuzz/ under libFuzzer.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,29 +9,52 @@ use crate::workspace::Workspace;
 
 /// Time to compile, on top of what the targets take.
 const COMPILE: Duration = Duration::from_secs(30 * 60);
+/// The targets in fuzz/.
+const TARGETS: [&str; 6] = ["gguf", "safetensors", "tokenizer", "template", "image", "quantizer"];
+/// What `cargo fuzz` compiles with, so that a C++ compiler is all that is needed beyond the toolchain.
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg=fuzzing -Zsanitizer=address -Ccodegen-units=1";
 
 /// Options of `fuzz`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     seconds: u64,
+    /// The targets of libFuzzer to run; none for those of tests/fuzz.rs.
+    coverage: Vec<&'static str>,
 }
 
 impl Options {
     /// Reads the options from the command line.
     pub fn parse(args: &[String]) -> Result<Options, String> {
-        let words: Vec<&str> = args.iter().flat_map(|arg| arg.split('=')).collect();
-        match words[..] {
-            [] => Ok(Options { seconds: 60 }),
-            ["--seconds", n] => match n.parse() {
-                Ok(seconds @ 1..=1_000_000) => Ok(Options { seconds }),
-                _ => Err(format!("--seconds {n:?} is no number from 1 to 1000000")),
-            },
-            _ => Err("the one option is --seconds N; `cargo xtask help` lists them".into()),
+        let mut options = Options { seconds: 60, coverage: Vec::new() };
+        let mut words = args.iter().flat_map(|arg| arg.split('='));
+        while let Some(word) = words.next() {
+            match word {
+                "--seconds" => options.seconds = seconds(words.next())?,
+                "--coverage" => options.coverage.extend(TARGETS),
+                "--target" => options.coverage.push(target(words.next())?),
+                other => return Err(format!("unknown option {other:?}; `cargo xtask help` lists them")),
+            }
         }
+        Ok(options)
     }
 }
 
-/// The targets, each for so long, beside each other. With the features of the other tests, which are compiled already.
+fn seconds(word: Option<&str>) -> Result<u64, String> {
+    match word.map(str::parse) {
+        Some(Ok(seconds @ 1..=1_000_000)) => Ok(seconds),
+        _ => Err("--seconds needs a number from 1 to 1000000".into()),
+    }
+}
+
+fn target(word: Option<&str>) -> Result<&'static str, String> {
+    let known = TARGETS.iter().find(|&&target| Some(target) == word);
+    known.copied().ok_or_else(|| format!("--target needs one of {}", TARGETS.join(", ")))
+}
+
+/// The targets of tests/fuzz.rs, each for so long, beside each other. With the features of the other tests, which
+/// are compiled already.
 pub fn command(ws: &Workspace, seconds: u64) -> Command {
     let mut command = ws.words(&["cargo", "test", "--all-features", "--test", "fuzz", "--", "--nocapture"]);
     command.env("FUZZ_SECONDS", seconds.to_string());
@@ -41,6 +64,9 @@ pub fn command(ws: &Workspace, seconds: u64) -> Command {
 /// Runs every target; whether all held.
 pub fn run(ws: &mut Workspace, options: &Options) -> Result<bool, String> {
     setup::ready(ws, |tool| matches!(tool, setup::Tool::Toolchain)).into_result()?;
+    if !options.coverage.is_empty() {
+        return run_coverage(ws, &options.coverage, options.seconds).map(|()| true);
+    }
     let mut command = command(ws, options.seconds);
     let limit = COMPILE + Duration::from_secs(4 * options.seconds);
     let outcome = process::run(ws, "fuzz", &mut command, limit).into_result("fuzz")?;
@@ -48,6 +74,42 @@ pub fn run(ws: &mut Workspace, options: &Options) -> Result<bool, String> {
         println!("  {line}");
     }
     Ok(true)
+}
+
+/// Runs targets under libFuzzer, one after the other, from the seeds on.
+///
+/// # Errors
+/// What an input breaks: the output names the file that holds it.
+pub fn run_coverage(ws: &Workspace, targets: &[&str], seconds: u64) -> Result<(), String> {
+    let words = ["cargo", "test", "--all-features", "--test", "fuzz", "write_seeds", "--", "--ignored"];
+    process::run(ws, "seeds", &mut ws.words(&words), COMPILE).into_result("seeds")?;
+    let host = ws.capture(&["rustc", "--print", "host-tuple"]).ok_or("rustc does not tell its host")?;
+    let folder = ws.target().join("fuzz");
+    let mut build =
+        ws.words(&["cargo", "build", "--release", "--bins", "--manifest-path", "fuzz/Cargo.toml"]);
+    // With a target given, the flags are not those of build scripts and macros.
+    build.args(["--target", &host]).arg("--target-dir").arg(&folder).env("RUSTFLAGS", FLAGS);
+    process::run(ws, "fuzz targets", &mut build, COMPILE).into_result("fuzz targets")?;
+    for target in targets {
+        let artifacts = ws.at("fuzz/artifacts").join(target);
+        std::fs::create_dir_all(&artifacts).map_err(|e| format!("{}: {e}", artifacts.display()))?;
+        let mut command = ws.command(&folder.join(&host).join("release").join(target).to_string_lossy());
+        command.arg(ws.at("fuzz/corpus").join(target)).args([
+            "-timeout=20",
+            "-rss_limit_mb=3072",
+            "-print_final_stats=1",
+        ]);
+        command
+            .arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-artifact_prefix={}/", artifacts.display()));
+        let outcome = process::run(ws, target, &mut command, COMPILE + Duration::from_secs(seconds))
+            .into_result(target)?;
+        let done = outcome.output.lines().find(|line| line.starts_with("Done ")).unwrap_or("Done");
+        let coverage = outcome.output.lines().rev().find_map(|line| line.split_once(" cov: "));
+        let coverage = coverage.and_then(|(_, rest)| rest.split_whitespace().next()).unwrap_or("?");
+        println!("  {target}: {}, coverage {coverage}", done.to_lowercase());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -58,10 +120,20 @@ mod tests {
     fn reads_options() {
         let parse =
             |args: &[&str]| Options::parse(&args.iter().map(|arg| arg.to_string()).collect::<Vec<_>>());
-        assert_eq!(parse(&[]), Ok(Options { seconds: 60 }));
-        assert_eq!(parse(&["--seconds", "5"]), Ok(Options { seconds: 5 }));
-        assert_eq!(parse(&["--seconds=7"]), Ok(Options { seconds: 7 }));
-        for wrong in [&["--seconds"][..], &["--seconds", "0"], &["--seconds", "x"], &["--second", "1"]] {
+        let own = |seconds| Ok(Options { seconds, coverage: Vec::new() });
+        assert_eq!(parse(&[]), own(60));
+        assert_eq!(parse(&["--seconds", "5"]), own(5));
+        assert_eq!(parse(&["--seconds=7"]), own(7));
+        assert_eq!(parse(&["--coverage"]), Ok(Options { seconds: 60, coverage: TARGETS.to_vec() }));
+        assert_eq!(parse(&["--target", "image"]), Ok(Options { seconds: 60, coverage: vec!["image"] }));
+        for wrong in [
+            &["--seconds"][..],
+            &["--seconds", "0"],
+            &["--seconds", "x"],
+            &["--second", "1"],
+            &["--target"],
+            &["--target", "all"],
+        ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

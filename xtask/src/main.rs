@@ -26,6 +26,7 @@ usage: cargo xtask <command>
                                         build everything and serve the page on localhost
   test [--only STEP,...] [--list]       run every test and print one summary
   fuzz [--seconds N]                    random templates and tokenizers, for longer than the tests do
+  fuzz --coverage [--seconds N]         the targets in fuzz/ under libFuzzer (or --target NAME); needs a C++ compiler
   build                                 make pkg/ (the npm package) and the page
   serve [the same options]              serve what is built already
   bench [--help] [OPTION ...]           measure it beside its peers; the options are the runner's
