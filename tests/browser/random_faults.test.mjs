@@ -165,12 +165,15 @@ test(`${RUNS} downloads of ${(MODEL.length / 1e6).toFixed(1)} MB with random fau
         if (cutsOnly) [cutRuns, most] = [cutRuns + 1, Math.max(most, bytes)];
       } catch (error) {
         failures.push(error.message);
+        console.error(error.message);
         // What the page is left with must not be what the next run fails for.
         await lane.close();
         lane = await openPage(browser, `${servers[i].url}blank.html`);
       }
       done += 1;
-      if (process.env.RANDOM_FAULTS && done % 50 === 0) console.error(`${done} runs: ${JSON.stringify(outcomes)}`);
+      if (process.env.RANDOM_FAULTS && done % 50 === 0) {
+        console.error(`${done} runs: ${JSON.stringify(outcomes)}; ${failures.length} failed; ${cutRuns} of cuts only, at most ${most.toFixed(3)} times the file`);
+      }
     }
   }));
   t.diagnostic(`runs ${FIRST} to ${FIRST + RUNS - 1}: ${JSON.stringify(outcomes)}`);

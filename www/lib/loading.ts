@@ -189,7 +189,10 @@ class Reading {
     if (!cache?.packed || this.files.parts.length > 1) return undefined;
     return {
       glue, memory, url, kept, options: this.options, maxBytes: cache.maxBytes,
-      onBytes: (bytes) => this.#meter.add(bytes, true),
+      onBytes: (bytes, total) => {
+        this.#meter.expect(total);
+        this.#meter.add(bytes, true);
+      },
       warn: (message) => context.send({ kind: "progress", progress: { status: "warning", message, url } }),
     };
   }

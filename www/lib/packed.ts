@@ -24,7 +24,8 @@ export interface PackedContext {
   kept: Kept;
   options: WireLoadOptions;
   maxBytes: number | undefined;
-  onBytes: (bytes: number) => void;
+  /** Hears of bytes that have been taken, and of how many there are. */
+  onBytes: (bytes: number, total: number) => void;
   warn: (message: string) => void;
 }
 
@@ -55,9 +56,11 @@ export async function takePacked(context: PackedContext, loader: WasmLoader): Pr
     const meta = await store.meta(key);
     if (meta?.packed?.origin !== originOf(context)) return false;
     const slot = await store.open(key);
+    let hasHeader = false;
     try {
-      if (!slot.data || !takeHeader(context, slot.data, meta.packed, loader)) return false;
-      if (takeTensors(context, slot.data, meta.packed, loader)) {
+      const { data } = slot;
+      hasHeader = data !== undefined && takeHeader(context, data, meta, loader);
+      if (hasHeader && takeTensors(context, data!, meta, loader)) {
         await slot.saveMeta({ ...meta, used: Date.now() });
         return true;
       }
@@ -65,21 +68,22 @@ export async function takePacked(context: PackedContext, loader: WasmLoader): Pr
       slot.close();
     }
     await store.remove(key);
-    throw new Changed("the packed weights that were kept are damaged");
+    if (hasHeader) throw new Changed("the packed weights that were kept are damaged");
+    return false;
   });
   return taken === true;
 }
 
-type Packed = NonNullable<Meta["packed"]>;
-
-function takeHeader({ glue }: PackedContext, data: RawData, packed: Packed, loader: WasmLoader): boolean {
-  const header = new Uint8Array(packed.header);
-  if (!data.read(header, 0) || sumOf(glue, header) !== packed.headerSum) return false;
+function takeHeader({ glue, onBytes }: PackedContext, data: RawData, { packed, length }: Meta, loader: WasmLoader): boolean {
+  const header = new Uint8Array(packed!.header);
+  if (!data.read(header, 0) || sumOf(glue, header) !== packed!.headerSum) return false;
   loader.push(header);
+  onBytes(header.length, length);
   return true;
 }
 
-function takeTensors({ memory, onBytes }: PackedContext, data: RawData, packed: Packed, loader: WasmLoader): boolean {
+function takeTensors({ memory, onBytes }: PackedContext, data: RawData, meta: Meta, loader: WasmLoader): boolean {
+  const packed = meta.packed!;
   const { tensorsDone, tensorsTotal } = loader.progress() as { tensorsDone: number; tensorsTotal: number };
   if (packed.sums.length !== tensorsTotal) return false;
   let at = packed.header;
@@ -89,7 +93,7 @@ function takeTensors({ memory, onBytes }: PackedContext, data: RawData, packed: 
         const into = new Uint8Array(memory.buffer, address + done, Math.min(CHUNK_BYTES, length - done));
         if (!data.read(into, at)) return false;
         at += into.length;
-        onBytes(into.length);
+        onBytes(into.length, meta.length);
       }
     }
     if (!loader.endImage(sum)) return false;
