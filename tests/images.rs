@@ -45,11 +45,11 @@ fn restored(header: &[u8], image: &Image, quantize: Option<&str>) -> Loader {
 fn outcome(loader: Loader) -> (Vec<f32>, String) {
     match loader.finish().unwrap() {
         Loaded::Text(mut model) => {
-            let info = serde_json::to_string(model.info()).unwrap();
+            let info = serde_json::to_string(&model.info()).unwrap();
             (model.logits(&[1, 5, 9], 1).unwrap().remove(0), info)
         }
         Loaded::Vision(mut model) => {
-            let info = serde_json::to_string(model.info()).unwrap();
+            let info = serde_json::to_string(&model.info()).unwrap();
             let side = model.info().image_size;
             let pixels: Vec<f32> =
                 (0..3 * side * side).map(|i| (i * 37 % 251) as f32 / 125.0 - 1.0).collect();

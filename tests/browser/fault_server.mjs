@@ -7,8 +7,13 @@ import { gzipSync } from "node:zlib";
 
 export const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
+const etags = new WeakMap();
+
 /** A strong ETag of these bytes. */
-export const etagOf = (bytes) => `"${sha256(bytes).slice(0, 16)}"`;
+export function etagOf(bytes) {
+  if (!etags.has(bytes)) etags.set(bytes, `"${sha256(bytes).slice(0, 16)}"`);
+  return etags.get(bytes);
+}
 
 /**
  * An answer for `serve` that gives `body`, and counts what it sends. `script(n, request)` says how answer `n`

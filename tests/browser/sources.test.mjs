@@ -79,7 +79,7 @@ test("hf: names that are no file of a hub are refused before anything is asked f
   assert.deepEqual(server.log.slice(before).filter((path) => path.startsWith("/hub-")), []);
 });
 
-const SHAPE = { n_layer: 3 };
+const SHAPE = { n_layer: 6 };
 const WHOLE = randomModel(SHAPE);
 const PARTS = splitModel(3, SHAPE);
 const nameOf = (i) => `model-0000${i + 1}-of-00003.gguf`;
@@ -167,7 +167,7 @@ test("shards: one that is missing, cut off, of another model, or in the wrong pl
   const other = splitModel(2, SHAPE);
   for (const [what, change, code] of [
     ["missing", { 1: (_, response) => response.writeHead(404).end() }, "HttpStatus"],
-    ["cut off", { 1: faulty(PARTS[1].subarray(0, 90_000)) }, "Truncated"],
+    ["cut off", { 1: faulty(PARTS[1].subarray(0, 900_000)) }, "Truncated"],
     ["of another split", { 1: faulty(other[1]) }, "ShardMismatch"],
     ["in the place of another", { 1: faulty(PARTS[2]), 2: faulty(PARTS[1]) }, "ShardMismatch"],
   ]) {
@@ -196,7 +196,7 @@ test("shards: files that were picked, in any order", async () => {
 test("shards: a download that breaks off in the second file goes on there", async () => {
   const wanted = await expected();
   let isWell = false;
-  const cut = faulty(PARTS[1], (i) => (isWell ? {} : i === 0 ? { cut: 1_300_000 } : { cut: 0 }));
+  const cut = faulty(PARTS[1], (i) => (isWell ? {} : i === 0 ? { cut: 1_500_000 } : { cut: 0 }));
   const { folder, seen } = folderOf({ 1: cut });
   const { error } = await tokensOf(tab.page, folder + nameOf(0));
   assert.equal(error.code, "Truncated");

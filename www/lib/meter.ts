@@ -25,6 +25,8 @@ export class Meter {
   #expected: number | undefined;
   /** Times and bytes from which the rate is reckoned. */
   #marks: { at: number; loaded: number }[] = [];
+  /** Whether the last bytes came from the cache. */
+  #wasCached: boolean | undefined;
 
   constructor(
     private readonly loader: WasmLoader, private readonly files: number,
@@ -45,6 +47,9 @@ export class Meter {
 
   /** Bytes have come. */
   add(bytes: number, isCached = false): void {
+    // How quickly the disk was says nothing about the network.
+    if (isCached !== this.#wasCached) this.#marks = [{ at: performance.now(), loaded: this.#loaded }];
+    this.#wasCached = isCached;
     this.#loaded += bytes;
     if (isCached) this.#cached += bytes;
     if (performance.now() - this.#told >= TELL_MS) this.#tell();

@@ -1,6 +1,6 @@
 /**
  * Pictures of the page while it loads, resumes and fails, for people to look at:
- * `node tests/browser/screens.mjs [FOLDER]` writes them (by default to docs/screens). Built first: `cargo xtask build`.
+ * `node tests/browser/loading_screens.mjs FOLDER` writes them. Built first: `cargo xtask build`.
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,8 @@ import { faulty } from "./fault_server.mjs";
 import { headerOnly, randomModel } from "./gguf.mjs";
 import { launch, openPage, serve } from "./harness.mjs";
 
-const folder = process.argv[2] ?? new URL("../../docs/screens", import.meta.url).pathname;
+const folder = process.argv[2];
+if (!folder) throw new Error("usage: node tests/browser/loading_screens.mjs FOLDER");
 mkdirSync(folder, { recursive: true });
 
 const MODEL = randomModel();
