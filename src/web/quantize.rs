@@ -85,11 +85,14 @@ impl Headers {
     }
 }
 
+/// Makes of a file's header what takes in its tensors.
+type Make<S> = Box<dyn FnOnce(&Header) -> crate::Result<S>>;
+
 /// What takes one file as it arrives, or several whose headers are known.
 fn arriving<S: Sink + 'static>(
     headers: Option<Headers>,
     file_len: Option<f64>,
-    make: Box<dyn FnOnce(&Header) -> crate::Result<S>>,
+    make: Make<S>,
 ) -> Result<Arriving<S>, JsValue> {
     match headers {
         None => Ok(Arriving::new(file_len.map(|n| n as u64), make)),
