@@ -233,10 +233,20 @@ async function workerThreads() {
   for (const { id } of processInfo) {
     const folder = `/proc/${id}/task`;
     for (const task of readdirSync(folder)) {
-      if (readFileSync(`${folder}/${task}/comm`, "utf8").startsWith("DedicatedWorker")) n += 1;
+      if (commandOf(`${folder}/${task}`).startsWith("DedicatedWorker")) n += 1;
     }
   }
   return n;
+}
+
+/** A thread's name, or nothing where it has ended since it was listed. */
+function commandOf(task) {
+  try {
+    return readFileSync(`${task}/comm`, "utf8");
+  } catch (error) {
+    if (error.code === "ENOENT" || error.code === "ESRCH") return "";
+    throw error;
+  }
 }
 
 /** Waits until the browser has ended its workers: it does so when it finds time. */
