@@ -25,6 +25,7 @@ async function main() {
   await takeRuntime(builds);
   compile("www/lib");
   await dropEmptyMaps();
+  await dropComments();
   await writePlain(builds);
   await writePackageFiles(version, builds);
   await rm(SITE, { recursive: true, force: true });
@@ -76,6 +77,23 @@ async function dropEmptyMaps() {
     if (code !== "export {};") continue;
     await writeFile(join(PKG, name), text.replace(/^\/\/# sourceMappingURL=.*\n?/m, ""));
     await rm(join(PKG, `${name}.map`));
+  }
+}
+
+/**
+ * What documentation says stands in the declarations; scripts and the sources in their maps need not say it again.
+ * The lines stay where they are, so that the maps stay true.
+ */
+async function dropComments() {
+  const bare = (text) => text
+    .replace(/^[ \t]*\/\*\*[^]*?\*\//gm, (comment) => comment.replace(/[^\n]/g, ""))
+    .replace(/^[ \t]*\/\/(?!#).*$/gm, "");
+  for (const name of await readdir(PKG)) {
+    const path = join(PKG, name);
+    if (name.endsWith(".js")) await writeFile(path, bare(await readFile(path, "utf8")));
+    if (!name.endsWith(".js.map")) continue;
+    const map = JSON.parse(await readFile(path, "utf8"));
+    await writeFile(path, JSON.stringify({ ...map, sourcesContent: map.sourcesContent.map(bare) }));
   }
 }
 
