@@ -196,17 +196,9 @@ pub struct Generation {
     drafts: Drafts,
     options: GenerateOptions,
     ended: Option<Reason>,
-    /// Tokens of the prompt that one step processes.
-    prompt_chunk: usize,
 }
 
 impl Generation {
-    /// Has further steps process at most `n` tokens of the prompt, so that a caller can stop sooner. What comes out does
-    /// not depend on it.
-    pub fn limit_prompt_step(&mut self, n: usize) {
-        self.prompt_chunk = n.clamp(1, PROMPT_CHUNK);
-    }
-
     /// Tokens written so far.
     pub fn tokens(&self) -> &[u32] {
         &self.history[self.prompt.len()..]
@@ -283,7 +275,6 @@ impl TextModel {
             drafts: Drafts::default(),
             options,
             ended,
-            prompt_chunk: PROMPT_CHUNK,
         })
     }
 
@@ -294,7 +285,7 @@ impl TextModel {
     pub fn step(&mut self, g: &mut Generation) -> Result<Step> {
         let total = g.n_prompt;
         if g.fed < total {
-            g.fed = self.append_prompt(&g.window[..total], g.fed, g.prompt_chunk);
+            g.fed = self.append_prompt(&g.window[..total], g.fed);
             return Ok(Step::Prefill { done: g.fed, total });
         }
         let full = g.window.len() >= self.n_ctx();

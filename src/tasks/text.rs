@@ -213,12 +213,12 @@ impl TextModel {
         }
     }
 
-    /// Appends the next part, at most `most` tokens, of a prompt of which the context holds `fed`; how many it holds then.
-    pub(super) fn append_prompt(&mut self, prompt: &[u32], fed: usize, most: usize) -> usize {
+    /// Appends the next part of a prompt of which the context holds `fed` tokens; how many it holds then.
+    pub(super) fn append_prompt(&mut self, prompt: &[u32], fed: usize) -> usize {
         // The last token by itself where the state before it is worth keeping: another text may begin so.
         let stop =
             if self.can_go_back() || prompt.len() - fed == 1 { prompt.len() } else { prompt.len() - 1 };
-        let end = (fed + most).min(stop);
+        let end = (fed + PROMPT_CHUNK).min(stop);
         self.append(&prompt[fed..end], usize::from(end == prompt.len()));
         if end + 1 == prompt.len() {
             self.context.mark();

@@ -31,12 +31,6 @@ impl Generation {
         vec![made as u32, right as u32]
     }
 
-    /// As [`tasks::Generation::limit_prompt_step`].
-    #[wasm_bindgen(js_name = limitPromptStep)]
-    pub fn limit_prompt_step(&mut self, n: usize) {
-        self.inner.limit_prompt_step(n);
-    }
-
     /// Tokens of the prompt that the context still held, so that they cost nothing.
     #[wasm_bindgen(js_name = cachedTokens)]
     pub fn n_cached(&self) -> usize {

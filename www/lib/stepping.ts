@@ -65,11 +65,6 @@ export function wallClock(): number {
   return Math.floor(now.getTime() / 1000) - now.getTimezoneOffset() * 60;
 }
 
-/** A step over a prompt is to take this long, in milliseconds: nothing can be cancelled within it. */
-const PROMPT_STEP_MS = 35;
-/** Tokens of the first such step, the fewest of any (as each reads all weights once), and what the kernels take at a time. */
-const [FIRST_PROMPT_STEP, LEAST_PROMPT_STEP, PROMPT_TILE] = [20, 10, 5];
-
 async function steps(
   model: WasmText, generation: WasmGeneration, result: GenerateResult, context: Context,
 ): Promise<void> {
@@ -78,8 +73,6 @@ async function steps(
     if (pieces.length > 0) context.send({ kind: "pieces", pieces });
     pieces = [];
   };
-  let fed = result.cachedTokens;
-  generation.limitPromptStep(FIRST_PROMPT_STEP);
   let sliceStart = performance.now();
   for (;;) {
     const start = performance.now();
@@ -92,12 +85,6 @@ async function steps(
     }
     const end = performance.now();
     count(result, step, end - start);
-    if (step.type === "prefill") {
-      const perMs = (step.done - fed) / (end - start);
-      fed = step.done;
-      const fitting = Math.min(1024, Math.floor((perMs * PROMPT_STEP_MS) / PROMPT_TILE) * PROMPT_TILE);
-      generation.limitPromptStep(Math.max(LEAST_PROMPT_STEP, fitting));
-    }
     if (step.type === "piece") {
       const { text, token, logprobs } = step;
       pieces.push(logprobs ? { text, token, logprobs } : { text, token });
