@@ -67,6 +67,15 @@ const rewriting = (change) => `(bytes) => {
   return new TextEncoder().encode(hash.toString(16).padStart(16, "0") + "\\n" + json);
 }`;
 
+test("C08 packed weights go from and into a memory that threads share", async () => {
+  const path = at(faulty(MODEL));
+  const plain = await load(tab.page, path, { cache: false });
+  const [first, second] = [await load(tab.page, path, { threads: 2 }), await load(tab.page, path, { threads: 2 })];
+  for (const result of [first, second]) assert.deepEqual(warnings(result), []);
+  assert.ok(first.packedBytes > 0 && tookPacked(second));
+  assert.deepEqual([outcome(first), outcome(second)], [outcome(plain), outcome(plain)]);
+});
+
 test("C08 what a load has quantized is kept beside the file, and the next load takes it as it is", async () => {
   const answer = faulty(MODEL);
   const path = at(answer);
