@@ -62,6 +62,22 @@ test("Firefox: the cache keeps the file", { skip, timeout: 120_000 }, async () =
   assert.deepEqual(await cached(page), []);
 });
 
+test("Firefox: packed weights are kept and taken, in a memory that threads share, too", { skip, timeout: 120_000 }, async () => {
+  for (const threads of [1, 2]) {
+    const path = at(faulty(STORY));
+    const options = { threads, cache: { packed: true } };
+    const [first, second] = [await attempt(page, path, options), await attempt(page, path, options)];
+    for (const { text, error, events } of [first, second]) {
+      assert.equal(text, good, JSON.stringify(error));
+      assert.deepEqual(events.filter(({ status }) => status === "warning"), []);
+    }
+    const [entry] = (await cached(page)).filter(({ url }) => url === path);
+    assert.ok(entry.packedBytes > 0);
+    assert.equal(lastOf(second.events, "download").cached, entry.packedBytes);
+    await emptied(page);
+  }
+});
+
 test("Firefox: cuts are gone on with; wrong bytes are refused; an abort is quick", { skip, timeout: 120_000 }, async () => {
   const cut = faulty(STORY, (i) => (i < 3 ? { cut: 400_000 } : {}));
   assert.equal((await attempt(page, at(cut))).text, good);
