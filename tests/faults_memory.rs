@@ -47,7 +47,7 @@ fn peak(f: impl FnOnce()) -> usize {
 /// Bytes that a stream takes before it refuses the file or has seen all of it.
 fn received(file: &[u8], chunk: usize) -> u64 {
     let mut stream = Stream::new(None);
-    let mut sink = bad_files::Tally::default();
+    let mut sink = bad_files::tally::Tally::default();
     for piece in file.chunks(chunk) {
         if stream.push(piece, &mut sink).is_err() {
             break;

@@ -3,6 +3,8 @@
 #[allow(dead_code, reason = "made for the tests, which also make inputs out of numbers")]
 #[path = "../../tests/fuzz/mutate.rs"]
 mod mutate;
+#[path = "../../tests/bad_files/tally.rs"]
+mod tally;
 #[allow(dead_code, reason = "as above")]
 #[path = "../../tests/fuzz/template.rs"]
 pub mod template;
@@ -10,7 +12,6 @@ pub mod template;
 #[path = "../../tests/fuzz/tokenizer.rs"]
 pub mod tokenizer;
 
-use bitpane::container::stream::{Sink, Stream};
 use bitpane::container::{self, Header};
 use bitpane::quant::FORMATS;
 use bitpane::quantizer::{Arriving, Files, Outline, Plan, RewriteOptions, Rewriter};
@@ -19,44 +20,6 @@ use bitpane::{Code, Error, Result};
 
 /// What a model may take while it is loaded.
 const MEMORY_LIMIT: u64 = 64 << 20;
-
-/// Checks that tensors arrive in order and as long as their header says.
-#[derive(Default)]
-struct Tally {
-    sizes: Vec<u64>,
-    n_ended: usize,
-    n_bytes: u64,
-}
-
-impl Sink for Tally {
-    fn header(&mut self, header: &Header) -> Result<()> {
-        self.sizes = header.tensors.iter().map(|t| t.n_bytes).collect();
-        Ok(())
-    }
-
-    fn tensor_bytes(&mut self, idx: usize, bytes: &[u8]) -> Result<()> {
-        assert_eq!(idx, self.n_ended);
-        self.n_bytes += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn tensor_end(&mut self, idx: usize) -> Result<()> {
-        assert_eq!((idx, self.n_bytes), (self.n_ended, self.sizes[idx]));
-        self.n_ended += 1;
-        self.n_bytes = 0;
-        Ok(())
-    }
-}
-
-fn stream(file: &[u8], chunk: usize) -> Result<()> {
-    let (mut stream, mut tally) = (Stream::new(Some(file.len() as u64)), Tally::default());
-    for bytes in file.chunks(chunk) {
-        stream.push(bytes, &mut tally)?;
-    }
-    stream.finish(&mut tally)?;
-    assert_eq!(tally.n_ended, tally.sizes.len());
-    Ok(())
-}
 
 /// A file is refused or lies within itself, whichever way it is read, and loads or is refused.
 pub fn container(file: &[u8]) {
@@ -70,7 +33,8 @@ pub fn container(file: &[u8]) {
             );
         }
     }
-    let verdicts = [stream(file, usize::MAX), stream(file, 1 + file.len() / 7)];
+    let chunks = [usize::MAX, 1 + file.len() / 7];
+    let verdicts = chunks.map(|chunk| tally::stream(file, Some(len), chunk));
     for verdict in &verdicts {
         assert_eq!(verdict.is_ok(), matches!(parsed, Ok(Some(_))), "{verdict:?}");
     }

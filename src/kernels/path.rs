@@ -260,6 +260,35 @@ pub(super) fn add_fields32<P: DotPath>(
     P::I::add32(sums, P::I::add32(even, odd))
 }
 
+/// The sums of fields of a path of `I` that adds them up as i32 ([`add_fields32`]); `$sums` gives them of its accumulators.
+macro_rules! fields_in_i32 {
+    ($sums:expr) => {
+        type FieldSums = I::V;
+        type FieldConsts = I::V;
+
+        #[inline(always)]
+        fn field_consts() -> I::V {
+            $crate::kernels::path::field_nibbles::<I>()
+        }
+
+        #[inline(always)]
+        fn begin_fields() -> I::V {
+            I::splat32(0)
+        }
+
+        #[inline(always)]
+        fn add_fields(nibble: I::V, sums: I::V, acc: [Self::Acc; 4], scales: I::V) -> I::V {
+            $crate::kernels::path::add_fields32::<Self>(nibble, sums, acc.map($sums), scales)
+        }
+
+        #[inline(always)]
+        fn end_fields(sums: I::V) -> I::V {
+            sums
+        }
+    };
+}
+pub(super) use fields_in_i32;
+
 /// Plain SIMD on x86: codes widened to i16 in even and odd planes, multiplied by
 /// `i32x4.dot_i16x8_s` (pmaddwd). The activations of one group lie as the i16 pairs
 /// (a0, a2), (a1, a3), which is how the planes split the bytes of a lane.
@@ -324,28 +353,7 @@ impl<I: Isa> DotPath for P16<I> {
     const FIELD_MASKS: [u16; 4] = [0x0003, 0x000c, 0x0030, 0x00c0];
     const FIELD_SHIFTS: [u32; 4] = [0, 2, 4, 6];
 
-    type FieldSums = I::V;
-    type FieldConsts = I::V;
-
-    #[inline(always)]
-    fn field_consts() -> I::V {
-        field_nibbles::<I>()
-    }
-
-    #[inline(always)]
-    fn begin_fields() -> I::V {
-        I::splat32(0)
-    }
-
-    #[inline(always)]
-    fn add_fields(nibble: I::V, sums: I::V, acc: [Self::Acc; 4], scales: I::V) -> I::V {
-        add_fields32::<Self>(nibble, sums, acc, scales)
-    }
-
-    #[inline(always)]
-    fn end_fields(sums: I::V) -> I::V {
-        sums
-    }
+    fields_in_i32!(std::convert::identity);
 
     #[inline(always)]
     fn dot_field<const F: usize>(acc: I::V, codes: I::V, mask: I::V, act: Self::Act) -> I::V {

@@ -5,7 +5,7 @@
 //! limit on the way comes back.
 
 use super::isa::{Isa, PairDot8};
-use super::path::{DotPath, P16, SignedPath, add_fields32, add_scaled32, field_nibbles, shifted_down};
+use super::path::{DotPath, P16, SignedPath, add_scaled32, fields_in_i32, shifted_down};
 use std::marker::PhantomData;
 
 /// Largest magnitude of an activation's code.
@@ -299,28 +299,7 @@ impl<I: Isa> DotPath for X16<I> {
     const FIELD_MASKS: [u16; 4] = FIELD_MASKS;
     const FIELD_SHIFTS: [u32; 4] = FIELD_SHIFTS;
 
-    type FieldSums = I::V;
-    type FieldConsts = I::V;
-
-    #[inline(always)]
-    fn field_consts() -> I::V {
-        field_nibbles::<I>()
-    }
-
-    #[inline(always)]
-    fn begin_fields() -> I::V {
-        I::splat32(0)
-    }
-
-    #[inline(always)]
-    fn add_fields(nibble: I::V, sums: I::V, acc: [Self::Acc; 4], scales: I::V) -> I::V {
-        add_fields32::<Self>(nibble, sums, acc.map(Self::whole), scales)
-    }
-
-    #[inline(always)]
-    fn end_fields(sums: I::V) -> I::V {
-        sums
-    }
+    fields_in_i32!(Self::whole);
 
     #[inline(always)]
     fn dot_field<const F: usize>(acc: Self::Acc, codes: I::V, mask: I::V, act: I::V) -> Self::Acc {

@@ -7,7 +7,7 @@
 //! start finds out which ([`Reading`]).
 
 use super::isa::Dot8;
-use super::path::{DotPath, SignedPath, add_fields32, add_scaled32, field_nibbles};
+use super::path::{DotPath, SignedPath, add_scaled32, fields_in_i32};
 use super::path16::{FIELD_MASKS, FIELD_SHIFTS, field};
 use std::marker::PhantomData;
 
@@ -105,28 +105,7 @@ impl<I: Dot8, R: Reading> DotPath for D32<I, R> {
     const FIELD_MASKS: [u16; 4] = FIELD_MASKS;
     const FIELD_SHIFTS: [u32; 4] = FIELD_SHIFTS;
 
-    type FieldSums = I::V;
-    type FieldConsts = I::V;
-
-    #[inline(always)]
-    fn field_consts() -> I::V {
-        field_nibbles::<I>()
-    }
-
-    #[inline(always)]
-    fn begin_fields() -> I::V {
-        I::splat32(0)
-    }
-
-    #[inline(always)]
-    fn add_fields(nibble: I::V, sums: I::V, acc: [Self::Acc; 4], scales: I::V) -> I::V {
-        add_fields32::<Self>(nibble, sums, acc, scales)
-    }
-
-    #[inline(always)]
-    fn end_fields(sums: I::V) -> I::V {
-        sums
-    }
+    fields_in_i32!(std::convert::identity);
 
     #[inline(always)]
     fn dot_field<const F: usize>(acc: I::V, codes: I::V, mask: I::V, act: I::V) -> I::V {

@@ -9,9 +9,11 @@ pub mod large;
 pub mod located;
 pub mod model;
 pub mod safetensors;
+pub mod tally;
 
-use bitpane::container::stream::{Sink, Stream};
-use bitpane::container::{self, Header};
+pub use tally::stream;
+
+use bitpane::container;
 use bitpane::{Code, Error, Result};
 
 /// One file and its verdict.
@@ -51,46 +53,6 @@ pub fn all() -> Vec<Case> {
     let mut cases = gguf::cases();
     cases.extend(safetensors::cases());
     cases
-}
-
-/// Counts what a stream delivers and checks it against the header.
-#[derive(Default)]
-pub struct Tally {
-    sizes: Vec<u64>,
-    ended: usize,
-    bytes: u64,
-}
-
-impl Sink for Tally {
-    fn header(&mut self, header: &Header) -> Result<()> {
-        self.sizes = header.tensors.iter().map(|t| t.n_bytes).collect();
-        Ok(())
-    }
-
-    fn tensor_bytes(&mut self, idx: usize, bytes: &[u8]) -> Result<()> {
-        assert_eq!(idx, self.ended);
-        self.bytes += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn tensor_end(&mut self, idx: usize) -> Result<()> {
-        assert_eq!((idx, self.bytes), (self.ended, self.sizes[idx]));
-        self.ended += 1;
-        self.bytes = 0;
-        Ok(())
-    }
-}
-
-/// Streams `file` in chunks of `chunk` bytes.
-pub fn stream(file: &[u8], file_len: Option<u64>, chunk: usize) -> Result<()> {
-    let mut sink = Tally::default();
-    let mut stream = Stream::new(file_len);
-    for piece in file.chunks(chunk) {
-        stream.push(piece, &mut sink)?;
-    }
-    stream.finish(&mut sink)?;
-    assert_eq!(sink.ended, sink.sizes.len(), "every tensor ends");
-    Ok(())
 }
 
 /// Parses `file` at once.

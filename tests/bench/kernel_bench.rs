@@ -3,6 +3,9 @@
 
 #![allow(unsafe_code)]
 
+mod bare;
+
+use bare::numbers;
 use bitpane_core::kernels::act::{Activations, Span};
 use bitpane_core::kernels::attention::{KvCache, KvType, Mask, Query, attention};
 use bitpane_core::kernels::isa::{Isa, Native};
@@ -22,22 +25,6 @@ struct State {
 
 thread_local! {
     static STATE: RefCell<State> = RefCell::default();
-}
-
-fn numbers(n: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
-}
-
-#[link(wasm_import_module = "env")]
-unsafe extern "C" {
-    /// Milliseconds, from the page.
-    safe fn now() -> f64;
-}
-
-/// Chooses the paths, as a page does at start.
-#[unsafe(no_mangle)]
-pub extern "C" fn select() {
-    bitpane_core::kernels::select_paths(&|| now());
 }
 
 /// Takes path `index` of p16, x16, d16, d32u, d32s; gives 1 where this build and engine have it.

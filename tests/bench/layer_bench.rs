@@ -3,6 +3,9 @@
 
 #![allow(unsafe_code)]
 
+mod bare;
+
+use bare::numbers;
 use bitpane_core::kernels::attention::{KvCache, KvType, Mask, Query, attention};
 use bitpane_core::layers::{
     Activation, Attention, Batch, Heads, LayerNorm, Linear, Mlp, Mode, Norm, Qkv, Up, Workspace,
@@ -23,22 +26,6 @@ struct Layer {
 
 thread_local! {
     static LAYER: RefCell<Option<Layer>> = const { RefCell::new(None) };
-}
-
-#[link(wasm_import_module = "env")]
-unsafe extern "C" {
-    /// Milliseconds, from the page.
-    safe fn now() -> f64;
-}
-
-/// Chooses the paths, as a page does at start.
-#[unsafe(no_mangle)]
-pub extern "C" fn select() {
-    bitpane_core::kernels::select_paths(&|| now());
-}
-
-fn numbers(n: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
 }
 
 fn linear(dtype: DType, n: usize, k: usize) -> Linear {
