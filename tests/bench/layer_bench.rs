@@ -32,7 +32,10 @@ fn linear(dtype: DType, n: usize, k: usize) -> Linear {
     let (format, codec) = dtype.codec().unwrap();
     let mut blocks = vec![0; n * k / format.block_len * format.block_bytes];
     // Without the search for the best scales, which would take most of the time.
-    (codec.quantize.unwrap())(&numbers(n * k), &mut blocks);
+    // As large as trained ones: sums, and so scores, stay near 1.
+    let scale = (3.0 / k as f32).sqrt();
+    let weights: Vec<f32> = numbers(n * k).iter().map(|x| x * scale).collect();
+    (codec.quantize.unwrap())(&weights, &mut blocks);
     let mut packer = Packer::new(dtype, dtype, n, k).unwrap();
     packer.push(&blocks).unwrap();
     let weight = packer.finish().unwrap();

@@ -94,8 +94,11 @@ fn compile(ws: &Workspace, variant: &Variant) -> Result<std::path::PathBuf, Stri
 /// Makes the JavaScript and the types that go with a .wasm.
 fn bind(ws: &Workspace, variant: &Variant, wasm: &Path, folder: &Path) -> Result<(), String> {
     let mut command = ws.words(&["wasm-bindgen", "--target", "web", "--out-name", "bitpane"]);
-    // Function names are a third of the file; a panic tells its text and place without them.
-    command.args(["--remove-name-section", "--remove-producers-section", "--omit-default-module-path"]);
+    command.args(["--remove-producers-section", "--omit-default-module-path"]);
+    // Function names are a third of the file; a panic tells its text and place without them. Profilers want them.
+    if std::env::var_os("BITPANE_NAMES").is_none() {
+        command.arg("--remove-name-section");
+    }
     command.arg("--out-dir").arg(folder).arg(wasm);
     step(ws, &format!("bind {}", variant.name), &mut command)
 }

@@ -2,6 +2,7 @@
 
 use super::code::{self, Coding, Range};
 use crate::error::{Code, Error, Result};
+use crate::repack::AlignedBytes;
 use half::{bf16, f16};
 use std::cell::RefCell;
 
@@ -106,8 +107,8 @@ pub struct KvCache {
     /// `head_dim` with padding.
     pub(super) dim: usize,
     pub(super) n_ctx: usize,
-    pub(super) k: Vec<u32>,
-    pub(super) v: Vec<u32>,
+    pub(super) k: AlignedBytes,
+    pub(super) v: AlignedBytes,
     pub(super) k_ranges: Vec<bf16>,
     pub(super) v_ranges: Vec<bf16>,
 }
@@ -179,11 +180,11 @@ impl KvCache {
         let n_ctx = Self::room_for(n_ctx);
         let dim = kv_type.padded(head_dim);
         let n = n_head_kv.checked_mul(dim).and_then(|n| n.checked_mul(n_ctx));
-        let n_words = n.and_then(|n| n.checked_mul(kv_type.n_bits())).map(|bits| bits / 32);
+        let n_bytes = n.and_then(|n| n.checked_mul(kv_type.n_bits())).map(|bits| bits / 8);
         let n_ranges = if kv_type.is_coded() { 2 * n_head_kv * n_ctx } else { 0 };
-        let made = n_words
-            .and_then(|n_words| Some((zeros(n_words)?, zeros(n_words)?, zeros(n_ranges)?, zeros(n_ranges)?)));
-        let Some((k, v, k_ranges, v_ranges)) = made else {
+        let side = |n_bytes| Some((AlignedBytes::zeroed(n_bytes).ok()?, zeros(n_ranges)?));
+        let made = n_bytes.and_then(|n_bytes| Some((side(n_bytes)?, side(n_bytes)?)));
+        let Some(((k, k_ranges), (v, v_ranges))) = made else {
             let what = format!("a key-value cache of {n_ctx} tokens could not be allocated");
             return Err(Error::new(Code::OutOfMemory, what));
         };
@@ -217,7 +218,7 @@ impl KvCache {
 
     /// Bytes that it takes.
     pub fn n_bytes(&self) -> usize {
-        4 * (self.k.len() + self.v.len()) + 2 * (self.k_ranges.len() + self.v_ranges.len())
+        self.k.len() + self.v.len() + 2 * (self.k_ranges.len() + self.v_ranges.len())
     }
 
     /// What [`Self::store`] took for that position, up to rounding.
@@ -274,8 +275,8 @@ impl KvCache {
                     (layout.key(pos), &mut self.k, &mut self.k_ranges),
                     (layout.value(pos), &mut self.v, &mut self.v_ranges),
                 ];
-                for (place, words, ranges) in sides {
-                    place.write(&mut bytes_mut(words)[head * head_bytes..][..head_bytes], token);
+                for (place, bytes, ranges) in sides {
+                    place.write(&mut bytes[head * head_bytes..][..head_bytes], token);
                     token = &token[place.len()..];
                     if let (true, Some((range, rest))) = (coded, token.split_first_chunk::<RANGE_BYTES>()) {
                         let [a, b, c, d] = *range;
@@ -291,13 +292,13 @@ impl KvCache {
     /// The keys of a head.
     pub(super) fn keys(&self, head: usize) -> &[u8] {
         let head_bytes = Layout::of(self).head_bytes();
-        &bytes(&self.k)[head * head_bytes..][..head_bytes]
+        &self.k[head * head_bytes..][..head_bytes]
     }
 
     /// The values of a head.
     pub(super) fn values(&self, head: usize) -> &[u8] {
         let head_bytes = Layout::of(self).head_bytes();
-        &bytes(&self.v)[head * head_bytes..][..head_bytes]
+        &self.v[head * head_bytes..][..head_bytes]
     }
 
     /// The scales of a head's keys, and their middles.
@@ -426,14 +427,4 @@ fn zeros<T: Clone + Default>(n: usize) -> Option<Vec<T>> {
     all.try_reserve_exact(n).ok()?;
     all.resize(n, T::default());
     Some(all)
-}
-
-fn bytes(words: &[u32]) -> &[u8] {
-    // SAFETY: any bytes are valid u8, whose alignment is 1.
-    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
-}
-
-pub(super) fn bytes_mut(words: &mut [u32]) -> &mut [u8] {
-    // SAFETY: as above, and any bytes make valid u32.
-    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
 }
