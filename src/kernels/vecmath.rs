@@ -191,6 +191,12 @@ pub fn scale<I: Isa>(x: &mut [f32], factor: f32) {
     map::<I>(x, |v| I::fmul(v, factor));
 }
 
+/// `x = x + offset`.
+pub fn offset<I: Isa>(x: &mut [f32], offset: f32) {
+    let offset = I::fsplat(offset);
+    map::<I>(x, |v| I::fadd(v, offset));
+}
+
 /// The largest magnitude; NaN where any value is not finite.
 pub fn largest<I: Isa>(x: &[f32]) -> f32 {
     let magnitude = fold::<I>(x, 0.0, 0.0, |a, v| I::fmax(a, I::fabs(v)), I::fmax);

@@ -64,7 +64,8 @@ pub struct Attention {
 
 impl Attention {
     /// `w.out = W_o attention(rope(W_q h), rope(W_k h), W_v h)`, where `h` is `w.act`. Keys and
-    /// values of the batch are added to `kv`.
+    /// values of the batch are added to `kv`. Only the first tokens go on where [`Workspace::first_only`] says so, and
+    /// scores get no bias.
     pub fn forward(&self, w: &mut Workspace, kv: &mut KvCache) {
         let Heads { n_head, n_head_kv, head_dim, .. } = self.heads;
         let (n_q, n_kv) = (n_head * head_dim, n_head_kv * head_dim);
@@ -75,15 +76,19 @@ impl Attention {
             }
         }
         self.position(w);
-        let act = w.act.fill(w.m, n_q, w.mode.is_integer());
-        if self.bias.is_some() || w.map.is_some() {
+        let act = if self.bias.is_some() || w.map.is_some() {
+            let act = w.act.fill(w.m, n_q, w.mode.is_integer());
             let bias = ScoreBias { relative: self.bias.as_ref(), mask: None };
             dense_attention([&w.q, &w.k, &w.v], &self.heads, bias, w.map.as_mut(), act);
+            act
         } else {
             kv.store(w.first_pos, &w.k, &w.v, n_kv);
             let query = self.query(w.first_pos, w.m);
+            w.narrow();
+            let act = w.act.fill(w.m, n_q, w.mode.is_integer());
             attention(&w.q, &query, kv, act);
-        }
+            act
+        };
         if let Some(norm) = &self.sub_norm {
             norm.in_place(act, &mut w.scratch);
         }

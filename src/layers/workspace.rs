@@ -51,6 +51,9 @@ pub struct Workspace {
     pub up: Vec<f32>,
     /// As `qkv`; norms use it too.
     pub scratch: Vec<f32>,
+    /// How many of the first tokens go on once the next attention layer has taken everybody's keys and values, where
+    /// nobody asks for the others.
+    pub first_only: Option<usize>,
     /// Where attention layers append their weights, `[n_head, m, m]`, where somebody wants to see them.
     pub map: Option<Vec<f32>>,
     pub(super) moe: super::moe::Scratch,
@@ -68,6 +71,15 @@ impl Workspace {
         (self.m, self.first_pos, self.mode) = (m, first_pos, mode);
         self.x.resize(m * n_embd, 0.0);
         self.ropes.iter_mut().for_each(|rope| rope.prepare(first_pos, m, n_ctx));
+    }
+
+    /// Leaves the tokens behind which go no further. What the few that do are multiplied with need not be rounded, then.
+    pub(super) fn narrow(&mut self) {
+        let Some(n) = self.first_only.take().filter(|&n| n < self.m) else { return };
+        for x in [&mut self.x, &mut self.q] {
+            x.truncate(x.len() / self.m * n);
+        }
+        (self.m, self.mode) = (n, Mode::Float);
     }
 
     /// Room for the next input, `[m, k]`.

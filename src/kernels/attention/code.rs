@@ -107,10 +107,17 @@ impl Coding {
         x.iter_mut().zip(codes).for_each(|(x, &code)| *x = self.value(code, scale, middle));
     }
 
-    /// `2 * sum - max * sum_of_activations`: the sum with the codes' middle at 0.
+    /// What codes are multiplied with, and what is added once for each.
     #[inline(always)]
-    pub(super) fn centred<I: Isa>(self, sum: I::V, act_sum: i32) -> I::F {
-        I::to_float(I::sub32(I::add32(sum, sum), I::splat32(self.max.wrapping_mul(act_sum))))
+    pub(super) fn line_of(self, scale: f32) -> [f32; 2] {
+        [2.0 * scale, -(self.max as f32) * scale]
+    }
+
+    /// The same of four scales and middles.
+    #[inline(always)]
+    pub(super) fn line<I: Isa>(self, scale: I::F, middle: I::F) -> [I::F; 2] {
+        let max = I::fsplat(self.max as f32);
+        [I::fadd(scale, scale), I::fsub(middle, I::fmul(max, scale))]
     }
 }
 
@@ -231,41 +238,25 @@ fn rotate_fours<I: Isa>(x: &mut [f32], scale: f32) {
     }
 }
 
+/// What is added to a code of a weight to make it the number that it stands for, where weights, which are not negative,
+/// have the codes from -127 up and so are rounded half as coarsely.
+pub(super) const SHARE_OFFSET: i32 = 127;
+
 /// Writes `x`, a multiple of 8 numbers, as codes within +-127 in the layout of `P`, and gives their scale
 /// (NaN where `x` is not finite) and their sum.
 pub(super) fn activations<P: DotPath>(x: &[f32], to: &mut [u8]) -> (f32, i32) {
-    let amax = vecmath::largest::<P::I>(x);
-    let inv = if amax > 0.0 { 127.0 / amax } else { 0.0 };
-    (amax / 127.0, write::<P>(x, inv, 0.0, to))
-}
-
-/// What is added to a code of [`shares`] to make it the number that it stands for.
-pub(super) const SHARE_OFFSET: i32 = 127;
-
-/// As [`activations`], of numbers that are not negative: with codes from -127 up for 0 up they are rounded half as
-/// coarsely. The sum is that of the codes plus [`SHARE_OFFSET`]; 0 stays exactly 0.
-pub(super) fn shares<P: DotPath>(x: &[f32], to: &mut [u8]) -> (f32, i32) {
-    let amax = vecmath::largest::<P::I>(x);
-    let inv = if amax > 0.0 { 254.0 / amax } else { 0.0 };
-    let sum = write::<P>(x, inv, SHARE_OFFSET as f32, to);
-    (amax / 254.0, sum.wrapping_add(SHARE_OFFSET.wrapping_mul(x.len() as i32)))
-}
-
-/// Writes `x * inv - offset`, rounded, and gives the sum.
-#[inline(always)]
-fn write<P: DotPath>(x: &[f32], inv: f32, offset: f32, to: &mut [u8]) -> i32 {
     assert!(x.len().is_multiple_of(8) && to.len() >= x.len() / 4 * P::ACT_BYTES);
-    let (inv, offset) = (P::I::fsplat(inv), P::I::fsplat(offset));
-    let code = |x| P::I::round(P::I::fsub(P::I::fmul(x, inv), offset));
+    let amax = vecmath::largest::<P::I>(x);
+    let inv = P::I::fsplat(if amax > 0.0 { 127.0 / amax } else { 0.0 });
     let mut sums = P::I::splat32(0);
     for (i, part) in x.chunks_exact(8).enumerate() {
         // SAFETY: 8 floats; two groups of 4 codes of `to`, whose length is asserted.
         unsafe {
-            let [a, b] = [0, 4].map(|at| code(P::I::fload(part.as_ptr().add(at))));
+            let [a, b] = [0, 4].map(|at| P::I::round(P::I::fmul(P::I::fload(part.as_ptr().add(at)), inv)));
             sums = P::I::add32(sums, P::I::add32(a, b));
             let p = to.as_mut_ptr().add(2 * i * P::ACT_BYTES);
             P::store_act(p, p.add(P::ACT_BYTES), 4, a, b);
         }
     }
-    P::I::sum32(sums)
+    (amax / 127.0, P::I::sum32(sums))
 }

@@ -6,6 +6,7 @@ use super::{Buffers, Tile};
 use crate::kernels::act::MR;
 use crate::kernels::isa::Isa;
 use crate::kernels::path::DotPath;
+use crate::kernels::vecmath;
 use half::bf16;
 use std::array;
 
@@ -67,11 +68,14 @@ impl Codes for Nibbles {
     }
 }
 
+/// More loads than there ever are for a sum.
+const ALL: usize = 1 << 16;
+
 /// Loads of 16 bytes after which sums have to be widened.
 #[inline(always)]
 fn loads_at_once<P: DotPath, B: Codes>() -> usize {
     let holds = |n: &usize| P::holds(n * 4 * B::GROUPS, B::CODING.max, 0);
-    [1024, 8, 4, 2].into_iter().find(holds).unwrap_or(1)
+    [ALL, 8, 4, 2].into_iter().find(holds).unwrap_or(1)
 }
 
 /// Sums of `n` loads for `C` vectors, which lie side by side every `stride` bytes, with `R` rows of
@@ -89,10 +93,11 @@ unsafe fn dots<P: DotPath, B: Codes, const R: usize, const C: usize>(
 ) -> [[<P::I as Isa>::V; C]; R] {
     // Opaque, so that loops stay rolled: unrolled ones keep more alive than there are registers.
     let n = std::hint::black_box(n);
+    let at_once = loads_at_once::<P, B>();
     let consts = P::consts();
     let zero = P::I::splat32(0);
     let mut sums = [[zero; C]; R];
-    if loads_at_once::<P, B>() == 1 {
+    if at_once == 1 {
         // No sums besides: there are no registers for them.
         for g in 0..n {
             // SAFETY: the caller's.
@@ -110,8 +115,9 @@ unsafe fn dots<P: DotPath, B: Codes, const R: usize, const C: usize>(
         return sums;
     }
     let mut first = 0;
-    while first < n {
-        let end = n.min(first + loads_at_once::<P, B>());
+    loop {
+        // Where one turn is enough, as the compiler sees, there are no second sums, either.
+        let end = if at_once == ALL { n } else { n.min(first + at_once) };
         let mut acc: [[P::Acc; C]; R] = array::from_fn(|_| array::from_fn(|_| P::begin(zero)));
         for g in first..end {
             // SAFETY: the caller's.
@@ -127,12 +133,15 @@ unsafe fn dots<P: DotPath, B: Codes, const R: usize, const C: usize>(
         }
         for (sums, acc) in sums.iter_mut().zip(acc) {
             for (sum, acc) in sums.iter_mut().zip(acc) {
-                *sum = P::I::add32(*sum, P::total(consts, acc));
+                let total = P::total(consts, acc);
+                *sum = if at_once == ALL { total } else { P::I::add32(*sum, total) };
             }
         }
         first = end;
+        if at_once == ALL || first >= n {
+            return sums;
+        }
     }
-    sums
 }
 
 /// Rows of activations.
@@ -141,29 +150,53 @@ struct Rows {
     scales: [f32; MR],
     /// Of the codes.
     sums: [i32; MR],
-    /// What the middles of values add.
-    middles: [f32; MR],
 }
 
-/// Weights times the scales of values; gives the sum of weights times middles. `ranges` are as long as
-/// `weights`.
+/// Writes the weights of a block, times the scales of values, as codes in the layout of `P`; gives their scale, the
+/// sum of the codes, and the sum of weights times middles. `ranges` are as long as `weights`.
 #[inline(always)]
-fn scaled<I: Isa>(weights: &[f32], ranges: [&[bf16]; 2], to: &mut [f32; BLOCK]) -> f32 {
+fn weight_codes<P: DotPath>(
+    weights: &[f32],
+    ranges: [&[bf16]; 2],
+    finer: bool,
+    to: &mut [u8],
+) -> (f32, i32, f32) {
+    const N: usize = BLOCK / 4;
     assert!(weights.len() == BLOCK && ranges.iter().all(|range| range.len() == BLOCK));
-    let zero = I::fsplat(0.0);
-    let mut sum = zero;
-    for i in (0..BLOCK).step_by(4) {
+    assert!(to.len() >= BLOCK / 4 * P::ACT_BYTES);
+    let zero = P::I::fsplat(0.0);
+    let [mut middles, mut all, mut most] = [zero; 3];
+    let scaled: [_; N] = array::from_fn(|i| {
         // SAFETY: four of each.
         unsafe {
-            let weight = I::fload(weights.as_ptr().add(i));
-            let [scale, middle] = ranges.map(|range| I::load_bf16(range.as_ptr().add(i).cast()));
+            let weight = P::I::fload(weights.as_ptr().add(4 * i));
+            let [scale, middle] = ranges.map(|range| P::I::load_bf16(range.as_ptr().add(4 * i).cast()));
             // Where nothing is seen the range may be anything.
-            let seen = |x: I::F| I::from_bits(I::and(I::flt(zero, weight), I::bits(x)));
-            sum = I::fadd(sum, seen(I::fmul(weight, middle)));
-            I::fstore(to.as_mut_ptr().add(i), seen(I::fmul(weight, scale)));
+            let seen = P::I::flt(zero, weight);
+            let times = |x| P::I::fmul(weight, P::I::from_bits(P::I::and(seen, P::I::bits(x))));
+            let scaled = times(scale);
+            middles = P::I::fadd(middles, times(middle));
+            all = P::I::fadd(all, scaled);
+            most = P::I::fmax(most, scaled);
+            scaled
+        }
+    });
+    // 0 times infinity or NaN is NaN.
+    let amax = P::I::fhmax(most) + 0.0 * P::I::fsum(all);
+    let (steps, offset) = if finer { (2.0 * 127.0, code::SHARE_OFFSET) } else { (127.0, 0) };
+    let inv = P::I::fsplat(if amax > 0.0 { steps / amax } else { 0.0 });
+    let below = P::I::fsplat(offset as f32);
+    let mut sums = P::I::splat32(0);
+    for (i, &[a, b]) in scaled.as_chunks::<2>().0.iter().enumerate() {
+        let [a, b] = [a, b].map(|x| P::I::round(P::I::fsub(P::I::fmul(x, inv), below)));
+        sums = P::I::add32(sums, P::I::add32(a, b));
+        // SAFETY: two groups of 4 codes of `to`, whose length is asserted.
+        unsafe {
+            let p = to.as_mut_ptr().add(2 * i * P::ACT_BYTES);
+            P::store_act(p, p.add(P::ACT_BYTES), 4, a, b);
         }
     }
-    I::fsum(sum)
+    (amax / steps, P::I::sum32(sums).wrapping_add(offset * BLOCK as i32), P::I::fsum(middles))
 }
 
 impl Tile<'_> {
@@ -213,15 +246,17 @@ impl Tile<'_> {
                     let keys = keys.as_ptr().add(first * 16);
                     let sums = dots::<P, B, R, C>(keys, 64, n, b.codes.as_ptr(), act_stride);
                     let ranges: [[_; 2]; C] = array::from_fn(|c| {
-                        ranges.map(|range| P::I::load_bf16(range.as_ptr().add(4 * c).cast()))
+                        let [scale, middle] =
+                            ranges.map(|range| P::I::load_bf16(range.as_ptr().add(4 * c).cast()));
+                        B::CODING.line::<P::I>(scale, middle)
                     });
                     for (r, sums) in sums.into_iter().enumerate() {
                         let to = &mut b.scores[r * n_ctx + token..][..4 * C];
                         let scale = P::I::fsplat(rows.scales[r]);
                         let act_sum = P::I::fsplat(rows.sums[r] as f32);
-                        for (c, (sum, [key_scale, middle])) in sums.into_iter().zip(ranges).enumerate() {
-                            let sum = B::CODING.centred::<P::I>(sum, rows.sums[r]);
-                            let sum = P::I::fadd(P::I::fmul(sum, key_scale), P::I::fmul(act_sum, middle));
+                        for (c, (sum, [slope, base])) in sums.into_iter().zip(ranges).enumerate() {
+                            let sum = P::I::fmul(P::I::to_float(sum), slope);
+                            let sum = P::I::fadd(sum, P::I::fmul(act_sum, base));
                             P::I::fstore(to.as_mut_ptr().add(4 * c), P::I::fmul(sum, scale));
                         }
                     }
@@ -232,41 +267,66 @@ impl Tile<'_> {
 
     /// `b.out = weights . v`, the weights being `b.scores`.
     pub(super) fn sum_codes<P: DotPath, B: Codes>(&self, b: &mut Buffers) {
-        match self.rows {
+        if self.finer && b.lacking_of != Some(self.head) {
+            self.fill_lacking::<P, B>(b);
+        }
+        let bases = match self.rows {
             1 => self.sum_rows::<P, B, 1, 4>(b),
             2 => self.sum_rows::<P, B, 2, 4>(b),
             3 => self.sum_rows::<P, B, 3, 2>(b),
             _ => self.sum_rows::<P, B, 4, 2>(b),
-        }
+        };
         let (d, dim) = (self.kv.head_dim, self.kv.dim);
-        for r in 0..self.rows {
-            code::rotate(&mut b.out[r * dim..][..d]);
+        for (r, base) in bases.into_iter().enumerate().take(self.rows) {
+            let out = &mut b.out[r * dim..][..d];
+            vecmath::offset::<P::I>(out, base);
+            code::rotate(out);
         }
     }
 
+    /// What sums of values lack where the codes of weights begin at -127: the values' own codes times 127.
+    fn fill_lacking<P: DotPath, B: Codes>(&self, b: &mut Buffers) {
+        const { assert!(code::SHARE_OFFSET == 127) };
+        let (dim, n) = (self.kv.dim, BLOCK / 4 / B::GROUPS);
+        let act_stride = BLOCK / 4 * P::ACT_BYTES;
+        b.codes.resize((MR * act_stride).max(b.codes.len()), 0);
+        // Ones become the largest code.
+        code::activations::<P>(&[1.0; BLOCK], &mut b.codes[..act_stride]);
+        b.lacking.resize(self.kv.n_ctx / BLOCK * dim, 0);
+        let blocks = self.kv.values(self.head).chunks_exact(4 * n * dim);
+        for (values, to) in blocks.zip(b.lacking.chunks_exact_mut(dim)) {
+            for column in (0..dim).step_by(4) {
+                // SAFETY: n loads of one of the dim / 4 vectors of each; one row of codes; four sums.
+                unsafe {
+                    let values = values.as_ptr().add(4 * column);
+                    let [[sum]] = dots::<P, B, 1, 1>(values, 4 * dim, n, b.codes.as_ptr(), act_stride);
+                    P::I::store(to.as_mut_ptr().add(column).cast(), sum);
+                }
+            }
+        }
+        b.lacking_of = Some(self.head);
+    }
+
+    /// Leaves what depends on columns in `b.out`; gives what has to be added to all of a row.
     #[inline(never)]
-    fn sum_rows<P: DotPath, B: Codes, const R: usize, const C: usize>(&self, b: &mut Buffers) {
+    fn sum_rows<P: DotPath, B: Codes, const R: usize, const C: usize>(&self, b: &mut Buffers) -> [f32; MR] {
         let (dim, n_ctx) = (self.kv.dim, self.kv.n_ctx);
         let act_stride = BLOCK / 4 * P::ACT_BYTES;
         let n = BLOCK / 4 / B::GROUPS;
         let (values, ranges) = (self.kv.values(self.head), self.kv.value_ranges(self.head));
-        b.codes.resize((MR + 1) * act_stride, 0);
-        if self.finer {
-            // Ones become the largest code, which is what codes of shares lack.
-            const { assert!(code::SHARE_OFFSET == 127) };
-            code::activations::<P>(&[1.0; BLOCK], &mut b.codes[MR * act_stride..]);
-        }
-        let mut weights = [0f32; BLOCK];
+        b.codes.resize((MR * act_stride).max(b.codes.len()), 0);
+        let mut bases = [0f32; MR];
         for block in self.blocks.clone() {
-            let mut rows = Rows::default();
+            let mut slopes = [0f32; R];
             let tokens = block * BLOCK..(block + 1) * BLOCK;
             let ranges = [&ranges[tokens.clone()], &ranges[n_ctx..][tokens.clone()]];
             for r in 0..R {
                 let scores = &b.scores[r * n_ctx..][tokens.clone()];
-                rows.middles[r] = scaled::<P::I>(scores, ranges, &mut weights);
                 let to = &mut b.codes[r * act_stride..][..act_stride];
-                let write = if self.finer { code::shares::<P> } else { code::activations::<P> };
-                (rows.scales[r], rows.sums[r]) = write(&weights, to);
+                let (scale, sum, middles) = weight_codes::<P>(scores, ranges, self.finer, to);
+                let [slope, base] = B::CODING.line_of(scale);
+                slopes[r] = slope;
+                bases[r] += sum as f32 * base + middles;
             }
             let values = &values[block * n * dim * 4..][..n * dim * 4];
             for first in (0..dim / 4).step_by(C) {
@@ -275,24 +335,25 @@ impl Tile<'_> {
                     let values = values.as_ptr().add(first * 16);
                     let mut sums = dots::<P, B, R, C>(values, 4 * dim, n, b.codes.as_ptr(), act_stride);
                     if self.finer {
-                        let ones = b.codes.as_ptr().add(MR * act_stride);
-                        let [lacking] = dots::<P, B, 1, C>(values, 4 * dim, n, ones, act_stride);
+                        let lacking = &b.lacking[block * dim + 4 * first..][..4 * C];
+                        let lacking: [_; C] =
+                            array::from_fn(|c| P::I::load(lacking.as_ptr().add(4 * c).cast()));
                         for sums in &mut sums {
                             sums.iter_mut().zip(lacking).for_each(|(sum, x)| *sum = P::I::add32(*sum, x));
                         }
                     }
                     for (r, sums) in sums.into_iter().enumerate() {
                         let out = &mut b.out[r * dim + 4 * first..][..4 * C];
-                        let scale = P::I::fsplat(rows.scales[r]);
-                        let middle = P::I::fsplat(rows.middles[r]);
+                        let slope = P::I::fsplat(slopes[r]);
                         for (c, sum) in sums.into_iter().enumerate() {
                             let p = out.as_mut_ptr().add(4 * c);
-                            let sum = P::I::fmul(B::CODING.centred::<P::I>(sum, rows.sums[r]), scale);
-                            P::I::fstore(p, P::I::fadd(P::I::fload(p), P::I::fadd(sum, middle)));
+                            let sum = P::I::fmul(P::I::to_float(sum), slope);
+                            P::I::fstore(p, P::I::fadd(P::I::fload(p), sum));
                         }
                     }
                 }
             }
         }
+        bases
     }
 }

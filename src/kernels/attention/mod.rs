@@ -87,6 +87,10 @@ struct Buffers {
     codes: Vec<u8>,
     /// Keys or values as f32, where they are held in another type.
     panel: Vec<f32>,
+    /// What the sums of a head's values lack ([`Tile::fill_lacking`]), `[n_ctx / 32][dim]`.
+    lacking: Vec<i32>,
+    /// Which head's.
+    lacking_of: Option<usize>,
 }
 
 thread_local! {
@@ -131,6 +135,7 @@ pub fn attention_on<P: DotPath>(q: &[f32], query: &Query, kv: &KvCache, out: &mu
     let out = Shared::new(out);
     parallel::ranges(kv.n_head_kv * n_tiles, 2 * seen * d * per_tile, &|items| {
         BUFFERS.with_borrow_mut(|b| {
+            b.lacking_of = None;
             for item in items {
                 let (head, first) = (item / n_tiles, item % n_tiles * per_tile);
                 let rows = (n_rows - first).min(per_tile);

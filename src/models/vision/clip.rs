@@ -115,9 +115,10 @@ impl VisionArch for Dual {
             }
             Output::Pooled => {
                 let (n_prefix, n_embd) = (self.tower.n_prefix(), self.tower.n_embd());
-                let pooled = self.pool.apply(self.tower.encode(picture, mode)?, n_prefix, n_embd, mode);
+                let tokens = self.tower.encode_first(self.pool.n_first(), picture, mode)?;
+                let pooled = self.pool.apply(tokens, n_prefix, n_embd, mode);
                 let values = match &self.projection {
-                    Some(projection) => product(projection, &pooled, &mut self.act, mode),
+                    Some(projection) => product(projection, &pooled, &mut self.act),
                     None => pooled,
                 };
                 Ok(Values { shape: vec![values.len()], values })

@@ -21,13 +21,18 @@ pub enum Pool {
 impl Pool {
     /// One vector of tokens `x`, `[n_prefix + n_patch, n_embd]`.
     pub fn apply(&self, x: &[f32], n_prefix: usize, n_embd: usize, mode: Mode) -> Vec<f32> {
-        let patches = &x[n_prefix * n_embd..];
+        let patches = || mean(&x[n_prefix * n_embd..], n_embd);
         match self {
             Pool::Token => x[..n_embd].to_vec(),
-            Pool::Mean => mean(patches, n_embd),
-            Pool::TokenAndMean => [&x[..n_embd], &mean(patches, n_embd)].concat(),
+            Pool::Mean => patches(),
+            Pool::TokenAndMean => [&x[..n_embd], &patches()].concat(),
             Pool::Attention(pool) => pool.apply(x, mode),
         }
+    }
+
+    /// How many of the first tokens are all that it reads, where that is so.
+    pub fn n_first(&self) -> Option<usize> {
+        matches!(self, Pool::Token).then_some(1)
     }
 
     /// Length of the vector.

@@ -376,7 +376,7 @@ impl VisionArch for Swin {
                 let pooled = mean(&self.work.x, n_embd);
                 let values = match (&self.head, output) {
                     (_, Output::Pooled) => pooled,
-                    (Some(head), _) => product(head, &pooled, &mut self.work.act, mode),
+                    (Some(head), _) => product(head, &pooled, &mut self.work.act),
                     (None, _) => return Err(self.info.lacks("classification head")),
                 };
                 Ok(Values { shape: vec![values.len()], values })

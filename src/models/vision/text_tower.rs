@@ -148,7 +148,7 @@ impl TextTower for TextEncoder {
         let mut last = w.x[w.x.len() - n_embd..].to_vec();
         self.norm.in_place(&mut last, &mut w.scratch);
         Ok(match &self.projection {
-            Some(projection) => product(projection, &last, &mut w.act, mode),
+            Some(projection) => product(projection, &last, &mut w.act),
             None => last,
         })
     }

@@ -6,7 +6,7 @@ use super::{AttentionMap, Config, MAX_SIDE, Picture, Values, VisionInfo};
 use crate::error::{Code, Error, Result};
 use crate::kernels::attention::{KvCache, KvType};
 use crate::kernels::vecmath;
-use crate::layers::{Batch, I, Mode, Norm, Rope, Workspace};
+use crate::layers::{Batch, I, Mode, Norm, Rope, Workspace, observe};
 use crate::models::Weights;
 
 /// Most patches of a picture: scores of all pairs must fit into memory.
@@ -193,9 +193,21 @@ impl Tower {
     /// # Errors
     /// [`Code::BadArgument`] for too many patches; [`Code::OutOfMemory`].
     pub fn encode(&mut self, picture: Picture, mode: Mode) -> Result<&[f32]> {
+        self.encode_first(None, picture, mode)
+    }
+
+    /// [`Self::encode`] where only the first `n` tokens are read, if that is given: the last layer may leave out the
+    /// others.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_first(&mut self, n: Option<usize>, picture: Picture, mode: Mode) -> Result<&[f32]> {
         self.begin(picture, mode)?;
         let Some(kv) = self.kv.as_mut() else { unreachable!("begin makes room") };
-        for layer in &self.layers {
+        for (i, layer) in self.layers.iter().enumerate() {
+            // Who observes the products shall see all of them.
+            let is_last = i + 1 == self.layers.len() && !observe::is_watched();
+            self.work.first_only = n.filter(|_| is_last);
             layer.forward(&mut self.work, kv);
         }
         if let Some(norm) = &self.norm {
@@ -285,6 +297,7 @@ impl Tower {
         self.grid = grid;
         let w = &mut self.work;
         w.map = None;
+        w.first_only = None;
         w.begin(Batch { m, first_pos: 0, n_ctx: m, mode }, n_embd);
         let (prefix, patches) = w.x.split_at_mut(n_prefix * n_embd);
         prefix.copy_from_slice(&self.prefix);

@@ -146,10 +146,10 @@ impl Classifier {
     fn logits(&mut self, picture: Picture, mode: Mode) -> Result<Vec<f32>> {
         let pooled = self.pooled(picture, mode)?;
         let Some(head) = &self.head else { return Err(self.info.lacks("classification head")) };
-        let mut logits = product(head, &pooled, &mut self.act, mode);
+        let mut logits = product(head, &pooled, &mut self.act);
         if let Some(head) = &self.head_dist {
             let n_embd = pooled.len();
-            let second = product(head, &self.tower.tokens()[n_embd..2 * n_embd], &mut self.act, mode);
+            let second = product(head, &self.tower.tokens()[n_embd..2 * n_embd], &mut self.act);
             logits.iter_mut().zip(second).for_each(|(a, b)| *a = (*a + b) / 2.0);
         }
         Ok(logits)
@@ -157,7 +157,9 @@ impl Classifier {
 
     fn pooled(&mut self, picture: Picture, mode: Mode) -> Result<Vec<f32>> {
         let (n_prefix, n_embd) = (self.tower.n_prefix(), self.tower.n_embd());
-        let mut x = self.pool.apply(self.tower.encode(picture, mode)?, n_prefix, n_embd, mode);
+        let first = self.pool.n_first().map(|n| if self.head_dist.is_some() { n + 1 } else { n });
+        let tokens = self.tower.encode_first(first, picture, mode)?;
+        let mut x = self.pool.apply(tokens, n_prefix, n_embd, mode);
         if let Some(norm) = &self.fc_norm {
             norm.in_place(&mut x, &mut Vec::new());
         }
@@ -165,9 +167,9 @@ impl Classifier {
     }
 }
 
-/// One row through a layer.
-pub fn product(linear: &Linear, x: &[f32], act: &mut Activations, mode: Mode) -> Vec<f32> {
-    act.fill(1, x.len(), mode.is_integer()).copy_from_slice(x);
+/// One row through a layer, as floats: it is only one.
+pub fn product(linear: &Linear, x: &[f32], act: &mut Activations) -> Vec<f32> {
+    act.fill(1, x.len(), false).copy_from_slice(x);
     let mut out = vec![0f32; linear.n()];
     linear.forward(act, &mut out);
     out
