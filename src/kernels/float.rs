@@ -7,7 +7,7 @@ use super::act::MR;
 use super::isa::Isa;
 use super::output::Output;
 use super::strip_columns;
-use crate::repack::{NR, PackedWeights, Packing};
+use crate::repack::{NR, PackedWeights, Packing, TILE_K};
 use std::ops::Range;
 
 /// Columns per micro-kernel.
@@ -131,7 +131,10 @@ fn unpack<I: Isa>(w: &PackedWeights, strip: usize, half: usize, k0: usize, panel
     let width = match w.packing() {
         Packing::F32 => 4,
         Packing::F16 | Packing::Bf16 => 2,
-        Packing::U4 | Packing::I8 | Packing::I8Half | Packing::Bits | Packing::Super(_) => {
+        Packing::U4 | Packing::I8 | Packing::I8Half => {
+            return unpack_codes::<I>(w, strip, half, k0, panel);
+        }
+        Packing::Bits | Packing::Super(_) => {
             return w.integer_panel(strip, half * TILE_NR, k0, panel);
         }
     };
@@ -147,6 +150,42 @@ fn unpack<I: Isa>(w: &PackedWeights, strip: usize, half: usize, k0: usize, panel
                     _ => I::from_bits(I::load(p)),
                 };
                 I::fstore(to.as_mut_ptr().add(4 * h), x);
+            }
+        }
+    }
+}
+
+/// [`unpack`] of codes that are bytes or nibbles: 16 bytes are 4 k of 4 columns, and shifts take out one k of each.
+fn unpack_codes<I: Isa>(w: &PackedWeights, strip: usize, half: usize, k0: usize, panel: &mut [f32]) {
+    let packing = w.packing();
+    let (is_nibbles, tile_bytes) = (packing == Packing::U4, packing.tile_bytes());
+    let (nibble, offset) = (I::splat16(0x0f0f), I::splat32(if is_nibbles { -8 } else { 0 }));
+    let tiles = w.strip(strip)[k0 / TILE_K * tile_bytes..].chunks_exact(tile_bytes);
+    for (tile, panel) in tiles.zip(panel.chunks_exact_mut(TILE_K * TILE_NR)) {
+        let (codes, scales) = tile.split_at(packing.tile_code_bytes());
+        let scales: [f32; TILE_NR] = std::array::from_fn(|j| packing.scale(scales, half * TILE_NR + j));
+        for (g, to) in panel.chunks_exact_mut(4 * TILE_NR).enumerate() {
+            for h in 0..2 {
+                // The second half of the groups is in the high nibbles of the first.
+                let group = if is_nibbles { g % 4 } else { g };
+                let from = &codes[(group * 4 + half * 2 + h) * 16..][..16];
+                // SAFETY: 16 bytes, 4 scales, and 4 numbers of each of the 4 rows of 8.
+                unsafe {
+                    let mut bytes = I::load(from.as_ptr());
+                    if is_nibbles {
+                        bytes = I::and(if g < 4 { bytes } else { I::shr16::<4>(bytes) }, nibble);
+                    }
+                    let scales = I::fload(scales.as_ptr().add(4 * h));
+                    let to = to.as_mut_ptr().add(4 * h);
+                    let put = |k: usize, high: I::V| {
+                        let code = I::add32(I::sar32::<24>(high), offset);
+                        I::fstore(to.add(k * TILE_NR), I::fmul(scales, I::to_float(code)));
+                    };
+                    put(0, I::shl32::<24>(bytes));
+                    put(1, I::shl32::<16>(bytes));
+                    put(2, I::shl32::<8>(bytes));
+                    put(3, bytes);
+                }
             }
         }
     }

@@ -120,7 +120,7 @@ impl Packing {
     }
 
     /// The scale of a column, of the scales that end a tile.
-    fn scale(self, scales: &[u8], column: usize) -> f32 {
+    pub(crate) fn scale(self, scales: &[u8], column: usize) -> f32 {
         if self.has_half_scales() {
             return f16::from_le_bytes(scales[half_place(column)..][..2].try_into().unwrap()).to_f32();
         }
@@ -234,29 +234,16 @@ impl PackedWeights {
         }
     }
 
-    /// Eight columns of an integer strip, from `column` on, as floats `[k][8]`, from `k0` on.
+    /// Eight columns of a strip of bits or superblocks, from `column` on, as floats `[k][8]`, from `k0` on.
     pub(crate) fn integer_panel(&self, strip: usize, column: usize, k0: usize, panel: &mut [f32]) {
         if let Packing::Super(kind) = self.packing {
             return self.super_panel(kind, strip, column, k0, panel);
         }
-        if self.packing == Packing::Bits {
-            let mut values = [0f32; TILE_K];
-            for (t, panel) in panel.chunks_exact_mut(TILE_K * 8).enumerate() {
-                for j in 0..8 {
-                    bit_column(self.strip(strip), k0 / TILE_K + t, column + j, &mut values);
-                    panel.chunks_exact_mut(8).zip(&values).for_each(|(to, v)| to[j] = *v);
-                }
-            }
-            return;
-        }
-        let tile_bytes = self.packing.tile_bytes();
-        for (i, to) in panel.chunks_exact_mut(8).enumerate() {
-            let k = k0 + i;
-            let tile = &self.strip(strip)[k / TILE_K * tile_bytes..][..tile_bytes];
-            let (codes, scales) = tile.split_at(self.packing.tile_code_bytes());
-            for (j, to) in to.iter_mut().enumerate() {
-                let scale = self.packing.scale(scales, column + j);
-                *to = scale * f32::from(code_at(self.packing, codes, column + j, k % TILE_K));
+        let mut values = [0f32; TILE_K];
+        for (t, panel) in panel.chunks_exact_mut(TILE_K * 8).enumerate() {
+            for j in 0..8 {
+                bit_column(self.strip(strip), k0 / TILE_K + t, column + j, &mut values);
+                panel.chunks_exact_mut(8).zip(&values).for_each(|(to, v)| to[j] = *v);
             }
         }
     }
