@@ -145,6 +145,43 @@ fn guessing_ahead_changes_nothing_where_the_context_is_shifted() {
     }
 }
 
+/// Whichever part of a prompt a generation was left in, what follows is as if it had not been.
+#[test]
+fn a01_a_prompt_left_at_any_part_leaves_no_trace() {
+    let prompt: Vec<u32> = (0..150).map(|i| (i * 7 + 3) % 60).collect();
+    let parallel = ["stablelm-parallel", "gptneox-sequential"];
+    for name in ["llama-yarn", "gemma3", "olmo2", "mamba2", "lfm2", "rwkv7"].into_iter().chain(parallel) {
+        let want = run(&mut golden(name, 256), &prompt, greedy(6)).unwrap().tokens;
+        let short = run(&mut golden(name, 256), &prompt[..20], greedy(6)).unwrap().tokens;
+        let mut model = golden(name, 256);
+        for n_parts in 1.. {
+            model.forget();
+            // Held before, and where the memory is a state, marked before its last token.
+            run(&mut model, &prompt[..20], greedy(1)).unwrap();
+            let mut left = model.start(prompt.clone(), greedy(6)).unwrap();
+            let n_steps = (0..n_parts).take_while(
+                |_| matches!(model.step(&mut left).unwrap(), Step::Prefill { done, total } if done < total),
+            );
+            let is_whole = n_steps.count() < n_parts;
+            let session = model.save_session(b"").unwrap();
+            assert_eq!(run(&mut model, &prompt, greedy(6)).unwrap().tokens, want, "{name}, {n_parts}");
+            assert_eq!(run(&mut model, &prompt[..20], greedy(6)).unwrap().tokens, short, "{name}, {n_parts}");
+            model.restore_session(&session).unwrap();
+            assert_eq!(run(&mut model, &prompt, greedy(6)).unwrap().tokens, want, "{name}, {n_parts}");
+            // Left once more, and another prompt next.
+            model.forget();
+            let mut left = model.start(prompt.clone(), greedy(6)).unwrap();
+            (0..n_parts).for_each(|_| drop(model.step(&mut left)));
+            assert_eq!(run(&mut model, &prompt[..20], greedy(6)).unwrap().tokens, short, "{name}, {n_parts}");
+            if is_whole {
+                // Two steps of 128 tokens and 22, in parts of two layers or more.
+                assert!(n_parts > 6, "{name}: {n_parts} parts");
+                break;
+            }
+        }
+    }
+}
+
 /// Fault A04.
 #[test]
 fn a04_prompts_at_the_end_of_the_context() {

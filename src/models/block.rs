@@ -28,8 +28,11 @@ pub trait Block {
         0
     }
 
-    /// Passes the batch through the layer.
+    /// Passes the batch through the layer, or through a first part of it where [`Self::forward_rest`] is another.
     fn forward(&self, w: &mut Workspace, memory: Memory);
+
+    /// What is left of the layer then. In between a caller may stop.
+    fn forward_rest(&self, _w: &mut Workspace) {}
 }
 
 /// A layer `w.out = F(w.act)` without memory: a feed-forward layer, or a mixture of several.
@@ -82,6 +85,9 @@ impl Block for PreNorm {
         attend(&self.attention, w, memory);
         w.scale_out(self.residual_scale);
         w.add_out();
+    }
+
+    fn forward_rest(&self, w: &mut Workspace) {
         w.input_norm(&self.ffn_norm);
         self.ffn.forward(w);
         w.scale_out(self.residual_scale);
@@ -115,6 +121,9 @@ impl Block for Sandwich {
         attend(&self.attention, w, memory);
         w.norm_out(&self.attn_post_norm);
         w.add_out();
+    }
+
+    fn forward_rest(&self, w: &mut Workspace) {
         w.input_norm(&self.ffn_norm);
         self.ffn.forward(w);
         w.norm_out(&self.ffn_post_norm);
@@ -144,6 +153,9 @@ impl Block for PostNorm {
         attend(&self.attention, w, memory);
         w.norm_out(&self.attn_post_norm);
         w.add_out();
+    }
+
+    fn forward_rest(&self, w: &mut Workspace) {
         w.input_plain();
         self.ffn.forward(w);
         w.norm_out(&self.ffn_post_norm);
@@ -172,6 +184,9 @@ impl Block for Parallel {
         w.input_norm(&self.attn_norm);
         attend(&self.attention, w, memory);
         w.keep_out();
+    }
+
+    fn forward_rest(&self, w: &mut Workspace) {
         // The attention has overwritten its input.
         w.input_norm(self.ffn_norm.as_ref().unwrap_or(&self.attn_norm));
         self.ffn.forward(w);

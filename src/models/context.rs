@@ -19,8 +19,8 @@ pub trait Context: Any {
     fn n_tokens(&self) -> usize;
     /// Tokens there is room for.
     fn n_ctx(&self) -> usize;
-    /// Forgets all but the first `n` tokens and gives how many are held now: `n`, or where the memory is a
-    /// state that cannot go back, those at the mark if they are among them, or else 0.
+    /// Forgets all but the first `n` tokens, and those under way, and gives how many are held now: `n`, or where the
+    /// memory is a state that cannot go back, those at the mark if they are among them, or else 0.
     fn truncate(&mut self, n: usize) -> usize;
     /// Whether [`Self::truncate`] can go back to any token.
     fn can_go_back(&self) -> bool;
@@ -45,6 +45,9 @@ pub struct KvContext {
     pub states: Vec<Vec<f32>>,
     /// The states as they were after so many tokens.
     mark: Option<(usize, Vec<Vec<f32>>)>,
+    /// Parts of layers, two of each, that the tokens under way have passed. Their keys and values stand beyond
+    /// the tokens held; the states of these layers have taken them up.
+    pub(super) n_parts: usize,
     /// Tokens held.
     pub n_tokens: usize,
     /// Tokens there is room for.
@@ -60,7 +63,7 @@ impl KvContext {
         let ContextParams { n_ctx, kv_type } = *params;
         let kv = shapes.map(|(n_head_kv, head_dim)| KvCache::new(kv_type, n_head_kv, head_dim, n_ctx));
         let kv = kv.collect::<Result<_>>()?;
-        Ok(KvContext { kv, states: Vec::new(), mark: None, n_tokens: 0, n_ctx })
+        Ok(KvContext { kv, states: Vec::new(), mark: None, n_parts: 0, n_tokens: 0, n_ctx })
     }
 
     /// With states of these lengths, all zero.
@@ -105,7 +108,8 @@ impl Context for KvContext {
         self.n_ctx
     }
     fn truncate(&mut self, n: usize) -> usize {
-        if n >= self.n_tokens {
+        let is_between = std::mem::take(&mut self.n_parts) > 0 && !self.states.is_empty();
+        if n >= self.n_tokens && !is_between {
             return self.n_tokens;
         }
         self.n_tokens = match &self.mark {
@@ -159,6 +163,7 @@ impl Context for KvContext {
             rest = others;
         }
         self.mark = None;
+        self.n_parts = 0;
         self.n_tokens = n_tokens;
         true
     }

@@ -55,17 +55,37 @@ impl Decoder {
 
     /// Passes `tokens` through all layers.
     fn run(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) {
-        let KvContext { kv, states, n_tokens, n_ctx, .. } = KvContext::of(context);
-        let batch = Batch { m: tokens.len(), first_pos: *n_tokens, n_ctx: *n_ctx, mode };
-        self.work.begin(batch, self.config.n_embd);
-        self.embed(tokens);
-        let (mut kv, mut states) = (kv.iter_mut(), states.iter_mut());
-        for layer in &self.layers {
-            let kv = layer.kv_shape().and_then(|_| kv.next());
-            let state = if layer.state_len() > 0 { states.next() } else { None };
-            layer.forward(&mut self.work, Memory { kv, state: state.map_or(&mut [], |s| s) });
+        KvContext::of(context).n_parts = 0;
+        while !self.advance(context, tokens, mode) {}
+    }
+
+    /// Passes `tokens` through the next part of a layer; whether that was the last.
+    fn advance(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) -> bool {
+        let KvContext { kv, states, n_parts, n_tokens, n_ctx, .. } = KvContext::of(context);
+        if *n_parts == 0 {
+            let batch = Batch { m: tokens.len(), first_pos: *n_tokens, n_ctx: *n_ctx, mode };
+            self.work.begin(batch, self.config.n_embd);
+            self.embed(tokens);
         }
-        *n_tokens += tokens.len();
+        let (before, layers) = self.layers.split_at(*n_parts / 2);
+        if let Some(layer) = layers.first() {
+            if *n_parts % 2 == 0 {
+                let kv_idx = before.iter().filter(|layer| layer.kv_shape().is_some()).count();
+                let kv = layer.kv_shape().and_then(|_| kv.get_mut(kv_idx));
+                let state_idx = before.iter().filter(|layer| layer.state_len() > 0).count();
+                let state = if layer.state_len() > 0 { states.get_mut(state_idx) } else { None };
+                layer.forward(&mut self.work, Memory { kv, state: state.map_or(&mut [], |s| s) });
+            } else {
+                layer.forward_rest(&mut self.work);
+            }
+            *n_parts += 1;
+        }
+        if *n_parts < 2 * self.layers.len() {
+            return false;
+        }
+        *n_parts = 0;
+        *n_tokens += self.work.m;
+        true
     }
 
     /// Logits of the last `n_out` tokens: only these rows pass through the largest matrix.
@@ -144,5 +164,20 @@ impl LanguageModel for Decoder {
     ) {
         self.run(context, tokens, mode);
         self.output(n_out, logits);
+    }
+
+    fn forward_part(
+        &mut self,
+        context: &mut dyn Context,
+        tokens: &[u32],
+        n_out: usize,
+        mode: Mode,
+        logits: &mut Vec<f32>,
+    ) -> bool {
+        let is_last = self.advance(context, tokens, mode);
+        if is_last {
+            self.output(n_out, logits);
+        }
+        is_last
     }
 }

@@ -213,6 +213,7 @@ impl Encoder {
         self.embed(tokens, second);
         for layer in &self.layers {
             layer.forward(&mut self.work, Memory { kv: self.kv.as_mut(), state: &mut [] });
+            layer.forward_rest(&mut self.work);
         }
         if let Some(norm) = &self.output_norm {
             self.work.norm_x(norm);

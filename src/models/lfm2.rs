@@ -43,6 +43,9 @@ impl Block for ShortConv {
         w.out.resize(w.m * n, 0.0);
         self.out_proj.forward(&mut w.act, &mut w.out);
         w.add_out();
+    }
+
+    fn forward_rest(&self, w: &mut Workspace) {
         w.input_norm(&self.ffn_norm);
         self.ffn.forward(w);
         w.add_out();

@@ -104,6 +104,18 @@ pub trait LanguageModel {
         mode: Mode,
         logits: &mut Vec<f32>,
     );
+
+    /// As [`Self::forward`], of which each call does a part; whether that was the last. Until then all arguments
+    /// stay the same and nothing else is computed with the model. Who stops earlier truncates the context, at
+    /// whatever length.
+    fn forward_part(
+        &mut self,
+        context: &mut dyn Context,
+        tokens: &[u32],
+        n_out: usize,
+        mode: Mode,
+        logits: &mut Vec<f32>,
+    ) -> bool;
 }
 
 /// What callers need to know of a language model.

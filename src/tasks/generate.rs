@@ -143,7 +143,7 @@ pub enum Reason {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum Step {
-    /// A part of the prompt was processed.
+    /// A part of the prompt was processed: a part of a layer, with as many tokens as pass together.
     Prefill {
         /// Prompt tokens in the context.
         done: usize,
@@ -278,7 +278,7 @@ impl TextModel {
         })
     }
 
-    /// Processes a part of the prompt, or writes one token.
+    /// Processes a part of the prompt, short enough that who wants to stop need not wait, or writes one token.
     ///
     /// # Errors
     /// [`Code::NumericFault`] where the model computes NaN or infinity.

@@ -34,6 +34,7 @@ impl TextModel {
     /// # Errors
     /// [`Code::OutOfMemory`].
     pub fn save_session(&mut self, note: &[u8]) -> Result<Vec<u8>> {
+        self.go_back(self.held().len());
         let mut out = Vec::new();
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());

@@ -206,20 +206,23 @@ impl TextModel {
         self.context.can_go_back()
     }
 
-    /// Forgets what the context holds beyond `n` tokens.
+    /// Forgets what the context holds beyond `n` tokens, and what a prompt left that was not processed to its end.
     pub(super) fn go_back(&mut self, n: usize) {
-        if self.held.len() > n {
-            self.held.truncate(self.context.truncate(n));
-        }
+        self.held.truncate(self.context.truncate(n));
     }
 
-    /// Appends the next part of a prompt of which the context holds `fed` tokens; how many it holds then.
+    /// Does a part of what it takes to append more of a prompt of which the context holds `fed` tokens; how many it
+    /// holds then.
     pub(super) fn append_prompt(&mut self, prompt: &[u32], fed: usize) -> usize {
         // The last token by itself where the state before it is worth keeping: another text may begin so.
         let stop =
             if self.can_go_back() || prompt.len() - fed == 1 { prompt.len() } else { prompt.len() - 1 };
         let end = (fed + PROMPT_CHUNK).min(stop);
-        self.append(&prompt[fed..end], usize::from(end == prompt.len()));
+        let (tokens, n_out) = (&prompt[fed..end], usize::from(end == prompt.len()));
+        if !self.model.forward_part(self.context.as_mut(), tokens, n_out, self.mode, &mut self.logits) {
+            return fed;
+        }
+        self.held.extend_from_slice(tokens);
         if end + 1 == prompt.len() {
             self.context.mark();
         }

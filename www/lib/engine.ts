@@ -25,7 +25,7 @@ interface Pending extends Listeners {
 
 /** A call under way. */
 export interface Call<K extends Op> {
-  /** Asks the worker to stop it; `result` then settles within one step of the computation. */
+  /** Asks the worker to stop it; `result` then settles after the token, or of a prompt the part of a layer, that it was at. */
   cancel: () => void;
   result: Promise<Calls[K]["result"]>;
 }
