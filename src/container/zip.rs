@@ -9,8 +9,10 @@ use std::io::{Read, Seek, SeekFrom};
 /// Most entries, and most bytes of the directory.
 const MAX_ENTRIES: u64 = 1 << 16;
 const MAX_DIRECTORY: u64 = 64 << 20;
-/// Bytes of the record at the end, and of the longest comment after it.
+/// Bytes of the record at the end, of the one before it that leads to the record of 64 bits, and of the longest
+/// comment after it.
 const END_BYTES: u64 = 22;
+const LOCATOR_BYTES: u64 = 20;
 const MAX_COMMENT: u64 = 65_535;
 
 /// A file within the file.
@@ -66,9 +68,10 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 /// # Errors
 /// [`Code::Truncated`], [`Code::BadOffset`], [`Code::LimitExceeded`], [`Code::Io`].
 pub fn directory(file: &mut (impl Read + Seek), len: u64) -> Result<Vec<Entry>> {
-    let tail_at = len.saturating_sub(END_BYTES + MAX_COMMENT);
+    let tail_at = len.saturating_sub(LOCATOR_BYTES + END_BYTES + MAX_COMMENT);
     let tail = read_at(file, tail_at, len - tail_at)?;
-    let end = (0..tail.len().saturating_sub(END_BYTES as usize - 1)).rev();
+    let first = tail.len().saturating_sub((END_BYTES + MAX_COMMENT) as usize);
+    let end = (first..tail.len().saturating_sub(END_BYTES as usize - 1)).rev();
     let end = end.into_iter().find(|&i| tail[i..].starts_with(b"PK\x05\x06"));
     let end = end.ok_or_else(|| Error::new(Code::Truncated, "the zip file has no directory").at(len))?;
     let (mut n, mut size, mut at) =
