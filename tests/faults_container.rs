@@ -126,6 +126,43 @@ fn the_table_covers_the_catalogue() {
     }
 }
 
+/// With the bytes so far, and a length of the file that is known or not.
+#[test]
+fn too_few_bytes_are_no_verdict() {
+    for len in [None, Some(100)] {
+        for prefix in [&b""[..], b"GG", b"\x10\0\0\0\0\0\0\0"] {
+            assert!(container::parse(prefix, len).unwrap().is_none(), "{prefix:?} of {len:?}");
+        }
+    }
+    let e = container::parse(b"GG", Some(2)).unwrap_err();
+    assert_eq!((e.code, e.offset, e.message.contains("at least 3")), (Code::Truncated, Some(2), true), "{e}");
+}
+
+/// The largest that is accepted, and one more.
+#[test]
+fn limits_are_exact() {
+    const DIM: u64 = u32::MAX as u64;
+    let gguf = |dims: &[u64], kind: u32| {
+        let file = gguf::file(&[], &[gguf::tensor("t", dims, kind, 0)], 0);
+        container::gguf::parse(&file, None).map(|header| header.unwrap().end_offset).map_err(|e| e.code)
+    };
+    assert_eq!(gguf(&[DIM], gguf::I8), Ok(64 + DIM));
+    assert_eq!(gguf(&[DIM + 1], gguf::I8), Err(Code::Overflow));
+    // 2^63 - 1 elements, and bytes with the padding behind them.
+    assert_eq!(gguf(&[DIM, 1 << 31], gguf::I8), Ok(96 + (DIM << 31)));
+    assert_eq!(gguf(&[DIM, 1 << 31, 2], gguf::I8), Err(Code::Overflow));
+    assert_eq!(gguf(&[DIM, 1 << 31, 0], gguf::I8), Ok(73));
+    let safetensors = |shape: &str, n_bytes: u64| {
+        let json = format!(r#"{{"t":{{"dtype":"I8","shape":[{shape}],"data_offsets":[0,{n_bytes}]}}}}"#);
+        let parsed = container::safetensors::parse(&safetensors::file(json, 0), None);
+        parsed.map(|header| header.unwrap().tensors[0].n_bytes).map_err(|e| e.code)
+    };
+    assert_eq!(safetensors("4294967295", DIM), Ok(DIM));
+    assert_eq!(safetensors("4294967296", DIM + 1), Err(Code::Overflow));
+    assert_eq!(safetensors("1,1,1,1,1,1,1,2", 2), Ok(2));
+    assert_eq!(safetensors("1,1,1,1,1,1,1,1,2", 2), Err(Code::BadShape));
+}
+
 /// Every way to read `file` gives the same: the same code, or success.
 fn agree(file: &[u8], chunk: usize) -> Option<Code> {
     let code = |r: Result<()>| r.err().map(|e| e.code);

@@ -1,6 +1,14 @@
-//! The readers of files that `bitpane convert` takes, on files made by hand: each field, each limit.
+//! The readers of files on files made by hand: each field, each limit.
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "readers/joining.rs"]
+mod joining;
+#[path = "readers/pickle.rs"]
+mod pickle;
+#[path = "readers/shards.rs"]
+mod shards;
+#[path = "readers/sniff.rs"]
+mod sniff;
 #[path = "readers/tflite.rs"]
 mod tflite;
 #[path = "readers/torch.rs"]

@@ -20,7 +20,7 @@ pub const F32: u32 = 0;
 pub const Q8_0: u32 = 8;
 const Q4_K: u32 = 12;
 const IQ1_S: u32 = 19;
-const I8: u32 = 24;
+pub const I8: u32 = 24;
 
 /// A string with its length.
 pub fn string(s: &[u8]) -> Vec<u8> {
