@@ -1,6 +1,9 @@
 //! Random inputs: tests/fuzz.rs for longer than the tests run it, and the targets in fuzz/ under libFuzzer.
 
+use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use crate::process;
@@ -10,7 +13,9 @@ use crate::workspace::Workspace;
 /// Time to compile, on top of what the targets take.
 const COMPILE: Duration = Duration::from_secs(30 * 60);
 /// The targets in fuzz/.
-const TARGETS: [&str; 6] = ["gguf", "safetensors", "tokenizer", "template", "image", "quantizer"];
+pub const TARGETS: [&str; 6] = ["gguf", "safetensors", "tokenizer", "template", "image", "quantizer"];
+/// Targets of libFuzzer that run beside each other: each takes a core.
+const LANES: usize = 2;
 /// What `cargo fuzz` compiles with, so that a C++ compiler is all that is needed beyond the toolchain.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -76,7 +81,13 @@ pub fn run(ws: &mut Workspace, options: &Options) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Runs targets under libFuzzer, one after the other, from the seeds on.
+/// Whether there is a C++ compiler, which libFuzzer is compiled with.
+pub fn can_run_coverage(ws: &Workspace) -> bool {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+    ws.capture(&[&compiler, "--version"]).is_some()
+}
+
+/// Runs targets under libFuzzer from the seeds on.
 ///
 /// # Errors
 /// What an input breaks: the output names the file that holds it.
@@ -90,26 +101,40 @@ pub fn run_coverage(ws: &Workspace, targets: &[&str], seconds: u64) -> Result<()
     // With a target given, the flags are not those of build scripts and macros.
     build.args(["--target", &host]).arg("--target-dir").arg(&folder).env("RUSTFLAGS", FLAGS);
     process::run(ws, "fuzz targets", &mut build, COMPILE).into_result("fuzz targets")?;
-    for target in targets {
-        let artifacts = ws.at("fuzz/artifacts").join(target);
-        std::fs::create_dir_all(&artifacts).map_err(|e| format!("{}: {e}", artifacts.display()))?;
-        let mut command = ws.command(&folder.join(&host).join("release").join(target).to_string_lossy());
-        command.arg(ws.at("fuzz/corpus").join(target)).args([
-            "-timeout=20",
-            "-rss_limit_mb=3072",
-            "-print_final_stats=1",
-        ]);
-        command
-            .arg(format!("-max_total_time={seconds}"))
-            .arg(format!("-artifact_prefix={}/", artifacts.display()));
-        let outcome = process::run(ws, target, &mut command, COMPILE + Duration::from_secs(seconds))
-            .into_result(target)?;
-        let done = outcome.output.lines().find(|line| line.starts_with("Done ")).unwrap_or("Done");
-        let coverage = outcome.output.lines().rev().find_map(|line| line.split_once(" cov: "));
-        let coverage = coverage.and_then(|(_, rest)| rest.split_whitespace().next()).unwrap_or("?");
-        println!("  {target}: {}, coverage {coverage}", done.to_lowercase());
-    }
-    Ok(())
+    let programs = folder.join(&host).join("release");
+    let left = Mutex::new(targets.iter());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let lane = || -> Result<(), String> {
+        while let Some(target) = next() {
+            println!("  {target}: {}", run_target(ws, &programs, target, seconds)?);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
+        let outcomes = lanes.into_iter().map(|lane| lane.join().unwrap_or(Err("a lane panicked".into())));
+        // All lanes are waited for, and all failures told.
+        let failures: Vec<String> = outcomes.filter_map(Result::err).collect();
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+    })
+}
+
+/// Runs one target; what it did, in words.
+fn run_target(ws: &Workspace, programs: &Path, target: &str, seconds: u64) -> Result<String, String> {
+    let artifacts = ws.at("fuzz/artifacts").join(target);
+    std::fs::create_dir_all(&artifacts).map_err(|e| format!("{}: {e}", artifacts.display()))?;
+    let mut command = ws.command(&programs.join(target).to_string_lossy());
+    command
+        .arg(ws.at("fuzz/corpus").join(target))
+        .args(["-timeout=20", "-rss_limit_mb=3072", "-print_final_stats=1"])
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-artifact_prefix={}/", artifacts.display()));
+    let limit = COMPILE + Duration::from_secs(seconds);
+    let outcome = process::run(ws, target, &mut command, limit).into_result(target)?;
+    let done = outcome.output.lines().find(|line| line.starts_with("Done ")).unwrap_or("Done");
+    let coverage = outcome.output.lines().rev().find_map(|line| line.split_once(" cov: "));
+    let coverage = coverage.and_then(|(_, rest)| rest.split_whitespace().next()).unwrap_or("?");
+    Ok(format!("{}, coverage {coverage}", done.to_lowercase()))
 }
 
 #[cfg(test)]

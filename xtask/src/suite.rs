@@ -104,9 +104,9 @@ const STEPS: [Step; 13] = [
     },
     Step {
         name: "fuzz",
-        about: "random templates and tokenizers, a minute each",
+        about: "random files, templates and tokenizers, and libFuzzer's targets, a minute each",
         needs: &[Tool::Toolchain],
-        run: |ws| tests(ws, "fuzz", &mut fuzz::command(ws, 60), counts::rust),
+        run: fuzz_all,
     },
     Step {
         name: "wasm",
@@ -276,6 +276,28 @@ fn relaxed_kernels(ws: &Workspace) -> Row {
     command.args(build::RELAXED.cargo_args());
     command.args(["--config", &format!("target.{}.runner='wasm-bindgen-test-runner'", build::TARGET)]);
     tests(ws, "relaxed", &mut command, counts::rust)
+}
+
+/// The targets of tests/fuzz.rs, and those of libFuzzer where it can be compiled.
+fn fuzz_all(ws: &Workspace) -> Row {
+    const SECONDS: u64 = 60;
+    let n_targets = fuzz::TARGETS.len() as u32;
+    let mut row = tests(ws, "fuzz", &mut fuzz::command(ws, SECONDS), counts::rust);
+    if !fuzz::can_run_coverage(ws) {
+        row.counts.skipped += n_targets;
+        row.skip_reasons.push("skipped: libFuzzer's targets: there is no C++ compiler".into());
+        return row;
+    }
+    let start = Instant::now();
+    match fuzz::run_coverage(ws, &fuzz::TARGETS, SECONDS) {
+        Ok(()) => row.counts.passed += n_targets,
+        Err(why) => {
+            row.counts.failed += 1;
+            row.failure = Some(row.failure.into_iter().chain([why]).collect::<Vec<_>>().join("\n"));
+        }
+    }
+    row.elapsed += start.elapsed();
+    row
 }
 
 fn build_all(ws: &Workspace) -> Row {
