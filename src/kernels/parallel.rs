@@ -10,8 +10,10 @@ use std::ops::Range;
 /// Least work of a part, in bytes of weights times rows: what one thread does in about 2 us, twice
 /// what it costs to share it.
 const MIN_PART_WORK: usize = 32 * 1024;
-/// Parts per thread, so that a thread on a slower core does fewer of them.
-const PARTS_PER_THREAD: usize = 4;
+/// Parts per thread, so that a thread on a slower core does fewer of them, and the last to end is not long alone.
+const PARTS_PER_THREAD: usize = 16;
+/// The same of products of one row, whose parts are short as it is.
+const PARTS_PER_THREAD_OF_ROW: usize = 4;
 
 /// Work per value, as the cutting into ranges counts it.
 pub mod work {
@@ -25,13 +27,13 @@ pub mod work {
     pub(in crate::kernels) const ROUND: usize = 8;
 }
 
-/// Into how many parts to cut `work` of `n_items` indivisible items.
-fn n_parts(work: usize, n_items: usize) -> usize {
+/// Into how many parts to cut `work` of `n_items` indivisible items, `per_thread` at most.
+fn n_parts(work: usize, n_items: usize, per_thread: usize) -> usize {
     let threads = pool::threads();
     if threads < 2 {
         return 1;
     }
-    (work / MIN_PART_WORK).min(threads * PARTS_PER_THREAD).min(n_items).max(1)
+    (work / MIN_PART_WORK).min(threads * per_thread).min(n_items).max(1)
 }
 
 /// Products that are shared as one.
@@ -53,7 +55,8 @@ pub(super) fn products(
     }
     let n_bytes: usize = products.iter().map(|(w, _)| w.n_bytes()).sum();
     let n_strips = products.iter().map(|(w, _)| w.n_strips()).sum();
-    let n_parts = n_parts(n_bytes.saturating_mul(m), n_strips);
+    let per_thread = if m > 1 { PARTS_PER_THREAD } else { PARTS_PER_THREAD_OF_ROW };
+    let n_parts = n_parts(n_bytes.saturating_mul(m), n_strips, per_thread);
     if n_parts < 2 {
         for (w, out) in products {
             strips(w, 0..w.n_strips(), Output::new(out, m, w.n()));
@@ -90,7 +93,7 @@ fn cut(n: usize, n_parts: usize, part: usize) -> Range<usize> {
 /// Calls `part` with ranges that cover `0..n_items`, possibly at the same time. `item_work` is the work
 /// of an item, in the bytes of weights that one row is multiplied with in the same time.
 pub(super) fn ranges(n_items: usize, item_work: usize, part: &(dyn Fn(Range<usize>) + Sync)) {
-    let n_parts = n_parts(n_items.saturating_mul(item_work), n_items);
+    let n_parts = n_parts(n_items.saturating_mul(item_work), n_items, PARTS_PER_THREAD);
     if n_parts < 2 {
         part(0..n_items);
     } else {

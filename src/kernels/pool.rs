@@ -3,7 +3,7 @@
 //! A region is a function and a number of parts. Its owner publishes it, takes parts itself and
 //! returns when all are done; workers take what is left. Parts are handed out by one
 //! compare-and-swap each, so a worker that is late costs nothing: the owner does its parts.
-//! Between regions workers look for the next one for some 50 microseconds, then sleep.
+//! Between regions workers look for the next one for up to 200 microseconds, then sleep.
 //!
 //! There is one pool per process. Who finds it in use (another thread, or a region within a
 //! region) does all parts itself: results never depend on how many threads there are.
@@ -22,8 +22,9 @@ pub const MAX_PARTS: usize = 0xffff;
 
 /// Polls before sleeping, until [`calibrate`] knows better.
 const DEFAULT_SPINS: u32 = 4_000;
-/// For how long to poll: several times what waking a sleeper takes.
-const SPIN_MS: f64 = 0.05;
+/// For how long to poll: several times what waking a sleeper takes, and as much again, since [`calibrate`] measures
+/// before the engine has optimized the polling.
+const SPIN_MS: f64 = 0.2;
 /// How often an owner that sleeps looks whether a worker died.
 const PATIENCE: Duration = Duration::from_millis(20);
 
