@@ -212,6 +212,7 @@ fn some_rows_give_the_bits_they_give_among_all() {
             [(1, &[0][..]), (1, &[0, 0, 0]), (7, &[6]), (9, &[8, 0, 3, 3, 7]), (9, &[]), (6, &[1, 5, 0, 2])]
         {
             let mut act = activations(&random.normals(m * k), m, k, integer);
+            act.set_twice(rows.len() % 2 == 1);
             let mut all = vec![f32::NAN; m * n];
             bitpane::kernels::matmul(&mut act, &w, &mut all);
             let mut some = vec![f32::NAN; rows.len() * n];
@@ -222,6 +223,28 @@ fn some_rows_give_the_bits_they_give_among_all() {
                 assert_eq!(bits(got), bits(&all[row * n..][..n]), "{dtype:?} {integer} row {row} of {m}");
             }
         }
+    }
+}
+
+#[test]
+fn twice_the_bits_leave_a_hundredth_of_the_error() {
+    let mut random = Random(9);
+    let kinds = [DType::Q4_0, DType::Q8_0].iter().chain(SUPER_TYPES);
+    for (&dtype, name) in kinds.flat_map(|d| named_paths().into_iter().map(move |name| (d, name))) {
+        assert!(take_path(name));
+        let (m, n, k) = (6, 40, 512);
+        let w = pack(&random.normals(n * k), dtype, n, k);
+        let x = random.normals(m * k);
+        let mut exact = vec![0f32; m * n];
+        reference::matmul(&x, &w, &mut exact);
+        let [once, twice] = [false, true].map(|twice| {
+            let mut act = activations(&x, m, k, true);
+            act.set_twice(twice);
+            let mut out = vec![f32::NAN; m * n];
+            bitpane::kernels::matmul(&mut act, &w, &mut out);
+            out.iter().zip(&exact).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt()
+        });
+        assert!(twice < once / 100.0, "{dtype:?} {name}: {twice}, with half the bits {once}");
     }
 }
 

@@ -9,7 +9,7 @@ mod coded;
 use super::isa::Isa;
 use super::lut::Tables;
 use super::path::{DotPath, P16};
-use crate::repack::{SUPER_K, TILE_K};
+use crate::repack::{PackedWeights, Packing, SUPER_K, TILE_K};
 
 pub use coded::Coded;
 use coded::Layout;
@@ -34,6 +34,15 @@ pub struct Activations {
     /// Of the one row that products take; [`Self::make_tables`].
     tables: Tables,
     has_tables: bool,
+    twice: bool,
+    rest: Option<Box<Rest>>,
+}
+
+/// What 8 bits leave of the activations, and its products.
+#[derive(Default)]
+pub(super) struct Rest {
+    pub(super) act: Activations,
+    pub(super) out: Vec<f32>,
 }
 
 /// How far one activation scale reaches.
@@ -47,6 +56,11 @@ pub enum Span {
 }
 
 impl Span {
+    /// What products with such weights take.
+    fn of(packing: Packing) -> Self {
+        if matches!(packing, Packing::Super(_)) { Span::Super } else { Span::Tile }
+    }
+
     const fn len(self) -> usize {
         match self {
             Span::Tile => TILE_K,
@@ -92,6 +106,28 @@ impl Activations {
         self.take_rows(None);
         self.x.resize(m * k, 0.0);
         &mut self.x
+    }
+
+    /// Has products with integer weights take twice 8 bits of each number, from now on: its code, and that of what the
+    /// code leaves. They take twice as long.
+    pub fn set_twice(&mut self, twice: bool) {
+        self.twice = twice;
+    }
+
+    /// What codes for `w` leave of the floats, where products take that too; to be given back.
+    pub(super) fn take_rest(&mut self, w: &PackedWeights) -> Option<Box<Rest>> {
+        if !(self.twice && self.integer && w.packing().is_integer()) {
+            return None;
+        }
+        let mut rest = self.rest.take().unwrap_or_default();
+        rest.act.fill(self.m, self.k, true).copy_from_slice(&self.x);
+        coded::leave_rest(&mut rest.act.x, Span::of(w.packing()));
+        Some(rest)
+    }
+
+    /// Keeps it for the next time.
+    pub(super) fn keep_rest(&mut self, rest: Box<Rest>) {
+        self.rest = Some(rest);
     }
 
     /// Has the products that follow take these rows only, in this order, until the next call.

@@ -83,8 +83,16 @@ pub fn matmul_many(
     for (w, _) in products.iter() {
         select::prepare(act, w);
     }
-    let act = &*act;
-    parallel::products(act.n_taken(), products, &|w, strips, out| select::strips(act, w, strips, out));
+    let codes = &*act;
+    parallel::products(codes.n_taken(), products, &|w, strips, out| select::strips(codes, w, strips, out));
+    for (w, out) in products {
+        if let Some(mut rest) = act.take_rest(w) {
+            rest.out.resize(out.len(), 0.0);
+            matmul_many(&mut rest.act, rows, &mut [(w, &mut rest.out)]);
+            vecmath::add::<isa::Native>(out, &rest.out);
+            act.keep_rest(rest);
+        }
+    }
 }
 
 /// [`matmul`], or [`matmul_rows`] with some rows, on a given path.

@@ -78,10 +78,11 @@ def text_tables(folder):
     # Calibration never sees what is measured.
     given = OPTIONS.calibration
     open(name("calibration.txt"), "w").write(open(given).read() if given else text[-20000:])
-    reference = score(OPTIONS.model, name("test.txt"), record=name("ref"))
-    base = reference["nll"]
+    score(OPTIONS.model, name("test.txt"), record=name("ref"))
+    exact = token_losses(name("ref"))
+    base = exact.mean()
     print(f"\n{os.path.basename(OPTIONS.model)}: {os.path.getsize(OPTIONS.model)} bytes, perplexity {math.exp(base):.4f}\n")
-    print("| llama.cpp's type | bytes | quantizer | KL | perplexity / F16 |\n|---|--:|---|--:|--:|")
+    print("| llama.cpp's type | bytes | quantizer | KL | perplexity / F16 | / llama.cpp's |\n|---|--:|---|--:|--:|--:|")
     run("imatrix", OPTIONS.model, name("imatrix.gguf"), name("calibration.txt"))
     imatrix = legacy_imatrix(name("imatrix.gguf"), name("imatrix.gguf"))
     for label, number in FILE_TYPES:
@@ -93,9 +94,9 @@ def text_tables(folder):
         if lib.llama_model_quantize(OPTIONS.model.encode(), theirs.encode(), ctypes.byref(params)):
             sys.exit(f"llama.cpp cannot write {label}")
         size = os.path.getsize(theirs)
-        row(label, "llama.cpp", theirs, base, name)
+        beside = row(label, "llama.cpp", theirs, exact, None, name)
         replace_blocks(OPTIONS.model, theirs, ours, imatrix)
-        row(label, "llama.cpp, imatrix", ours, base, name)
+        row(label, "llama.cpp, imatrix", ours, exact, beside, name)
         calibrate = ["--calibrate", name("calibration.txt")]
         for how, extra in [
             ("ours, no data", ["--target-bytes", size]),
@@ -106,13 +107,35 @@ def text_tables(folder):
             run("quantize", OPTIONS.model, ours, *extra)
             if os.path.getsize(ours) > size:
                 sys.exit(f"{label}, {how}: {os.path.getsize(ours)} bytes, above {size}")
-            row(label, how, ours, base, name)
+            row(label, how, ours, exact, beside, name)
 
 
-def row(label, how, path, base, name):
-    found = score(path, name("test.txt"), against=name("ref"))
-    ratio = math.exp(found["nll"] - base)
-    print(f"| {label} | {os.path.getsize(path)} | {how} | {found['divergence']['mean']:.5f} | {ratio:.4f} |", flush=True)
+def token_losses(record):
+    """-ln p of each token of the text, from a record (src/tasks/score.rs)."""
+    with open(record, "rb") as f:
+        data = f.read()
+    vocab, context, n = struct.unpack("<3I", data[8:20])
+    tokens = np.frombuffer(data, np.uint32, n, 20)
+    rows = np.frombuffer(data[20 + 4 * n :], np.dtype([("top", "<f4"), ("below", "<u2", vocab)]))
+    if len(rows) < n:  # Without a start token the first of each piece is not scored.
+        tokens = tokens[np.arange(n) % (context - 1) > 0]
+    below = rows["below"][np.arange(len(rows)), tokens]
+    return below * (24 / 65535) - rows["top"].astype(np.float64)
+
+
+def ratio(losses, beside):
+    """Of perplexities, and its standard error from the differences token by token."""
+    d = losses - beside
+    found = math.exp(d.mean())
+    return f"{found:.4f} +- {found * d.std(ddof=1) / math.sqrt(len(d)):.4f}"
+
+
+def row(label, how, path, exact, beside, name):
+    found = score(path, name("test.txt"), record=name("row"), against=name("ref"))["divergence"]["mean"]
+    losses = token_losses(name("row"))
+    to_theirs = "" if beside is None else ratio(losses, beside)
+    print(f"| {label} | {os.path.getsize(path)} | {how} | {found:.5f} | {ratio(losses, exact)} | {to_theirs} |", flush=True)
+    return losses
 
 
 # ---- ggml's blocks in the place of ours ----
@@ -190,8 +213,8 @@ def encoder_table(folder):
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        ratio = lambda kind, *more: run("quantize", source, out, "--type", kind, *more)["perTensor"][0]["sqnrDb"]
-        columns.append({kind: (ratio(kind, "--nearest"), theirs(x, kind), ratio(kind)) for kind in ENCODERS})
+        sqnr = lambda kind, *more: run("quantize", source, out, "--type", kind, *more)["perTensor"][0]["sqnrDb"]
+        columns.append({kind: (sqnr(kind, "--nearest"), theirs(x, kind), sqnr(kind)) for kind in ENCODERS})
     print("| type | bits | rounding | llama.cpp | ours | rounding, tails | llama.cpp, tails | ours, tails |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for kind in ENCODERS:

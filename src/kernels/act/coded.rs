@@ -1,7 +1,7 @@
 //! Activations as 8-bit codes, in the order in which kernels read them.
 
 use super::Span;
-use crate::kernels::isa::Isa;
+use crate::kernels::isa::{Isa, Native};
 use crate::kernels::parallel::{self, Shared, work};
 use crate::kernels::path::{DotPath, P16};
 
@@ -218,14 +218,37 @@ struct RowOfTile<'a> {
     sums: &'a mut [i32],
 }
 
+/// The scale of codes of `x`, and what makes codes of it.
+#[inline(always)]
+fn scale_of<I: Isa>(x: &[f32]) -> (f32, f32) {
+    let amax = largest::<I>(x);
+    // Below the smallest normal f32 the inverse overflows; such a block is zero for any use.
+    (amax / 127.0, if amax > 1e-35 { 127.0 / amax } else { 0.0 })
+}
+
+/// Takes from all numbers what their codes stand for.
+pub(super) fn leave_rest(x: &mut [f32], span: Span) {
+    parallel::chunks(x, span.len(), work::ROUND, &|_, x| {
+        for x in x.chunks_exact_mut(span.len()) {
+            let (scale, inv) = scale_of::<Native>(x);
+            let (scale, inv) = (Native::fsplat(scale), Native::fsplat(inv));
+            for four in x.as_chunks_mut::<4>().0 {
+                // SAFETY: 4 floats.
+                unsafe {
+                    let x = Native::fload(four.as_ptr());
+                    let coded = Native::to_float(Native::round(Native::fmul(x, inv)));
+                    Native::fstore(four.as_mut_ptr(), Native::fsub(x, Native::fmul(coded, scale)));
+                }
+            }
+        }
+    });
+}
+
 fn quantize_row<P: DotPath>(x: &[f32], span: Span, to: RowOfTile) {
     let RowOfTile { tile_rows, codes, scales, sums } = to;
     let group = tile_rows * P::ACT_BYTES;
     for (block, x) in x.chunks_exact(span.len()).enumerate() {
-        let amax = largest::<P::I>(x);
-        // Below the smallest normal f32 the inverse overflows; such a block is zero for any use.
-        let inv = if amax > 1e-35 { 127.0 / amax } else { 0.0 };
-        let mut scale = amax / 127.0;
+        let (mut scale, inv) = scale_of::<P::I>(x);
         for (i, x) in x.chunks_exact(32).enumerate() {
             let chunk = block * (span.len() / 32) + i;
             let codes = &mut codes[chunk * 8 * group..][..8 * group - (tile_rows - 1) * 4];

@@ -4,7 +4,7 @@ use crate::error::{Code, Error, Result};
 use crate::kernels::attention::KvCache;
 use crate::kernels::vecmath;
 use crate::layers::{
-    Activation, Attention, Heads, LayerNorm, Linear, Mlp, Mode, Norm, QkNorm, Qkv, RelativeBias, Up,
+    Activation, Attention, Heads, LayerNorm, Linear, Mlp, Norm, QkNorm, Qkv, RelativeBias, Up,
 };
 use crate::layers::{I, Workspace};
 use crate::models::Weights;
@@ -35,8 +35,8 @@ pub struct EncoderBlock {
     norm2: Norm,
     mlp: Mlp,
     scale2: Option<Vec<f32>>,
-    /// Whether queries, keys and values are made from floats, whatever the weights are.
-    exact_input: bool,
+    /// Whether products take twice the bits of their inputs.
+    is_fine: bool,
 }
 
 impl EncoderBlock {
@@ -54,14 +54,14 @@ impl EncoderBlock {
             norm2: norm(weights, &name("norm2"), n_embd, spec.eps)?,
             mlp: mlp(weights, &name("mlp"), spec)?,
             scale2: weights.optional_values(&name("ls2.gamma"), n_embd)?,
-            exact_input: false,
+            is_fine: false,
         })
     }
 
-    /// Has queries, keys and values made from floats. For the first layer of a picture: of all that is rounded to 8
-    /// bits in DeiT-Tiny its input costs most, up to half of the whole (`docs/quantization.md`).
-    pub fn set_exact_input(&mut self) {
-        self.exact_input = true;
+    /// Has all products take twice the bits of their inputs. For the first layer of a picture: what is rounded there costs
+    /// DeiT-Tiny about as much as in all others together (`docs/quantization.md`).
+    pub fn set_fine(&mut self) {
+        self.is_fine = true;
     }
 
     /// Has the attention add a bias to its scores.
@@ -80,17 +80,14 @@ impl EncoderBlock {
 
     /// Updates the residual stream `w.x`.
     pub fn forward(&self, w: &mut Workspace, kv: &mut KvCache) {
-        let mode = w.mode;
-        if self.exact_input {
-            w.mode = Mode::Float;
-        }
+        w.act.set_twice(self.is_fine);
         w.input_norm(&self.norm1);
-        w.mode = mode;
         self.attention.forward(w, kv);
         add_scaled(w, self.scale1.as_deref());
         w.input_norm(&self.norm2);
         self.mlp.forward(w);
         add_scaled(w, self.scale2.as_deref());
+        w.act.set_twice(false);
     }
 }
 

@@ -11,6 +11,8 @@ use crate::models::Weights;
 
 /// Most patches of a picture: scores of all pairs must fit into memory.
 const MAX_PATCHES: usize = 16384;
+/// Most tokens whose keys and values the first layer keeps as floats: products of more would take too long.
+const MAX_FINE: usize = 1024;
 /// Sides of a patch.
 pub(super) const MAX_PATCH: usize = 256;
 
@@ -51,6 +53,8 @@ pub struct Tower {
     norm: Option<Norm>,
     work: Workspace,
     kv: Option<KvCache>,
+    /// Of the first layer, where those of the others are codes.
+    fine_kv: Option<KvCache>,
     /// Rows and columns of the last picture's patches.
     grid: (usize, usize),
 }
@@ -138,7 +142,7 @@ impl Tower {
         let mut layers = (0..n_layer)
             .map(|i| EncoderBlock::build(weights, &format!("blocks.{i}"), &spec.layers))
             .collect::<Result<Vec<_>>>()?;
-        layers.first_mut().into_iter().for_each(EncoderBlock::set_exact_input);
+        layers.first_mut().into_iter().for_each(EncoderBlock::set_fine);
         let info = VisionInfo {
             image_size,
             stride: patch_size,
@@ -162,6 +166,7 @@ impl Tower {
             layers,
             work: Workspace::default(),
             kv: None,
+            fine_kv: None,
             grid: (0, 0),
         };
         Ok((tower, info))
@@ -203,12 +208,12 @@ impl Tower {
     /// As [`Self::encode`].
     pub fn encode_first(&mut self, n: Option<usize>, picture: Picture, mode: Mode) -> Result<&[f32]> {
         self.begin(picture, mode)?;
-        let Some(kv) = self.kv.as_mut() else { unreachable!("begin makes room") };
+        let (kv, fine_kv) = (&mut self.kv, &mut self.fine_kv);
         for (i, layer) in self.layers.iter().enumerate() {
             // Who observes the products shall see all of them.
             let is_last = i + 1 == self.layers.len() && !observe::is_watched();
             self.work.first_only = n.filter(|_| is_last);
-            layer.forward(&mut self.work, kv);
+            layer.forward(&mut self.work, kv_of(i, kv, fine_kv));
         }
         if let Some(norm) = &self.norm {
             self.work.norm_x(norm);
@@ -243,13 +248,13 @@ impl Tower {
             }
         }
         self.begin(picture, mode)?;
-        let Some(kv) = self.kv.as_mut() else { unreachable!("begin makes room") };
+        let (kv, fine_kv) = (&mut self.kv, &mut self.fine_kv);
         let m = self.work.m;
         let mut joined = None;
         for (i, layer) in self.layers.iter().enumerate() {
             let wanted = !matches!(map, AttentionMap::Layer { layer, .. } if layer != i);
             self.work.map = wanted.then(Vec::new);
-            layer.forward(&mut self.work, kv);
+            layer.forward(&mut self.work, kv_of(i, kv, fine_kv));
             let Some(weights) = self.work.map.take() else { continue };
             match map {
                 AttentionMap::Layer { head: Some(head), .. } => {
@@ -283,13 +288,15 @@ impl Tower {
         }
         let n_prefix = self.n_prefix();
         let m = n_prefix + n_patch;
-        // Keys and values are codes where weights are codes, too.
-        let coded = mode.is_integer() && self.layers.iter().all(EncoderBlock::has_codes);
-        let kv_type = if coded { KvType::Q8_0 } else { KvType::F32 };
-        let fits = |kv: &KvCache| kv.kv_type() == kv_type && kv.n_ctx() == KvCache::room_for(m);
-        if !self.kv.as_ref().is_some_and(fits) {
-            let n_head = self.spec.layers.n_head;
-            self.kv = Some(KvCache::new(kv_type, n_head, n_embd / n_head, m)?);
+        // Keys and values are codes where weights are codes, too; the first layer's may be kept as floats.
+        let n_first = usize::from(self.layers.len() > 1);
+        let coded = mode.is_integer() && self.layers[n_first..].iter().all(EncoderBlock::has_codes);
+        let n_head = self.spec.layers.n_head;
+        make_room(&mut self.kv, if coded { KvType::Q8_0 } else { KvType::F32 }, n_head, n_embd, m)?;
+        if coded && n_first > 0 && m <= MAX_FINE {
+            make_room(&mut self.fine_kv, KvType::F32, n_head, n_embd, m)?;
+        } else {
+            self.fine_kv = None;
         }
         if let Some(rope) = self.spec.rope.as_ref().filter(|_| self.grid != grid) {
             self.work.ropes = vec![rope(grid.0, grid.1, n_prefix)];
@@ -310,6 +317,30 @@ impl Tower {
         }
         Ok(())
     }
+}
+
+/// Keys and values of layer `i`.
+fn kv_of<'a>(i: usize, kv: &'a mut Option<KvCache>, fine: &'a mut Option<KvCache>) -> &'a mut KvCache {
+    match (fine, kv) {
+        (Some(fine), _) if i == 0 => fine,
+        (_, Some(kv)) => kv,
+        _ => unreachable!("begin makes room"),
+    }
+}
+
+/// Has `kv` be of that type and of `m` tokens.
+fn make_room(
+    kv: &mut Option<KvCache>,
+    kv_type: KvType,
+    n_head: usize,
+    n_embd: usize,
+    m: usize,
+) -> Result<()> {
+    let fits = |kv: &KvCache| kv.kv_type() == kv_type && kv.n_ctx() == KvCache::room_for(m);
+    if !kv.as_ref().is_some_and(fits) {
+        *kv = Some(KvCache::new(kv_type, n_head, n_embd / n_head, m)?);
+    }
+    Ok(())
 }
 
 impl Positions {
