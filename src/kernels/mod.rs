@@ -39,7 +39,7 @@ use act::{Activations, Coded, Span};
 use isa::Isa;
 use output::Output;
 use path::{DotPath, P16};
-pub use select::{backend_name, backend_reason, take_path};
+pub use select::{backend_name, backend_reason, convolve, take_path};
 use std::ops::Range;
 use tile::{Tile, TileBits, TileI8, TileI8Half, TileU4};
 

@@ -5,12 +5,16 @@
 //! ```
 //! Activations and outputs have their zero points subtracted and are held as i16 (they are within
 //! +-255): padding is then zero, and products need no correction. Sums are exact; the one rounding is
-//! to nearest, ties to even, of a product in f32, as XNNPACK rounds.
+//! to nearest, ties to even, of a product in f32, as XNNPACK rounds. Where an engine multiplies bytes four at a time
+//! in full, matrices do so, with the same sums ([`bytes`]).
 //!
 //! Source: Jacob et al. 2017 (arXiv 1712.05877), section 2.
 
+mod bytes;
+
 use super::isa::Isa;
 use super::parallel::{self, Shared};
+use super::pool;
 use super::window::Window;
 use std::ops::Range;
 
@@ -81,15 +85,32 @@ pub struct Dense {
     zero: i16,
     /// Strips of 8 outputs: for each two k, 8 pairs of codes.
     codes: Vec<u8>,
+    /// Of the codes of each output; padded as they are.
+    sums: Vec<i32>,
+    /// Subtracted from the codes of the input.
+    input_zero: i8,
     requantize: Requantize,
 }
 
+/// Multiplies some strips with rows of a block ([`Dense::block`]).
+type Block = fn(&Dense, Rows, Range<usize>, &mut Scratch, &Shared<i16>);
+
+/// Consecutive rows of inputs, `stride` apart, and the number of the first.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    a: &'a [i16],
+    stride: usize,
+    first: usize,
+    n: usize,
+}
+
 impl Dense {
-    /// Packs `codes` `[n, k]`, whose rows are in the order rows, columns, channels of taps.
+    /// Packs `codes` `[n, k]`, whose rows are in the order rows, columns, channels of taps; the zero points are those of
+    /// the codes and of the input's.
     ///
     /// # Panics
     /// Where the lengths do not agree: a bug in the caller.
-    pub fn new(codes: &[i8], k: usize, zero: i8, requantize: Requantize) -> Self {
+    pub fn new(codes: &[i8], k: usize, [zero, input_zero]: [i8; 2], requantize: Requantize) -> Self {
         let n = codes.len() / k.max(1);
         assert!(k > 0 && codes.len() == n * k && requantize.bias.len() == n.next_multiple_of(STRIP));
         let padded_k = k.next_multiple_of(4);
@@ -100,7 +121,12 @@ impl Dense {
                 strip[i / 2 * 2 * STRIP + j % STRIP * 2 + i % 2] = code as u8;
             }
         }
-        Dense { n, k, zero: zero.into(), codes: packed, requantize }
+        let n_padding = (padded_k - k) as i32 * i32::from(zero);
+        let mut sums = vec![padded_k as i32 * i32::from(zero); n.next_multiple_of(STRIP)];
+        for (sum, row) in sums.iter_mut().zip(codes.chunks_exact(k)) {
+            *sum = row.iter().map(|&code| i32::from(code)).sum::<i32>() + n_padding;
+        }
+        Dense { n, k, zero: zero.into(), codes: packed, sums, input_zero, requantize }
     }
 
     /// Outputs.
@@ -127,6 +153,10 @@ impl Dense {
     /// # Panics
     /// Where the shapes do not agree: a bug in the caller.
     pub fn forward<I: Isa>(&self, input: Map, window: &Window, out_width: usize, out: &mut [i16]) {
+        self.forward_by(Self::block::<I>, input, window, out_width, out);
+    }
+
+    fn forward_by(&self, by: Block, input: Map, window: &Window, out_width: usize, out: &mut [i16]) {
         assert_eq!(self.k, window.n_taps() * input.channels, "weights and map disagree");
         assert_eq!(input.data.len(), input.height * input.width * input.stride);
         let padded_n = self.n.next_multiple_of(STRIP);
@@ -137,37 +167,37 @@ impl Dense {
         let block = (BLOCK_BYTES / 2 / self.padded_k()).clamp(32, 256) / ROWS * ROWS;
         let (n_blocks, n_strips) = (m.div_ceil(block), padded_n / STRIP);
         // Few rows are cut by outputs; else each part makes its panels anew, which many rows pay for.
-        let groups = if direct && n_blocks < 8 { n_strips } else { 1 };
+        let groups = match pool::threads() {
+            threads if threads > 1 && direct && n_blocks < 8 => n_strips.min(4 * threads),
+            _ => 1,
+        };
         let out = Shared::new(out);
         let work = block * self.padded_k() * n_strips.div_ceil(groups) * STRIP;
         parallel::ranges(n_blocks * groups, work, &|items| {
             let mut scratch = Scratch::default();
             for item in items {
                 let rows = item / groups * block..(item / groups * block + block).min(m);
-                let strips = if groups == 1 { 0..n_strips } else { item % groups..item % groups + 1 };
-                let (a, stride) = if direct {
-                    (&input.data[rows.start * input.stride..], input.stride)
+                let strip = |group: usize| group * n_strips / groups;
+                let strips = strip(item % groups)..strip(item % groups + 1);
+                let (first, n) = (rows.start, rows.len());
+                if direct {
+                    let (a, stride) = (&input.data[first * input.stride..], input.stride);
+                    by(self, Rows { a, stride, first, n }, strips, &mut scratch, &out);
                 } else {
-                    gather(input, window, out_width, rows.clone(), self.padded_k(), &mut scratch.rows);
-                    (scratch.rows.as_slice(), self.padded_k())
-                };
-                self.block::<I>(a, stride, rows, strips, &mut scratch.panel, &out);
+                    let (mut gathered, stride) = (std::mem::take(&mut scratch.rows), self.padded_k());
+                    gather(input, window, out_width, rows, stride, &mut gathered);
+                    by(self, Rows { a: &gathered, stride, first, n }, strips, &mut scratch, &out);
+                    scratch.rows = gathered;
+                }
             }
         });
     }
 
-    /// Some strips of the outputs `rows`; row 0 of `a` is the first of them.
-    fn block<I: Isa>(
-        &self,
-        a: &[i16],
-        stride: usize,
-        rows: Range<usize>,
-        strips: Range<usize>,
-        panel: &mut Vec<i16>,
-        out: &Shared<i16>,
-    ) {
+    /// Some strips of the outputs of `rows`.
+    fn block<I: Isa>(&self, rows: Rows, strips: Range<usize>, scratch: &mut Scratch, out: &Shared<i16>) {
         let padded_n = self.n.next_multiple_of(STRIP);
-        let n_rows = rows.len();
+        let Rows { a, stride, n: n_rows, .. } = rows;
+        let panel = &mut scratch.panel;
         assert!(a.len() >= (n_rows - 1) * stride + self.padded_k());
         panel.resize(self.padded_k() * STRIP, 0);
         let pairs = std::hint::black_box(self.padded_k() / 2);
@@ -185,7 +215,7 @@ impl Dense {
                     let row = |r: usize| a.as_ptr().add((first + r).min(n_rows - 1) * stride);
                     let sums = tile::<I>(panel.as_ptr(), std::array::from_fn(row), pairs, bias);
                     for (r, sums) in sums.into_iter().enumerate().take(n_rows - first) {
-                        let at = (rows.start + first + r) * padded_n + strip * STRIP;
+                        let at = (rows.first + first + r) * padded_n + strip * STRIP;
                         let to = out.part(at..at + STRIP);
                         self.requantize.store::<I>(strip * STRIP, sums, to.as_mut_ptr());
                     }
@@ -209,6 +239,7 @@ impl Dense {
 struct Scratch {
     rows: Vec<i16>,
     panel: Vec<i16>,
+    bytes: bytes::Scratch,
 }
 
 /// Four rows times 8 columns.

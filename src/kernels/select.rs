@@ -9,6 +9,8 @@ use super::attention::{KvCache, Query, attention_on};
 use super::isa::{Isa, Native};
 use super::output::Output;
 use super::path::DotPath;
+use super::qconv::{Dense, Map};
+use super::window::Window;
 use super::{PlainPath, prepare_on, strips_on};
 use crate::repack::PackedWeights;
 
@@ -42,6 +44,11 @@ mod one {
         attention_on::<PlainPath>(q, query, kv, out);
     }
 
+    /// [`Dense::forward`].
+    pub fn convolve(layer: &Dense, input: Map, window: &Window, out_width: usize, out: &mut [i16]) {
+        layer.forward::<Native>(input, window, out_width, out);
+    }
+
     /// As shown to users: instruction set, and paths.
     pub fn backend_name() -> (&'static str, String) {
         (<Native as Isa>::NAME, PlainPath::NAME.into())
@@ -56,11 +63,11 @@ mod one {
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use one::{attention, prepare, strips};
 #[cfg(not(target_arch = "wasm32"))]
-pub use one::{backend_name, backend_reason, select_paths, take_path};
+pub use one::{backend_name, backend_reason, convolve, select_paths, take_path};
 
 #[cfg(target_arch = "wasm32")]
 mod measured;
 #[cfg(target_arch = "wasm32")]
 pub(super) use measured::{attention, prepare, strips};
 #[cfg(target_arch = "wasm32")]
-pub use measured::{backend_name, backend_reason, select_paths, take_path};
+pub use measured::{backend_name, backend_reason, convolve, select_paths, take_path};

@@ -2,12 +2,13 @@
 //! are subtracted.
 
 use super::I;
+use crate::kernels::convolve;
 use crate::kernels::qconv::{Dense, Depthwise, Map, STRIP};
 use crate::kernels::window::Window;
 
-/// [`Dense::forward`] with the instruction set of this build.
+/// [`Dense::forward`] on the path chosen for 8-bit codes.
 pub fn dense(layer: &Dense, input: Map, window: &Window, width: usize, out: &mut [i16]) {
-    layer.forward::<I>(input, window, width, out);
+    convolve(layer, input, window, width, out);
 }
 
 /// [`Depthwise::forward`] with the instruction set of this build.

@@ -271,8 +271,8 @@ fn docs(ws: &Workspace) -> Row {
 
 /// Only the kernels differ between the builds. Without wasm-pack, which would compile all tests.
 fn relaxed_kernels(ws: &Workspace) -> Row {
-    let mut command =
-        ws.words(&["cargo", "test", "--target", build::TARGET, "--test", "kernels", "--test", "attention"]);
+    let mut command = ws.words(&["cargo", "test", "--target", build::TARGET]);
+    command.args(["kernels", "attention", "qconv"].iter().flat_map(|test| ["--test", test]));
     command.args(build::RELAXED.cargo_args());
     command.args(["--config", &format!("target.{}.runner='wasm-bindgen-test-runner'", build::TARGET)]);
     tests(ws, "relaxed", &mut command, counts::rust)

@@ -4,7 +4,10 @@ use super::{
     Activations, DotPath, Isa, KvCache, Native, Output, PackedWeights, PlainPath, Query, attention_on,
     prepare_on, strips_on,
 };
+use super::{Dense, Map, Window};
 use crate::kernels::matmul_on;
+#[cfg(target_feature = "relaxed-simd")]
+use crate::kernels::path32::{Signed, Unsigned};
 use crate::quant::DType;
 use crate::repack::{Packer, Packing};
 use std::ops::Range;
@@ -102,6 +105,17 @@ pub(in crate::kernels) fn strips(act: &Activations, w: &PackedWeights, strips: R
 pub(in crate::kernels) fn attention(q: &[f32], query: &Query, kv: &KvCache, out: &mut [f32]) {
     let several = q.len() > query.n_head * kv.head_dim();
     with_path!(CHOICE[usize::from(several)][1].load(Relaxed), attention_on(q, query, kv, out));
+}
+
+/// [`Dense::forward`] on the path that several rows of 8-bit codes take.
+pub fn convolve(layer: &Dense, input: Map, window: &Window, out_width: usize, out: &mut [i16]) {
+    match CHOICE[1][I8].load(Relaxed) {
+        #[cfg(target_feature = "relaxed-simd")]
+        D32U => layer.forward_bytes::<Native, Unsigned>(input, window, out_width, out),
+        #[cfg(target_feature = "relaxed-simd")]
+        D32S => layer.forward_bytes::<Native, Signed>(input, window, out_width, out),
+        _ => layer.forward::<Native>(input, window, out_width, out),
+    }
 }
 
 fn name(path: u8) -> &'static str {

@@ -182,7 +182,7 @@ fn step(graph: &GraphSpec, i: usize, op: &OpSpec, weights: &mut Weights) -> Resu
         Kind::Conv => {
             let (n, k) = (output.shape[2], op.window.n_taps() * input.shape[2]);
             let (codes, requantize) = parts(weights, i, op, n, k, input, output)?;
-            Step::Dense(Dense::new(&codes, k, op.weight_zero as i8, requantize))
+            Step::Dense(Dense::new(&codes, k, [op.weight_zero as i8, input.zero as i8], requantize))
         }
         Kind::Depthwise => {
             let n = output.shape[2];
