@@ -134,8 +134,36 @@ fn too_few_bytes_are_no_verdict() {
             assert!(container::parse(prefix, len).unwrap().is_none(), "{prefix:?} of {len:?}");
         }
     }
+    let early = container::safetensors::parse(&[0; 3], Some(8)).unwrap_err();
+    assert_eq!((early.code, early.offset), (Code::Truncated, Some(8)), "a length and nothing to be long");
     let e = container::parse(b"GG", Some(2)).unwrap_err();
     assert_eq!((e.code, e.offset, e.message.contains("at least 3")), (Code::Truncated, Some(2), true), "{e}");
+}
+
+#[test]
+fn every_dtype_of_safetensors_has_its_name() {
+    let names =
+        "F32 F16 BF16 F64 I8 I16 I32 I64 BOOL U8 U16 U32 U64 F8_E4M3 F8_E5M2 F8_E8M0 F6_E2M3 F6_E3M2 F4 C64";
+    for name in names.split(' ') {
+        // No elements: as many bytes whatever the type.
+        let json = format!(r#"{{"t":{{"dtype":"{name}","shape":[0],"data_offsets":[0,0]}}}}"#);
+        let header = header(&safetensors::file(json, 0));
+        assert_eq!(container::safetensors::dtype_name(header.tensors[0].dtype), Some(name));
+    }
+}
+
+#[test]
+fn errors_say_what_was_expected() {
+    for (json, words) in [
+        (" []", "a map of tensors"),
+        (r#"{"t":3}"#, "a map of dtype, shape and data_offsets"),
+        (r#"{"t":{"dtype":3}}"#, "a string"),
+        (r#"{"t":{"shape":3}}"#, "a list of whole numbers"),
+        (r#"{"__metadata__":3}"#, "a map of strings"),
+    ] {
+        let e = parse(&safetensors::file(json, 0)).unwrap_err();
+        assert!(e.message.contains(&format!("expected {words}")), "{json}: {e}");
+    }
 }
 
 /// The largest that is accepted, and one more.

@@ -86,10 +86,8 @@ pub fn check_weight(tensor: &TensorInfo) -> Result<()> {
 pub fn parse(prefix: &[u8], file_len: Option<u64>) -> Result<Option<Header>> {
     let file_len = file_len.map(|len| len.max(prefix.len() as u64));
     let needed = needed(prefix, file_len)?;
-    let json = match usize::try_from(needed).ok().and_then(|n| prefix.get(LENGTH_BYTES as usize..n)) {
-        Some(json) if !json.is_empty() => json,
-        _ => return Ok(None),
-    };
+    let json = usize::try_from(needed).ok().and_then(|n| prefix.get(LENGTH_BYTES as usize..n));
+    let Some(json) = json else { return Ok(None) };
     let (metadata, mut tensors) = parse_json(json)?;
     let end_offset = place(&mut tensors, needed)?;
     match file_len.unwrap_or(prefix.len() as u64) {

@@ -65,6 +65,14 @@ fn counts_of_files_and_tensors_agree() {
     assert_eq!(refused(three()[..2].to_vec()), mismatch("split.count"));
     let plain = |name: &str| header(ContainerKind::Gguf, &[], &[name]);
     assert_eq!(refused(vec![plain("a"), plain("b")]), mismatch("split.count"));
+    for (headers, words) in [
+        (vec![gguf(0, 3, 1, &["a"])], "give all of them"),
+        (vec![plain("a"), plain("b")], "a model in one file, given as one of 2"),
+        (three()[..2].to_vec(), "one of 3 shards, given as one of 2"),
+    ] {
+        let error = Joined::of(headers, None).map(|_| ()).expect_err("refused");
+        assert!(error.message.contains(words), "{error}");
+    }
     let [a, b, c] = three().try_into().unwrap();
     assert_eq!(refused(vec![b.clone(), a.clone(), c.clone()]), mismatch("split.no"));
     assert_eq!(refused(vec![a.clone(), c.clone(), b.clone()]), mismatch("split.no"));

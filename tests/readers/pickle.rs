@@ -124,6 +124,9 @@ fn operations_on_what_they_do_not_fit() {
         b"2.",
         b"q\0.",
         b"N(0.",
+        b"NN(0.",
+        b"}Na.",
+        b"}(NNe.",
         b"h\0.",
         b"N\x86.",
         b"(NNNd.",
@@ -188,5 +191,6 @@ fn a_pickle_has_a_longest_length() {
     longest.push(0);
     assert_eq!(read(&longest).unwrap().n_bytes, MAX_BYTES, "what follows is another matter");
     assert_eq!(code(&text(MAX_BYTES - 5)), Code::LimitExceeded);
+    assert_eq!(code(&text(MAX_BYTES - 5)[..MAX_BYTES]), Code::Truncated);
     assert_eq!(code(&text(MAX_BYTES - 6)[..MAX_BYTES - 1]), Code::Truncated);
 }

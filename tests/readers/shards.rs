@@ -17,6 +17,25 @@ fn names_of_shards() {
     assert_eq!(siblings("m-00001-of-99999.gguf").unwrap_err().code, Code::LimitExceeded);
 }
 
+#[test]
+fn limits_of_models_in_several_files() {
+    assert_eq!(siblings("m-00001-of-04096.gguf").unwrap().unwrap().len(), 4096);
+    assert_eq!(siblings("m-00001-of-04097.gguf").unwrap_err().code, Code::LimitExceeded);
+    let index = |n_tensors: usize, n_files: usize| {
+        let entry = |i| format!(r#""{i}":"{}""#, i % n_files);
+        let entries = (0..n_tensors).map(entry).collect::<Vec<_>>().join(",");
+        let parsed = ShardIndex::parse(format!(r#"{{"weight_map":{{{entries}}}}}"#).as_bytes());
+        parsed.map(|index| index.files().len()).map_err(|e| e.code)
+    };
+    assert_eq!(index(65_536, 3), Ok(3));
+    assert_eq!(index(65_537, 3), Err(Code::LimitExceeded));
+    assert_eq!(index(5000, 4096), Ok(4096));
+    assert_eq!(index(5000, 4097), Err(Code::LimitExceeded));
+    let blank = vec![b' '; 100_000_001];
+    let code = |json: &[u8]| ShardIndex::parse(json).unwrap_err().code;
+    assert_eq!((code(&blank), code(&blank[1..])), (Code::LimitExceeded, Code::BadHeader));
+}
+
 fn code(json: &str) -> Code {
     ShardIndex::parse(json.as_bytes()).unwrap_err().code
 }
@@ -40,4 +59,6 @@ fn what_is_no_index_is_refused() {
         assert_eq!(code(json), Code::BadHeader, "{json}");
     }
     assert_eq!(code(r#"{"weight_map":{"a":"x","a":"y"}}"#), Code::Duplicate);
+    let error = ShardIndex::parse(br#"{"weight_map":3}"#).unwrap_err();
+    assert!(error.message.contains("an object from tensor names to file names"), "{error}");
 }

@@ -39,3 +39,18 @@ fn waits_for_enough_bytes() {
     assert!(sniff(&[16, 0, 0, 0, 0, 0, 0, 0]).unwrap().is_none());
     assert_eq!(sniff(b"\x10\0\0\0\0\0\0\0{").unwrap(), Some(ContainerKind::Safetensors));
 }
+
+/// The longest header that there can be, and one that cannot.
+#[test]
+fn a_length_is_taken_for_one_as_long_as_it_is_possible() {
+    let begin = |len: u64| [&len.to_le_bytes()[..], b" "].concat();
+    assert_eq!(sniff(&begin(100_000_000)).unwrap(), Some(ContainerKind::Safetensors));
+    assert_eq!(sniff(&begin(100_000_001)).unwrap_err().code, Code::BadMagic);
+}
+
+#[test]
+fn text_is_shown_as_text_and_bytes_as_bytes() {
+    let message = |bytes: &[u8]| sniff(bytes).unwrap_err().message;
+    assert!(message(b"Not found\n\tnowhere").contains("text: \"Not found"));
+    assert!(message(b"Not found\x01").contains("the bytes [4e, 6f"));
+}

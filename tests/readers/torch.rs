@@ -195,3 +195,106 @@ fn damaged_checkpoints_are_errors() {
         }
     }
 }
+
+/// A checkpoint whose storage of `len` numbers has these bytes, and a tensor of it.
+fn view(len: u8, data: &[u8], arguments: &[u8]) -> Result<Vec<f32>, Code> {
+    let mut pickle = tensor_pickle(arguments);
+    let at = pickle.windows(2).position(|w| w == [b'K', 6]).unwrap();
+    pickle[at + 1] = len;
+    let file = zipped(&[("a/data.pkl", &pickle), ("a/data/0", data)]);
+    tensors(&file).map(|found| values(&found[0], &file)).map_err(|e| e.code)
+}
+
+#[test]
+fn views_lie_within_their_storage() {
+    let data: Vec<u8> = (0..6).flat_map(|i| number(i).to_le_bytes()).collect();
+    let wanted = |numbers: &[usize]| Ok(numbers.iter().map(|&i| number(i)).collect());
+    let of = |arguments: &[u8]| view(6, &data, arguments);
+    assert_eq!(of(b"K\0K\x06\x85K\x01\x85"), wanted(&[0, 1, 2, 3, 4, 5]));
+    assert_eq!(of(b"K\x01K\x06\x85K\x01\x85"), Err(Code::BadShape));
+    assert_eq!(of(b"K\x05K\x01\x85K\x01\x85"), wanted(&[5]));
+    assert_eq!(of(b"K\x06K\x01\x85K\x01\x85"), Err(Code::BadShape));
+    assert_eq!(of(b"K\x05))"), wanted(&[5]), "a scalar");
+    assert_eq!(of(b"K\xffK\0\x85K\x01\x85"), wanted(&[]), "nothing, from anywhere");
+    assert_eq!(of(b"K\0K\x02K\x02\x86K\x04K\x01\x86"), wanted(&[0, 1, 4, 5]));
+    assert_eq!(of(b"K\x01K\x02K\x02\x86K\x04K\x01\x86"), Err(Code::BadShape));
+    assert_eq!(of(b"K\x01K\x02K\x02\x86K\x01K\x02\x86"), wanted(&[1, 3, 2, 4]));
+    assert_eq!(of(b"K\x02K\x01K\x02\x86K\xffK\x01\x86"), wanted(&[2, 3]), "no step along a dimension of one");
+    assert_eq!(of(b"K\x02K\x06\x85K\0\x85"), wanted(&[2; 6]));
+    assert_eq!(of(b"K\0K\x02K\x02\x86K\x03K\x01\x86"), wanted(&[0, 1, 3, 4]));
+    assert_eq!(of(b"K\0K\x02K\x02\x86K\0K\x01\x86"), wanted(&[0, 1, 0, 1]));
+    assert_eq!(of(b"K\x02K\x07\x85K\0\x85"), Err(Code::BadShape));
+    assert_eq!(of(b"K\0K\x03\x85J\xff\xff\xff\x7f\x85"), Err(Code::BadShape));
+    // A stride of 2^63 - 1, twice and thrice.
+    for dim in [b'\x03', b'\x04'] {
+        let wide = [b"K\0K", &[dim][..], b"\x85\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85"].concat();
+        assert_eq!(of(&wide), Err(Code::BadShape));
+    }
+    // As many numbers as are declared, and as are there.
+    assert_eq!(view(5, &data, b"K\0K\x06\x85K\x01\x85"), Err(Code::BadShape));
+    assert_eq!(view(5, &data, b"K\0K\x05\x85K\x01\x85"), wanted(&[0, 1, 2, 3, 4]));
+    assert_eq!(view(6, &data[..23], b"K\0K\x06\x85K\x01\x85"), Err(Code::BadShape));
+    assert_eq!(view(6, &data[..23], b"K\0K\x05\x85K\x01\x85"), wanted(&[0, 1, 2, 3, 4]));
+}
+
+/// More than the longest pickle is not read, and told from one that is cut off.
+#[test]
+fn a_pickle_of_longest_length_is_read() {
+    for (len, code) in
+        [(pickle::MAX_BYTES - 6, Code::MissingTensor), (pickle::MAX_BYTES - 5, Code::LimitExceeded)]
+    {
+        let mut text = [&b"X"[..], &(len as u32).to_le_bytes()].concat();
+        text.resize(5 + len, b'a');
+        text.push(b'.');
+        assert_eq!(tensors(&checkpoint(&text)).unwrap_err().code, code);
+    }
+}
+
+#[test]
+fn state_dicts_lie_within_dictionaries() {
+    let of = |keys: &[&str]| {
+        let open: Vec<u8> = keys.iter().flat_map(|key| [&b"}("[..], &text(key)].concat()).collect();
+        let inner = good_pickle();
+        let inner = &inner[2..inner.len() - 1];
+        let pickle = [&open[..], inner, &b"u".repeat(keys.len()), b"."].concat();
+        tensors(&checkpoint(&pickle)).map(|found| found.len()).map_err(|e| e.code)
+    };
+    assert_eq!(of(&[]), Ok(1));
+    assert_eq!(of(&["model"]), Ok(1));
+    assert_eq!(of(&["model", "state_dict", "net", "module"]), Ok(1));
+    assert_eq!(of(&["model", "state_dict", "net", "module", "model"]), Err(Code::MissingTensor));
+    assert_eq!(of(&["optimizer"]), Err(Code::MissingTensor));
+}
+
+/// The older form: pickles one after the other, then each storage's length and numbers.
+fn legacy(keys: &[u8], storages: &[(u64, &[u8])]) -> Vec<u8> {
+    let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+    let head = [&magic[..], b"\x80\x02M\xe9\x03.", b"\x80\x02}.", &good_pickle(), keys].concat();
+    let with = |mut file: Vec<u8>, (len, data): &(u64, &[u8])| {
+        file.extend([&len.to_le_bytes()[..], data].concat());
+        file
+    };
+    storages.iter().fold(head, with)
+}
+
+#[test]
+fn storages_of_the_older_form_lie_within_the_file() {
+    let data: Vec<u8> = (0..6).flat_map(|i| number(i).to_le_bytes()).collect();
+    let keys = [&b"]("[..], &text("0"), b"e."].concat();
+    let of = |file: &[u8]| tensors(file).map(|found| values(&found[0], file)).map_err(|e| e.code);
+    assert_eq!(of(&legacy(&keys, &[(6, &data)])), Ok(vec![number(1), number(2)]));
+    assert_eq!(of(&legacy(&keys, &[(2, &data)])), Err(Code::BadShape));
+    for len in [7, 1 << 62, u64::MAX] {
+        assert_eq!(of(&legacy(&keys, &[(len, &data)])), Err(Code::Truncated), "{len}");
+    }
+    assert_eq!(of(&legacy(&keys, &[(6, &data[..23])])), Err(Code::Truncated));
+    assert_eq!(of(&legacy(&keys, &[])), Err(Code::Truncated));
+    assert_eq!(of(&legacy(b"}.", &[(6, &data)])), Err(Code::BadHeader));
+    let other = [&b"]("[..], &text("1"), b"e."].concat();
+    assert_eq!(of(&legacy(&other, &[(6, &data)])), Err(Code::BadHeader));
+    // The same storage twice: the second place is the one that counts.
+    let twice = [&b"]("[..], &text("0"), &text("0"), b"e."].concat();
+    let file = legacy(&twice, &[(2, &data[..8]), (6, &data)]);
+    assert_eq!(of(&file), Ok(vec![number(1), number(2)]));
+    assert!(torch::is_torch(&file) && torch::is_torch(b"PK\x03\x04") && !torch::is_torch(&file[1..]));
+}

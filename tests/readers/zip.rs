@@ -166,8 +166,13 @@ fn the_directory_lies_within_the_file_and_the_limits() {
     assert_eq!(code(&patched(&wide, record + 32, &bytes64(65_537))), Code::LimitExceeded);
     assert_eq!(code(&patched(&wide, record + 32, &bytes64(65_536))), Code::BadOffset);
     assert_eq!(code(&patched(&wide, record + 48, &bytes64(usize::MAX))), Code::BadOffset);
-    assert_eq!(code(&patched(&wide, record, b"PK\x06\x05")), Code::BadOffset);
-    assert_eq!(code(&patched(&wide, record + 56 + 8, &bytes64(wide.len() - 55))), Code::Truncated);
+    let elsewhere = read(&patched(&wide, record, b"PK\x06\x05")).unwrap_err();
+    let end = find(&wide, b"PK\x05\x06") as u64;
+    assert_eq!((elsewhere.code, elsewhere.offset), (Code::BadOffset, Some(end)));
+    let short = read(&patched(&wide, record + 56 + 8, &bytes64(wide.len() - 55))).unwrap_err();
+    assert_eq!((short.code, short.offset), (Code::Truncated, Some(wide.len() as u64)));
+    let place = u64::from_le_bytes(wide[record + 48..record + 56].try_into().unwrap()) as usize;
+    assert_eq!(code(&patched(&wide, record + 48, &bytes64(place + (1 << 32)))), Code::BadOffset);
     assert_eq!(code(&patched(&wide, record + 56 + 8, &bytes64(usize::MAX))), Code::Truncated);
 }
 
@@ -197,6 +202,29 @@ fn entries_lie_within_the_file() {
     for (at, wanted) in far {
         assert_eq!(code(&patched(&file, place, &bytes64(at))), wanted, "{at}");
     }
+}
+
+#[test]
+fn entries_of_the_directory_begin_as_such_and_end_anywhere() {
+    let file = checkpoint(&Form::default());
+    let first = find(&file, b"PK\x01\x02");
+    let second = first + 46 + 10 + 2;
+    for at in [first, second] {
+        let error = read(&patched(&file, at + 1, b"Q")).unwrap_err();
+        assert_eq!((error.code, error.offset), (Code::BadOffset, Some(at as u64)));
+    }
+    // The last entry has neither a name nor anything else.
+    let bare = zipped(&[("", b"")]);
+    let (end, entry) = (find(&bare, b"PK\x05\x06"), find(&bare, b"PK\x01\x02"));
+    let bare = patched(&patched(&bare, entry + 32, &bytes16(0)), end + 12, &bytes32(46));
+    assert_eq!(code(&bare), Code::BadMagic, "read, and no checkpoint");
+    // One that nobody asks for ends where the file does, or a byte later.
+    let pickle = super::torch::good_pickle();
+    let other = zipped(&[("a/data.pkl", &pickle), ("a/data/0", &numbers()), ("x", b"")]);
+    let (header, entry) = (find(&other, b"x???") - 30, other.len() - 22 - 2 - 1 - 46);
+    let sized = |n: usize| patched(&other, entry + 24, &bytes32(n));
+    assert!(read(&sized(other.len() - header)).is_ok());
+    assert_eq!(code(&sized(other.len() - header + 1)), Code::BadOffset);
 }
 
 #[test]
