@@ -105,10 +105,12 @@ fn tensor(name: &str, fields: Vec<(usize, Node)>) -> Node {
     Table([vec![(3, Bytes(name.as_bytes().to_vec()))], fields].concat())
 }
 
-/// Of each code its number and the fields of its options.
-fn with_operators(operators: &[(i32, Option<Vec<(usize, Node)>>)]) -> Node {
+/// An operator's code and the fields of its options.
+type Coded = (i32, Option<Vec<(usize, Node)>>);
+
+fn with_operators(operators: &[Coded]) -> Node {
     let codes = operators.iter().map(|(code, _)| Table(vec![(3, Int(*code))])).collect();
-    let operator = |(i, (_, options)): (usize, &(i32, Option<Vec<(usize, Node)>>))| {
+    let operator = |(i, (_, options)): (usize, &Coded)| {
         let options = options.clone().map(|fields| (4, Table(fields)));
         let fields = vec![(0, Int(i as i32)), (1, Ints(vec![1, -1, 0])), (2, Ints(vec![1]))];
         Table(fields.into_iter().chain(options).collect())

@@ -226,8 +226,8 @@ fn views_lie_within_their_storage() {
     assert_eq!(of(b"K\x02K\x07\x85K\0\x85"), Err(Code::BadShape));
     assert_eq!(of(b"K\0K\x03\x85J\xff\xff\xff\x7f\x85"), Err(Code::BadShape));
     // A stride of 2^63 - 1, twice and thrice.
-    for dim in [b'\x03', b'\x04'] {
-        let wide = [b"K\0K", &[dim][..], b"\x85\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85"].concat();
+    for dim in [b"\x03", b"\x04"] {
+        let wide = [b"K\0K", &dim[..], b"\x85\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85"].concat();
         assert_eq!(of(&wide), Err(Code::BadShape));
     }
     // As many numbers as are declared, and as are there.
