@@ -1,7 +1,7 @@
 // Where the time of a model goes, by function of the .wasm, in Chromium's CPU profiler on one thread:
 //   BITPANE_NAMES=1 cargo xtask build
-//   node tests/bench/profile.mjs FILE [--quantize TYPE] [--prompt N] [--decode N] [--rounds N]
-// A vision model sees noise; a language model reads a prompt of N tokens, about, and writes N (64 and 64). The share of
+//   node tests/bench/profile.mjs FILE [--quantize TYPE] [--photo FILE] [--prompt N] [--decode N] [--rounds N]
+// A vision model sees noise, or classifies a photo from its bitmap; a language model reads a prompt of N tokens, about, and writes N (64 and 64). The share of
 // each function, itself alone, and what it comes to in each round.
 import { createReadStream, statSync } from "node:fs";
 import { createServer } from "node:http";
@@ -14,7 +14,7 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    quantize: { type: "string" }, prompt: { type: "string", default: "64" },
+    quantize: { type: "string" }, photo: { type: "string" }, prompt: { type: "string", default: "64" },
     decode: { type: "string", default: "64" }, rounds: { type: "string", default: "10" },
   },
 });
@@ -22,7 +22,7 @@ if (positionals.length !== 1) throw new Error("which file?");
 const file = resolve(positionals[0]);
 const TYPES = { ".js": "text/javascript", ".html": "text/html" };
 const server = createServer(({ url }, response) => {
-  const path = url.startsWith("/pkg/") ? join(ROOT, url) : url.startsWith("/model/") ? file : undefined;
+  const path = url.startsWith("/pkg/") ? join(ROOT, url) : url.startsWith("/model/") ? file : url === "/photo" ? values.photo : undefined;
   const type = TYPES[/\.\w+$/.exec(url)?.[0]] ?? "application/octet-stream";
   if (path === undefined) return response.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><title>profile</title>");
   response.writeHead(200, { "Content-Type": type, "Content-Length": statSync(path).size });
@@ -36,7 +36,7 @@ const page = await browser.newPage();
 await page.goto(`http://localhost:${server.address().port}/`);
 
 /** In the page: loads the model and makes `work`, which gives the milliseconds of a round. */
-async function load({ url, quantize, prompt, decode, text }) {
+async function load({ url, quantize, prompt, decode, text, photo }) {
   const { TextModel, VisionModel } = await import("/pkg/index.js");
   const options = { threads: 1, cache: false, ...(quantize && { quantize }) };
   if (text) {
@@ -51,6 +51,16 @@ async function load({ url, quantize, prompt, decode, text }) {
     return;
   }
   const model = await VisionModel.load(url, options);
+  if (photo) {
+    const blob = await (await fetch("/photo")).blob();
+    const bitmap = await createImageBitmap(blob);
+    globalThis.work = async () => {
+      const start = performance.now();
+      await model.classify(bitmap);
+      return performance.now() - start;
+    };
+    return;
+  }
   const input = Float32Array.from({ length: 3 * 224 * 224 }, Math.random);
   globalThis.work = async () => {
     const start = performance.now();
@@ -61,7 +71,7 @@ async function load({ url, quantize, prompt, decode, text }) {
 
 const [rounds, prompt, decode] = [values.rounds, values.prompt, values.decode].map(Number);
 const text = file.endsWith(".gguf");
-await page.evaluate(load, { url: `/model/${basename(file)}`, quantize: values.quantize, prompt, decode, text });
+await page.evaluate(load, { url: `/model/${basename(file)}`, quantize: values.quantize, prompt, decode, text, photo: values.photo !== undefined });
 const run = (n) => page.evaluate(async (n) => {
   const times = [];
   for (let i = 0; i < n; i += 1) times.push(await globalThis.work());
