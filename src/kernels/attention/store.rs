@@ -43,7 +43,7 @@ impl KvCache {
         let (n_head_kv, n_ctx, head_bytes) = (self.n_head_kv, self.n_ctx, layout.head_bytes());
         let coded = self.kv_type.is_coded();
         let ranges = |head: usize| if coded { 2 * head * n_ctx..2 * (head + 1) * n_ctx } else { 0..0 };
-        let (ks, vs) = (Shared::new(&mut *self.k), Shared::new(&mut *self.v));
+        let (ks, vs) = (Shared::new(&mut self.k), Shared::new(&mut self.v));
         let (k_ranges, v_ranges) = (Shared::new(&mut self.k_ranges), Shared::new(&mut self.v_ranges));
         parallel::ranges(n_head_kv, 2 * n * d * work::ROUND, &|heads| {
             BUFFERS.with_borrow_mut(|b| {
