@@ -19,7 +19,7 @@ const LANES: usize = 2;
 /// What `cargo fuzz` compiles with, so that a C++ compiler is all that is needed beyond the toolchain.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg=fuzzing -Zsanitizer=address -Ccodegen-units=1";
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg=fuzzing -Zsanitizer=address";
 
 /// Options of `fuzz`.
 #[derive(Debug, PartialEq, Eq)]
