@@ -6,7 +6,7 @@
 //! Activations and outputs have their zero points subtracted and are held as i16 (they are within
 //! +-255): padding is then zero, and products need no correction. Sums are exact; the one rounding is
 //! to nearest, ties to even, of a product in f32, as XNNPACK rounds. Where an engine multiplies bytes four at a time
-//! in full, matrices do so, with the same sums ([`bytes`]).
+//! in full, matrices do so, with the same sums ([`Dense::forward_bytes`]).
 //!
 //! Source: Jacob et al. 2017 (arXiv 1712.05877), section 2.
 

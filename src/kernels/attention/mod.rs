@@ -103,8 +103,8 @@ struct Tile<'a> {
     head: usize,
     rows: usize,
     softcap: f32,
-    /// Whether weights are rounded to twice as many codes, which takes another row of products with the values:
-    /// where rows come many at a time, and an output is read off at once.
+    /// Whether weights are rounded to twice as many codes, which takes sums of the head's values: where rows come many at a
+    /// time, and an output is read off at once.
     finer: bool,
     /// Per row.
     visible: [Range<usize>; MR],
