@@ -100,7 +100,8 @@ fn halves_and_bytes_give_the_same_integers() {
     select_paths(&|| 0.0);
     let point = Window { size: [1, 1], stride: [1, 1], pad: [0, 0], dilation: [1, 1] };
     let three = Window { size: [3, 3], stride: [2, 2], pad: [1, 1], dilation: [1, 1] };
-    for (channels, n, side) in [(1, 1, 1usize), (3, 8, 5), (16, 9, 6), (19, 24, 3), (40, 17, 7), (130, 5, 9)] {
+    for (channels, n, side) in [(1, 1, 1usize), (3, 8, 5), (16, 9, 6), (19, 24, 3), (40, 17, 7), (130, 5, 9)]
+    {
         for (window, out_side) in [(point, side), (three, side.div_ceil(2))] {
             let case = Case { channels, n, window, side, out_side };
             for (zero, input_zero) in [(0, -128), (0, 0), (-128, 127), (127, -3), (5, 128u8 as i8)] {
