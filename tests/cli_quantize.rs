@@ -86,6 +86,20 @@ fn a_budget_a_plan_and_the_same_plan_again() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Where rows of 192 become blocks of 256 the header tells the shapes, which takes more of it for some types.
+#[test]
+fn a_budget_counts_what_the_header_tells_of_shapes() {
+    let Some(model) = shared("data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors") else { return };
+    let folder = folder("shapes");
+    for budget in [2_600_001u64, 3_500_000, 4_700_000] {
+        let to = folder.join("deit.gguf");
+        bitpane!("quantize", model, to, "--target-bytes", budget.to_string(), "--json").document();
+        let bytes = std::fs::metadata(&to).unwrap().len();
+        assert!(bytes <= budget && bytes > budget / 100 * 99, "{bytes} of {budget}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 impl Ran {
     fn document_or_text(&self) {
         assert_eq!(self.code, 0, "{}", self.stderr);

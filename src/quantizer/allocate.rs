@@ -4,7 +4,7 @@
 //! (Everett 1963): every tensor's slope is on the same side of one price per byte. What is then left is filled with
 //! the upgrades that still fit.
 
-use super::{Choice, Plan, Planned, Survey};
+use super::{Choice, Plan, Planned, Survey, shapes};
 use crate::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +35,9 @@ pub struct CurvePoint {
 /// GGUF pads tensors to so many bytes.
 const ALIGNMENT: u64 = 32;
 
+/// What it takes in the file, but for the header's own padding.
 fn padded(choice: &Choice) -> u64 {
-    choice.bytes.next_multiple_of(ALIGNMENT)
+    choice.bytes.next_multiple_of(ALIGNMENT) + choice.shape_bytes
 }
 
 /// An upgrade of one tensor, from one corner of its hull to the next.
@@ -80,8 +81,9 @@ impl Survey {
     }
 
     fn bytes_of(&self, chosen: &[usize]) -> u64 {
-        let of = |(t, &c): (&super::Surveyed, &usize)| padded(&t.choices[c]);
-        self.tensors.iter().zip(chosen).map(of).sum::<u64>() + self.header_bytes
+        let all = || self.tensors.iter().zip(chosen).map(|(t, &c)| &t.choices[c]);
+        let key = if all().any(|choice| choice.shape_bytes > 0) { shapes::KEY_BYTES } else { 0 };
+        (all().map(padded).sum::<u64>() + key + self.header_bytes).next_multiple_of(ALIGNMENT)
     }
 
     fn loss_of(&self, chosen: &[usize]) -> f64 {

@@ -34,14 +34,23 @@ pub fn declared(shape: &[usize], (n, k): (usize, usize), dtype: DType) -> Option
     (n.is_multiple_of(together) && STRIP.is_multiple_of(together)).then(|| vec![n / together, k * together])
 }
 
+/// Bytes that the key takes beside its strings.
+pub const KEY_BYTES: u64 = 8 + KEY.len() as u64 + 4 + 4 + 8;
+
+fn line(target: &Target) -> String {
+    let dims: Vec<String> = target.shape.iter().map(usize::to_string).collect();
+    format!("{}={}", target.name, dims.join(","))
+}
+
+/// Bytes that a target takes in the key: 0 where it is declared as it is.
+pub fn recorded_bytes(target: &Target, declared: &[usize]) -> u64 {
+    if target.shape == declared { 0 } else { 8 + line(target).len() as u64 }
+}
+
 /// Adds the key for those targets whose declared shape is another.
 pub fn record(metadata: &mut Metadata, targets: &[Target], declared: &[Vec<usize>]) {
     let other = targets.iter().zip(declared).filter(|(t, shape)| t.shape != **shape);
-    let line = |(target, _): (&Target, &Vec<usize>)| {
-        let dims: Vec<String> = target.shape.iter().map(usize::to_string).collect();
-        format!("{}={}", target.name, dims.join(","))
-    };
-    let lines: Vec<String> = other.map(line).collect();
+    let lines: Vec<String> = other.map(|(target, _)| line(target)).collect();
     if !lines.is_empty() {
         metadata.push(KEY.into(), Value::Array(Array::Str(lines.iter().collect())));
     }

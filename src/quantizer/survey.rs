@@ -3,7 +3,7 @@
 use super::plan::{declared, fits, folds, plain_type};
 use super::rewrite::Calibration;
 use super::rows::{self, Loss};
-use super::{Outline, Target, Transform, policy};
+use super::{Outline, Target, Transform, policy, shapes};
 use crate::container::Header;
 use crate::container::stream::Sink;
 use crate::error::Result;
@@ -57,6 +57,9 @@ pub struct Choice {
     pub dtype: String,
     /// Bytes of the tensor.
     pub bytes: u64,
+    /// Bytes that the header takes to tell its shape, where GGUF cannot.
+    #[serde(default)]
+    pub shape_bytes: u64,
     /// Signal to noise ratio of the weights in dB; absent where nothing is lost.
     pub sqnr_db: Option<f64>,
     /// Largest difference of a weight.
@@ -198,9 +201,8 @@ impl Surveyor {
             choices: Vec::new(),
         };
         let plain = plain_type(target, source);
-        let bytes_as = |dtype: DType| dtype.bytes_for(target.n_elements()).unwrap_or(0);
         if policy::holds_no_weights(source.dtype) {
-            out.choices.push(choice(plain, bytes_as(plain), &Loss::default(), 0.0));
+            out.choices.push(choice(plain, target, &Loss::default(), 0.0));
             return Ok(out);
         }
         let (format, codec) = source.dtype.codec()?;
@@ -216,7 +218,7 @@ impl Surveyor {
         out.max_abs = values.iter().fold(0f32, |m, v| m.max(v.abs()));
         let quantizable = policy::is_float(source.dtype) && !policy::is_kept(&target.name);
         let Some((_, k)) = target.matrix().filter(|_| quantizable && target.role != Role::Table) else {
-            out.choices.push(choice(plain, bytes_as(plain), &Loss::default(), 0.0));
+            out.choices.push(choice(plain, target, &Loss::default(), 0.0));
             return Ok(out);
         };
         out.outliers = outliers(&values, k);
@@ -224,10 +226,10 @@ impl Surveyor {
         let folds = folds(&self.outline);
         for dtype in types.iter().copied().filter(|d| fits(target, *d, folds)) {
             let loss = self.loss(target, &values, k, dtype)?;
-            out.choices.push(choice(dtype, bytes_as(dtype), &loss, out.sensitivity));
+            out.choices.push(choice(dtype, target, &loss, out.sensitivity));
         }
         if out.choices.is_empty() {
-            out.choices.push(choice(plain, bytes_as(plain), &Loss::default(), 0.0));
+            out.choices.push(choice(plain, target, &Loss::default(), 0.0));
         }
         out.choices.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(a.loss.total_cmp(&b.loss)));
         Ok(out)
@@ -250,10 +252,11 @@ impl Surveyor {
     }
 }
 
-fn choice(dtype: DType, bytes: u64, loss: &Loss, sensitivity: f64) -> Choice {
+fn choice(dtype: DType, target: &Target, loss: &Loss, sensitivity: f64) -> Choice {
     Choice {
         dtype: dtype.name().into(),
-        bytes,
+        bytes: dtype.bytes_for(target.n_elements()).unwrap_or(0),
+        shape_bytes: shapes::recorded_bytes(target, &declared(target, dtype)),
         sqnr_db: loss.sqnr_db(),
         max_error: loss.max,
         loss: sensitivity * loss.relative(),

@@ -564,6 +564,8 @@ export interface TypeChoice {
   type: QuantizeType;
   /** Bytes of the tensor. */
   bytes: number;
+  /** Bytes that the header takes to tell its shape, where GGUF cannot. */
+  shapeBytes: number;
   /** Signal to noise ratio of the weights in dB; absent where nothing is lost. */
   sqnrDb?: number | null;
   /** Largest difference of a weight. */
