@@ -185,10 +185,11 @@ test("N15 a .wasm that is not there or not one: RuntimeUnavailable; under anothe
 });
 
 test("M05 a trap poisons the instance: every call rejects with the panic's text", { skip }, async () => {
-  // The third step of a generation traps, as a panic would: text first, then the trap.
+  // A step late enough that the prompt, which takes several for each layer, is read and text is written: then the trap,
+  // as a panic would.
   const trap = `
     globalThis.bitpaneSteps = (globalThis.bitpaneSteps ?? 0) + 1;
-    if (globalThis.bitpaneSteps > 2) {
+    if (globalThis.bitpaneSteps > 100) {
       globalThis.bitpanePanic = "panicked at src/kernels: deliberate";
       throw new WebAssembly.RuntimeError("unreachable");
     }`;
@@ -197,7 +198,7 @@ test("M05 a trap poisons the instance: every call rejects with the panic's text"
     const lm = await TextModel.load(url);
     let text = "";
     const run = async () => {
-      for await (const piece of lm.generate("Once upon a time", { maxTokens: 9 })) text += piece.text;
+      for await (const piece of lm.generate("Once upon a time", { maxTokens: 200, ignoreEos: true })) text += piece.text;
     };
     const running = run().catch(shown);
     const queued = lm.tokenize("x").catch(shown);
