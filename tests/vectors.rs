@@ -119,6 +119,18 @@ fn softmax_of_any_length() {
 }
 
 #[test]
+fn weights_far_below_the_largest_are_no_subnormal_numbers() {
+    let mut x = vec![-1000.0; 37];
+    x[5] = 3.0;
+    let sum = vecmath::exp_sum::<Native>(&mut x);
+    assert_eq!((sum, x[5]), (1.0, 1.0));
+    // What a weight is multiplied with, the scale of a value, is above 1e-9.
+    for (i, weight) in x.into_iter().enumerate().filter(|&(i, _)| i != 5) {
+        assert!(weight > f32::MIN_POSITIVE * 1e9 && weight < 1e-25, "weight {i} is {weight:e}");
+    }
+}
+
+#[test]
 fn norms_of_any_length() {
     for n in [1, 3, 16, 31, 64, 577] {
         let x: Vec<f32> = (0..n).map(|i| ((i * 37) % 101) as f32 / 25.0 - 1.5).collect();

@@ -53,12 +53,6 @@ impl Decoder {
         }
     }
 
-    /// Passes `tokens` through all layers.
-    fn run(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) {
-        KvContext::of(context).n_parts = 0;
-        while !self.advance(context, tokens, mode) {}
-    }
-
     /// Passes `tokens` through the next part of a layer; whether that was the last.
     fn advance(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) -> bool {
         let KvContext { kv, states, n_parts, n_tokens, n_ctx, .. } = KvContext::of(context);
@@ -149,21 +143,9 @@ impl LanguageModel for Decoder {
     }
 
     fn hidden(&mut self, context: &mut dyn Context, tokens: &[u32], mode: Mode) -> &[f32] {
-        self.run(context, tokens, mode);
+        while !self.advance(context, tokens, mode) {}
         self.work.norm_x(&self.output_norm);
         &self.work.x
-    }
-
-    fn forward(
-        &mut self,
-        context: &mut dyn Context,
-        tokens: &[u32],
-        n_out: usize,
-        mode: Mode,
-        logits: &mut Vec<f32>,
-    ) {
-        self.run(context, tokens, mode);
-        self.output(n_out, logits);
     }
 
     fn forward_part(

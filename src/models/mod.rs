@@ -103,7 +103,9 @@ pub trait LanguageModel {
         n_out: usize,
         mode: Mode,
         logits: &mut Vec<f32>,
-    );
+    ) {
+        while !self.forward_part(context, tokens, n_out, mode, logits) {}
+    }
 
     /// As [`Self::forward`], of which each call does a part; whether that was the last. Until then all arguments
     /// stay the same and nothing else is computed with the model. Who stops earlier truncates the context, at
