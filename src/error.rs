@@ -145,12 +145,29 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// Most bytes of a message: what a file calls its things can be as long as the file.
+const MESSAGE_BYTES: usize = 2048;
+/// Most bytes of the name of an offender.
+const NAME_BYTES: usize = 512;
+
+/// `text` without its middle where it has more than `limit` bytes: what went wrong stands at either end.
+fn shortened(mut text: String, limit: usize) -> String {
+    const CUT: &str = " […] ";
+    if text.len() > limit {
+        let kept = limit - CUT.len();
+        let head = text.floor_char_boundary(kept / 2);
+        let tail = text.ceil_char_boundary(text.len() - kept / 2);
+        text.replace_range(head..tail, CUT);
+    }
+    text
+}
+
 impl Error {
     /// An error with a code and a sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Error {
             code,
-            message: message.into(),
+            message: shortened(message.into(), MESSAGE_BYTES),
             key: None,
             tensor: None,
             offset: None,
@@ -161,13 +178,13 @@ impl Error {
 
     /// Names the metadata key, option or argument at fault.
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
+        self.key = Some(shortened(key.into(), NAME_BYTES));
         self
     }
 
     /// Names the tensor at fault.
     pub fn tensor(mut self, name: impl Into<String>) -> Self {
-        self.tensor = Some(name.into());
+        self.tensor = Some(shortened(name.into(), NAME_BYTES));
         self
     }
 
@@ -209,5 +226,28 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|s| s.as_ref() as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_offender_does_not_make_a_long_error() {
+        let long = "ä\u{fe}".repeat(30_000);
+        let error = Error::new(Code::BadType, format!("unknown type {long:?}, expected one of two"))
+            .key(&long)
+            .tensor(&long);
+        assert!(error.message.len() <= MESSAGE_BYTES && error.message.len() > MESSAGE_BYTES - 8);
+        assert!(error.message.starts_with("unknown type \"ä") && error.message.contains(" […] "));
+        assert!(error.message.ends_with("expected one of two"));
+        for name in [&error.key, &error.tensor] {
+            assert!(name.as_ref().is_some_and(|name| name.len() <= NAME_BYTES));
+        }
+        // Quoted, a byte of a name becomes at most ten.
+        assert!(error.to_string().len() < MESSAGE_BYTES + 20 * NAME_BYTES);
+        let exact = "x".repeat(MESSAGE_BYTES);
+        assert_eq!(Error::new(Code::BadType, exact.clone()).message, exact);
     }
 }

@@ -91,10 +91,13 @@ pub fn complaint(case: &Case, verdict: &Result<()>) -> Option<String> {
     }
 }
 
-/// Every error names a key, a tensor or a byte.
+/// Every error names a key, a tensor or a byte, and is short enough to be read.
 fn check_offender(case: &Case, e: &Error) -> Option<String> {
     let named = e.key.is_some() || e.tensor.is_some() || e.offset.is_some();
     // A limit on the number of tensors, and tensors of an unknown model, have no single offender.
     let exempt = case.says == "tensor names" || case.id == "S10" && e.code == Code::LimitExceeded;
+    if e.to_string().len() >= 4096 {
+        return Some(format!("says {} bytes", e.to_string().len()));
+    }
     (!named && !exempt).then(|| format!("names no key, tensor or byte: {e}"))
 }

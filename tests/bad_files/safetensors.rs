@@ -238,6 +238,14 @@ fn dtypes() -> Vec<Case> {
             bad("S09", format!("dtype {dtype:?}"), bytes, Code::UnsupportedDtype).says("\"t\"")
         })
         .collect();
+    let long = "F\u{fe}".repeat(12_000);
+    cases.push(bad("S09", "a dtype of 36 KB", one(&long, "[1]", "[0,4]", 4), Code::UnsupportedDtype));
+    cases.push(bad(
+        "S09",
+        "a field of 36 KB",
+        file(format!(r#"{{"t":{{"{long}":1}}}}"#), 0),
+        Code::BadHeader,
+    ));
     // Known to the format but no weights: other tensors of the file may still be used.
     for (dtype, n) in
         [("F8_E4M3", 4), ("I64", 32), ("BOOL", 4), ("F4", 2), ("U8", 4), ("F6_E2M3", 3), ("C64", 32)]

@@ -77,6 +77,17 @@ export interface WireError {
   cause?: unknown;
 }
 
+/** Most characters of a message: an address or a name in a file can be as long as the file. */
+const MESSAGE_LENGTH = 2048;
+
+/** `text` without its middle where it is too long: what went wrong stands at either end. */
+function shortened(text: string): string {
+  if (text.length <= MESSAGE_LENGTH) return text;
+  const cut = " […] ";
+  const half = (MESSAGE_LENGTH - cut.length) >> 1;
+  return text.slice(0, half) + cut + text.slice(-half);
+}
+
 /** Every failure of this package except an abort (a `DOMException` named `AbortError`). */
 export class BitpaneError extends Error {
   override readonly name = "BitpaneError";
@@ -98,7 +109,7 @@ export class BitpaneError extends Error {
   readonly available?: number;
 
   constructor(code: ErrorCode, message: string, details: Omit<WireError, "code" | "message"> = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    super(shortened(message), details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     if (details.key !== undefined) this.key = details.key;
     if (details.tensor !== undefined) this.tensor = details.tensor;

@@ -70,7 +70,7 @@ pub fn command(ws: &Workspace, seconds: u64) -> Command {
 pub fn run(ws: &mut Workspace, options: &Options) -> Result<bool, String> {
     setup::ready(ws, |tool| matches!(tool, setup::Tool::Toolchain)).into_result()?;
     if !options.coverage.is_empty() {
-        return run_coverage(ws, &options.coverage, options.seconds).map(|()| true);
+        return run_coverage(ws, &options.coverage, options.seconds, None).map(|()| true);
     }
     let mut command = command(ws, options.seconds);
     let limit = COMPILE + Duration::from_secs(4 * options.seconds);
@@ -87,11 +87,16 @@ pub fn can_run_coverage(ws: &Workspace) -> bool {
     ws.capture(&[&compiler, "--version"]).is_some()
 }
 
-/// Runs targets under libFuzzer from the seeds on.
+/// Runs targets under libFuzzer from the seeds on, with random numbers that begin at `random`, or at the clock.
 ///
 /// # Errors
 /// What an input breaks: the output names the file that holds it.
-pub fn run_coverage(ws: &Workspace, targets: &[&str], seconds: u64) -> Result<(), String> {
+pub fn run_coverage(
+    ws: &Workspace,
+    targets: &[&str],
+    seconds: u64,
+    random: Option<u32>,
+) -> Result<(), String> {
     let words = ["cargo", "test", "--all-features", "--test", "fuzz", "write_seeds", "--", "--ignored"];
     process::run(ws, "seeds", &mut ws.words(&words), COMPILE).into_result("seeds")?;
     let host = ws.capture(&["rustc", "--print", "host-tuple"]).ok_or("rustc does not tell its host")?;
@@ -106,7 +111,7 @@ pub fn run_coverage(ws: &Workspace, targets: &[&str], seconds: u64) -> Result<()
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
     let lane = || -> Result<(), String> {
         while let Some(target) = next() {
-            println!("  {target}: {}", run_target(ws, &programs, target, seconds)?);
+            println!("  {target}: {}", run_target(ws, &programs, target, seconds, random)?);
         }
         Ok(())
     };
@@ -120,7 +125,13 @@ pub fn run_coverage(ws: &Workspace, targets: &[&str], seconds: u64) -> Result<()
 }
 
 /// Runs one target; what it did, in words.
-fn run_target(ws: &Workspace, programs: &Path, target: &str, seconds: u64) -> Result<String, String> {
+fn run_target(
+    ws: &Workspace,
+    programs: &Path,
+    target: &str,
+    seconds: u64,
+    random: Option<u32>,
+) -> Result<String, String> {
     let artifacts = ws.at("fuzz/artifacts").join(target);
     std::fs::create_dir_all(&artifacts).map_err(|e| format!("{}: {e}", artifacts.display()))?;
     let mut command = ws.command(&programs.join(target).to_string_lossy());
@@ -128,7 +139,8 @@ fn run_target(ws: &Workspace, programs: &Path, target: &str, seconds: u64) -> Re
         .arg(ws.at("fuzz/corpus").join(target))
         .args(["-timeout=20", "-rss_limit_mb=3072", "-print_final_stats=1"])
         .arg(format!("-max_total_time={seconds}"))
-        .arg(format!("-artifact_prefix={}/", artifacts.display()));
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .args(random.map(|random| format!("-seed={random}")));
     let limit = COMPILE + Duration::from_secs(seconds);
     let outcome = process::run(ws, target, &mut command, limit).into_result(target)?;
     let done = outcome.output.lines().find(|line| line.starts_with("Done ")).unwrap_or("Done");
