@@ -39,7 +39,7 @@ use act::{Activations, Coded, Span};
 use isa::Isa;
 use output::Output;
 use path::{DotPath, P16};
-pub use select::{backend_name, backend_reason, convolve, take_path};
+pub use select::{backend_name, backend_reason, convolve, hold, take_path};
 use std::ops::Range;
 use tile::{Tile, TileBits, TileI8, TileI8Half, TileU4};
 
@@ -108,11 +108,16 @@ pub fn matmul_on<P: DotPath>(
     parallel::products(act.n_taken(), &mut [(w, out)], &|w, strips, out| strips_on::<P>(act, w, strips, out));
 }
 
-/// Chooses how products are formed, where there is a choice: by measuring, on one thread. `now_ms` is
-/// a clock in milliseconds. Calling it again measures anew, for engines that have optimised the code
-/// meanwhile.
+/// Chooses how products are formed, where there is a choice: by measuring, on one thread, for the weights that there are.
+/// `now_ms` is a clock in milliseconds. Calling it again measures anew.
 pub fn select_paths(now_ms: &dyn Fn() -> f64) {
     pool::on_one_thread(|| select::select_paths(now_ms));
+}
+
+/// Has the engine optimise what [`select_paths`] will measure: while a model loads, since engines do that aside. Does
+/// nothing where there are no weights of a new kind.
+pub fn warm_paths(now_ms: &dyn Fn() -> f64) {
+    pool::on_one_thread(|| select::warm_paths(now_ms));
 }
 
 /// Makes of the activations what [`strips_on`] multiplies.

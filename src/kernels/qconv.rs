@@ -16,6 +16,7 @@ use super::isa::Isa;
 use super::parallel::{self, Shared};
 use super::pool;
 use super::window::Window;
+use crate::repack::Packing;
 use std::ops::Range;
 
 /// Outputs of a strip.
@@ -126,6 +127,7 @@ impl Dense {
         for (sum, row) in sums.iter_mut().zip(codes.chunks_exact(k)) {
             *sum = row.iter().map(|&code| i32::from(code)).sum::<i32>() + n_padding;
         }
+        super::hold(Packing::I8);
         Dense { n, k, zero: zero.into(), codes: packed, sums, input_zero, requantize }
     }
 

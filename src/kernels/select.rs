@@ -17,10 +17,17 @@ use crate::repack::PackedWeights;
 #[cfg(not(target_arch = "wasm32"))]
 mod one {
     use super::*;
+    use crate::repack::Packing;
     use std::ops::Range;
 
     /// Nothing to choose.
     pub fn select_paths(_now_ms: &dyn Fn() -> f64) {}
+
+    /// Nothing to choose.
+    pub fn warm_paths(_now_ms: &dyn Fn() -> f64) {}
+
+    /// Nothing to choose.
+    pub fn hold(_packing: Packing) {}
 
     /// Takes a path by its name; whether there is one of this name.
     pub fn take_path(name: &str) -> bool {
@@ -63,11 +70,11 @@ mod one {
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use one::{attention, prepare, strips};
 #[cfg(not(target_arch = "wasm32"))]
-pub use one::{backend_name, backend_reason, convolve, select_paths, take_path};
+pub use one::{backend_name, backend_reason, convolve, hold, select_paths, take_path, warm_paths};
 
 #[cfg(target_arch = "wasm32")]
 mod measured;
 #[cfg(target_arch = "wasm32")]
 pub(super) use measured::{attention, prepare, strips};
 #[cfg(target_arch = "wasm32")]
-pub use measured::{backend_name, backend_reason, convolve, select_paths, take_path};
+pub use measured::{backend_name, backend_reason, convolve, hold, select_paths, take_path, warm_paths};

@@ -61,6 +61,22 @@ pub(super) fn unpack_blocks<const LEN: usize, const BYTES: usize>(
     }
 }
 
+/// [`unpack_blocks`] where all of a block's scales are the f16 that it holds.
+pub(super) fn unpack_halves<const LEN: usize, const BYTES: usize>(
+    blocks: &[u8],
+    codes: &mut [u8],
+    scales: &mut [f16],
+    unpack: impl Fn(&[u8; BYTES], &mut [u8; LEN], &mut [f32]),
+) {
+    let (blocks, _) = blocks.as_chunks::<BYTES>();
+    let (codes, _) = codes.as_chunks_mut::<LEN>();
+    let mut floats = [0f32; 8];
+    for ((block, codes), scales) in blocks.iter().zip(codes).zip(scales.chunks_exact_mut(LEN / GROUP)) {
+        unpack(block, codes, &mut floats[..LEN / GROUP]);
+        scales.iter_mut().zip(floats).for_each(|(scale, float)| *scale = f16::from_f32(float));
+    }
+}
+
 /// Brings 32 codes under one scale where each 16 have their own: codes of the half with the
 /// larger scale are multiplied by a whole number j, those of the other half become the nearest
 /// whole numbers. The j with the least error is taken; where the scales are as 9 to 8, say,

@@ -12,11 +12,13 @@
 //! Source: ggml-common.h, `block_iq4_nl`, `block_iq4_xs`, `kvalues_iq4nl`; gguf-py, `quants.py`.
 
 use super::blocks::{
-    GROUP, encode_blocks, extreme, f16_at, inverse, nearest_f16, put_f16, scaled_codes, u16_at, unpack_blocks,
+    GROUP, encode_blocks, extreme, f16_at, inverse, nearest_f16, put_f16, scaled_codes, u16_at,
+    unpack_blocks, unpack_halves,
 };
 use super::search::{self, Nonlinear, SignedForm, super_signed, symmetric};
 use super::superblock::LEN;
 use super::{Codec, Grid, GridRule, KernelForm};
+use half::f16;
 
 /// Bytes per IQ4_NL block.
 pub const IQ4_NL_BYTES: usize = 18;
@@ -63,8 +65,8 @@ fn unpack_xs_block(block: &[u8; IQ4_XS_BYTES], codes: &mut [u8; LEN], scales: &m
     }
 }
 
-fn unpack_nl(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
-    unpack_blocks(blocks, codes, scales, unpack_nl_block);
+fn unpack_nl(blocks: &[u8], codes: &mut [u8], scales: &mut [f16]) {
+    unpack_halves(blocks, codes, scales, unpack_nl_block);
 }
 
 fn unpack_xs(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {

@@ -38,6 +38,7 @@ pub use q4_0::Q4_0;
 pub use q8_0::Q8_0;
 
 use crate::error::{Code, Error, Result};
+use half::f16;
 
 /// A GGUF tensor type id, known or not, with everything the table says of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,9 +91,9 @@ pub enum KernelForm {
     /// bf16 kept as they are.
     Bf16,
     /// Unsigned 4-bit codes, `w = d * (q - 8)`, one scale per 32 that is an f16.
-    U4(UnpackCodes),
+    U4(UnpackHalves),
     /// Signed 8-bit codes, `w = d * q`, one scale per 32 that is an f16.
-    I8Half(UnpackCodes),
+    I8Half(UnpackHalves),
     /// Signed 8-bit codes, `w = d * q`, one scale per 32.
     I8(UnpackCodes),
     /// Signs as codes 1 and -1, `w = d * q`, one scale per 128 (given four times).
@@ -124,6 +125,9 @@ pub struct SuperForm {
 /// Splits whole blocks into codes (one byte per element, in element order) and scales (one
 /// per 32 elements).
 pub type UnpackCodes = fn(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]);
+
+/// [`UnpackCodes`] of a type whose scales are kept as they are in the file.
+pub type UnpackHalves = fn(blocks: &[u8], codes: &mut [u8], scales: &mut [f16]);
 
 macro_rules! formats {
     ($($name:ident = $id:literal, $len:literal, $bytes:literal, $codec:expr;)*) => {

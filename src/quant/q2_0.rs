@@ -5,8 +5,9 @@
 //! ```
 //! Source: ggml-common.h, `block_q2_0`; ggml-quants.c, `dequantize_row_q2_0`.
 
-use super::blocks::{f16_at, unpack_blocks};
+use super::blocks::{f16_at, unpack_halves};
 use super::{Codec, KernelForm};
+use half::f16;
 
 /// Elements per block.
 pub const LEN: usize = 64;
@@ -27,8 +28,8 @@ pub fn decompose(block: &[u8], codes: &mut [u8; LEN]) -> f32 {
     f16_at(block, 0)
 }
 
-fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
-    unpack_blocks(blocks, codes, scales, |block: &[u8; BYTES], codes: &mut [u8; LEN], scales| {
+fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f16]) {
+    unpack_halves(blocks, codes, scales, |block: &[u8; BYTES], codes: &mut [u8; LEN], scales| {
         scales.fill(decompose(block, codes));
         codes.iter_mut().for_each(|code| *code += 8 - OFFSET);
     });

@@ -53,13 +53,14 @@ fn quantize(values: &[f32], out: &mut [u8]) {
     }
 }
 
-fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f16]) {
     let blocks = blocks.chunks_exact(Q4_0::BLOCK_BYTES);
     for ((block, codes), scale) in blocks.zip(codes.chunks_exact_mut(Q4_0::BLOCK_LEN)).zip(scales) {
-        *scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
-        for (i, &q) in block[2..].iter().enumerate() {
-            codes[i] = q & 15;
-            codes[i + 16] = q >> 4;
+        *scale = f16::from_le_bytes([block[0], block[1]]);
+        let (low, high) = codes.split_at_mut(Q4_0::BLOCK_LEN / 2);
+        for ((low, high), &q) in low.iter_mut().zip(high).zip(&block[2..]) {
+            *low = q & 15;
+            *high = q >> 4;
         }
     }
 }

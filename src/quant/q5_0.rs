@@ -7,11 +7,12 @@
 //! Source: ggml-common.h, `block_q5_0`; gguf-py, `quants.py`.
 
 use super::blocks::{
-    GROUP, encode_blocks, extreme, f16_at, inverse, nearest_f16, put_f16, scaled_codes, u32_at, unpack_blocks,
+    GROUP, encode_blocks, extreme, f16_at, inverse, nearest_f16, put_f16, scaled_codes, u32_at, unpack_halves,
 };
 use super::minimum::{add_fifth_bits, fifth_bits, join_nibbles, split_nibbles};
 use super::search::{self, Linear, codes, symmetric};
 use super::{Codec, GridRule, KernelForm};
+use half::f16;
 
 /// Bytes per block.
 pub const BYTES: usize = 22;
@@ -38,8 +39,8 @@ fn unpack_block(block: &[u8; BYTES], codes: &mut [u8; GROUP], scales: &mut [f32]
     codes.iter_mut().for_each(|code| *code = code.wrapping_sub(OFFSET));
 }
 
-fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
-    unpack_blocks(blocks, codes, scales, unpack_block);
+fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f16]) {
+    unpack_halves(blocks, codes, scales, unpack_block);
 }
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {

@@ -49,10 +49,10 @@ fn quantize(values: &[f32], out: &mut [u8]) {
     }
 }
 
-fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+fn unpack(blocks: &[u8], codes: &mut [u8], scales: &mut [f16]) {
     let blocks = blocks.chunks_exact(Q8_0::BLOCK_BYTES);
     for ((block, codes), scale) in blocks.zip(codes.chunks_exact_mut(Q8_0::BLOCK_LEN)).zip(scales) {
-        *scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
+        *scale = f16::from_le_bytes([block[0], block[1]]);
         codes.copy_from_slice(&block[2..]);
     }
 }

@@ -31,6 +31,8 @@ struct Scratch {
     blocks: Vec<u8>,
     codes: Vec<u8>,
     scales: Vec<f32>,
+    /// In place of `scales`, where the strip holds f16.
+    halves: Vec<f16>,
 }
 
 impl Packer {
@@ -113,6 +115,11 @@ impl Packer {
             next_strip: 0,
             scratch: Scratch::default(),
         })
+    }
+
+    /// How the matrix will be held.
+    pub fn packing(&self) -> Packing {
+        self.out.packing
     }
 
     /// File bytes of the strip being collected.
@@ -219,17 +226,17 @@ impl Packer {
             match self.target.1.kernel {
                 KernelForm::F32 => scatter::<4>(blocks, column, strip),
                 KernelForm::F16 | KernelForm::Bf16 => scatter::<2>(blocks, column, strip),
-                KernelForm::U4(unpack)
-                | KernelForm::I8Half(unpack)
-                | KernelForm::I8(unpack)
-                | KernelForm::Bits(unpack) => {
+                KernelForm::U4(unpack) | KernelForm::I8Half(unpack) => {
+                    self.scratch.reserve(self.out.k);
+                    unpack(blocks, &mut self.scratch.codes, &mut self.scratch.halves);
+                    if let Some(i) = self.scratch.halves.iter().position(|scale| !scale.is_finite()) {
+                        check_scale(self.scratch.halves[i].to_f32(), row_idx, i * TILE_K)?;
+                    }
+                    self.scratch.write_codes(column, self.out.packing, strip);
+                }
+                KernelForm::I8(unpack) | KernelForm::Bits(unpack) => {
                     self.scratch.reserve(self.out.k);
                     unpack(blocks, &mut self.scratch.codes, &mut self.scratch.scales);
-                    if self.out.packing.has_half_scales() {
-                        for (i, &scale) in self.scratch.scales.iter().enumerate() {
-                            check_scale(scale, row_idx, i * TILE_K)?;
-                        }
-                    }
                     self.scratch.write_codes(column, self.out.packing, strip);
                 }
                 KernelForm::Super(form) => {
@@ -333,6 +340,7 @@ impl Scratch {
     fn reserve(&mut self, k: usize) {
         self.codes.resize(k, 0);
         self.scales.resize(k / TILE_K, 0.0);
+        self.halves.resize(k / TILE_K, f16::ZERO);
     }
 
     /// `values` to `codes` and `scales`; a block with a NaN or infinity keeps a NaN scale, so
@@ -356,26 +364,26 @@ impl Scratch {
             return self.write_bits(column, strip);
         }
         let tiles = strip.chunks_exact_mut(packing.tile_bytes());
-        for ((tile, codes), scale) in tiles.zip(self.codes.chunks_exact(TILE_K)).zip(&self.scales) {
-            let scales = &mut tile[packing.tile_code_bytes()..];
+        let lane = column / 4 * 16 + column % 4 * 4;
+        for (t, (tile, codes)) in tiles.zip(self.codes.as_chunks::<TILE_K>().0).enumerate() {
+            let (places, scales) = tile.split_at_mut(packing.tile_code_bytes());
             if packing.has_half_scales() {
-                let short = f16::from_f32(*scale);
-                debug_assert!(short.to_f32() == *scale || !scale.is_finite(), "{scale} is not an f16");
-                scales[half_place(column)..][..2].copy_from_slice(&short.to_le_bytes());
+                scales[half_place(column)..][..2].copy_from_slice(&self.halves[t].to_le_bytes());
             } else {
-                scales[column * 4..][..4].copy_from_slice(&scale.to_le_bytes());
+                scales[column * 4..][..4].copy_from_slice(&self.scales[t].to_le_bytes());
             }
-            let lane = column / 4 * 16 + column % 4 * 4;
+            // Four codes at a time: one next to the other, or 16 apart in the halves of a byte.
+            let (quads, _) = codes.as_chunks::<4>();
+            let (groups, _) = places.as_chunks_mut::<64>();
             if packing == Packing::U4 {
-                for (g, quad) in codes[..16].chunks_exact(4).enumerate() {
-                    let high = &codes[16 + 4 * g..][..4];
-                    for b in 0..4 {
-                        tile[g * 64 + lane + b] = quad[b] | high[b] << 4;
-                    }
+                let (low, high) = quads.split_at(4);
+                for ((group, &low), &high) in groups.iter_mut().zip(low).zip(high) {
+                    let pairs = u32::from_le_bytes(low) | u32::from_le_bytes(high) << 4;
+                    group[lane..][..4].copy_from_slice(&pairs.to_le_bytes());
                 }
             } else {
-                for (g, quad) in codes.chunks_exact(4).enumerate() {
-                    tile[g * 64 + lane..][..4].copy_from_slice(quad);
+                for (group, quad) in groups.iter_mut().zip(quads) {
+                    group[lane..][..4].copy_from_slice(quad);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Rank-3 tensors: matrices of one shape, one after the other (the experts of a layer).
 
 use crate::error::{Code, Error, Result};
+use crate::kernels;
 use crate::quant::DType;
 use crate::repack::{PackedWeights, Packer};
 
@@ -25,7 +26,8 @@ impl Experts {
     /// As [`Packer::new`].
     pub fn new(source: DType, target: DType, n_expert: usize, n: usize, k: usize) -> Result<Self> {
         // What is wrong with the types or the shape shows before the first byte.
-        let packer = Some(Packer::new(source, target, n, k)?);
+        let packer = Packer::new(source, target, n, k)?;
+        kernels::hold(packer.packing());
         let (format, _) = source.codec()?;
         let row_bytes = k / format.block_len * format.block_bytes;
         let overflow =
@@ -38,7 +40,7 @@ impl Experts {
             n_expert,
             expert_bytes,
             n_received: 0,
-            packer,
+            packer: Some(packer),
             done: Vec::new(),
         })
     }

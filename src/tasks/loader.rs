@@ -12,7 +12,7 @@ use crate::container::shards::ShardIndex;
 use crate::container::stream::Sink;
 use crate::container::{ContainerKind, Header, TensorInfo, safetensors};
 use crate::error::{Code, Error, Result};
-use crate::kernels::attention::KvType;
+use crate::kernels::{self, attention::KvType};
 use crate::layers::Mode;
 use crate::models::vision::{Config, Role, Source};
 use crate::models::{Adapter, Family, Filters, Tensor, Weights, identify, is_adapter};
@@ -410,6 +410,7 @@ impl Collect {
         let current = match n_expert {
             None => {
                 let packer = Packer::padded(tensor.dtype, target, n, k, padded_k).map_err(named)?;
+                kernels::hold(packer.packing());
                 Current::Matrix(Box::new(packer))
             }
             Some(n_expert) => {

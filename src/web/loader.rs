@@ -1,7 +1,8 @@
 //! Model files on their way in.
 
-use super::{EncoderModel, TextModel, VisionModel, from_js, to_js, to_object};
+use super::{EncoderModel, TextModel, VisionModel, from_js, now_ms, to_js, to_object};
 use crate::container::shards;
+use crate::kernels;
 use crate::models;
 use crate::tasks;
 use sha2::{Digest, Sha256};
@@ -137,7 +138,9 @@ impl Loader {
 
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), JsValue> {
-        self.inner.push(bytes).map_err(to_object)
+        self.inner.push(bytes).map_err(to_object)?;
+        kernels::warm_paths(&now_ms);
+        Ok(())
     }
 
     /// Takes the next bytes if this is their XXH64; whether it is.
@@ -146,7 +149,7 @@ impl Loader {
         if format!("{:016x}", xxhash_rust::xxh64::xxh64(bytes, 0)) != xxh64 {
             return Ok(false);
         }
-        self.inner.push(bytes).map_err(to_object)?;
+        self.push(bytes)?;
         Ok(true)
     }
 
@@ -154,7 +157,7 @@ impl Loader {
     #[wasm_bindgen(js_name = pushHashed)]
     pub fn push_hashed(&mut self, bytes: &[u8], hasher: &mut Hasher) -> Result<(), JsValue> {
         hasher.update(bytes);
-        self.inner.push(bytes).map_err(to_object)
+        self.push(bytes)
     }
 
     /// As [`tasks::Loader::image_header`].
@@ -178,6 +181,7 @@ impl Loader {
     #[wasm_bindgen(js_name = beginImage)]
     pub fn begin_image(&mut self) -> Result<Vec<u32>, JsValue> {
         let pieces = self.inner.begin_image().map_err(to_object)?;
+        kernels::warm_paths(&now_ms);
         Ok(pieces.iter().flat_map(|piece| place(piece)).collect())
     }
 

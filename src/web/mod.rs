@@ -42,7 +42,8 @@ pub fn version() -> String {
     env!("CARGO_PKG_VERSION").into()
 }
 
-/// Chooses how products are formed by measuring, which takes some 30 ms. Before a model loads; and again once it has, when the engine has optimised the code.
+/// Chooses how products are formed by measuring, which takes some 20 ms. Once a model has loaded, when the engine has
+/// optimised the code.
 #[wasm_bindgen(js_name = selectPaths)]
 pub fn select_paths() {
     kernels::select_paths(&now_ms);

@@ -1,7 +1,8 @@
 // From an address to the first token, beside wllama: cold (nothing cached) and from each one's own cache, in
 // alternating rounds. `node tests/bench/loading.mjs [--rounds N] FILE.gguf`
-import { basename, resolve as toPath } from "node:path";
-import { createReadStream, statSync } from "node:fs";
+import { basename, join, resolve as toPath } from "node:path";
+import { createReadStream, mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { createServer } from "node:http";
 import { chromium } from "playwright-core";
 import { serve } from "./server.mjs";
@@ -59,13 +60,24 @@ const CONTENDERS = {
 const files = await serveFile();
 const url = `http://localhost:${files.address().port}/${basename(path)}`;
 const { origin, close } = await serve();
-const browser = await chromium.launch({ executablePath: process.env.CHROME ?? "/usr/bin/chromium", args: ["--headless", "--no-sandbox", "--disable-gpu"] });
+/** A browser with a new profile on the disk, as people have: a private window keeps files in another process's memory. */
+async function openBrowser() {
+  const profile = mkdtempSync(join(tmpdir(), "bitpane-loading-"));
+  const options = { executablePath: process.env.CHROME ?? "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu"] };
+  const context = await chromium.launchPersistentContext(profile, options);
+  const close = async () => {
+    await context.close();
+    rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  };
+  return { context, close };
+}
+
 const threads = Number(process.env.THREADS ?? 1);
 const times = {};
 const names = Object.keys(CONTENDERS);
 for (let round = 0; round < rounds; round += 1) {
   for (const name of round % 2 === 0 ? names : [...names].reverse()) {
-    const context = await browser.newContext();
+    const { context, close: closeBrowser } = await openBrowser();
     for (const kind of ["cold", "cached"]) {
       const page = await context.newPage();
       await page.goto(`${origin}/contenders/page.html?module=${name}`);
@@ -74,7 +86,7 @@ for (let round = 0; round < rounds; round += 1) {
       console.log(`round ${round + 1} ${name} ${kind}: ${JSON.stringify(result)}`);
       await page.close();
     }
-    await context.close();
+    await closeBrowser();
   }
 }
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
@@ -82,6 +94,5 @@ for (const kind of ["cold", "cached"]) {
   const [a, b] = names.map((name) => median(times[`${name} ${kind}`].map(({ ms }) => ms)));
   console.log(`${kind}: bitpane ${a.toFixed(0)} ms, wllama ${b.toFixed(0)} ms: ${(b / a).toFixed(2)} times`);
 }
-await browser.close();
 close();
 files.close();

@@ -109,11 +109,10 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
     const start = performance.now();
     const runtime = await startRuntime(build);
     ({ glue, memory } = runtime);
-    glue.selectPaths();
     const shared = { glue, memory: runtime.memory, transfer, maxBytes: runtime.maxBytes, context };
     const model = await loadModel(shared, source, options, extras);
-    // Once more: by now the engine has replaced its first, quick code by the optimised one, which
-    // may rank the paths otherwise (or, in a faulty engine, compute otherwise).
+    // By now the engine has replaced its first, quick code by the optimised one, which alone is worth measuring (and
+    // which, in a faulty engine, computes otherwise).
     glue.selectPaths();
     const threads = await settleThreads(runtime);
     const loaded = model.kind() === "encoder" ? "text" : model.kind();

@@ -15,6 +15,8 @@ const SAVE_MS = 1000;
 export class Kept {
   #slot: Slot | undefined;
   #savedAt = -Infinity;
+  /** Blocks are read into it, one after the other: memory that is new for each takes longer than the reading. */
+  #block: Uint8Array | undefined;
   meta: Meta;
 
   private constructor(
@@ -69,10 +71,11 @@ export class Kept {
     return this.#slot ? this.meta.blocks.length : 0;
   }
 
-  /** A block with its checksum; undefined where it cannot be read. */
+  /** A block; undefined where it cannot be read. The next one may take its place in memory. */
   async read(index: number): Promise<Uint8Array | undefined> {
     const length = Math.min(BLOCK_BYTES, this.meta.length - index * BLOCK_BYTES);
-    return this.#slot?.readBlock(index, length).catch(() => undefined);
+    this.#block ??= new Uint8Array(BLOCK_BYTES);
+    return this.#slot?.readBlock(index, this.#block.subarray(0, length)).catch(() => undefined);
   }
 
   /** Forgets the blocks from `index` on. */

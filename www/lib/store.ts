@@ -59,7 +59,8 @@ export function newMeta(url: string, version: Version): Meta {
 
 /** The place of one file, open for reading and writing. Only within {@link withLock}. */
 export interface Slot {
-  readBlock: (index: number, length: number) => Promise<Uint8Array | undefined>;
+  /** The bytes of a block that is as long as `into`, which may come to hold them. */
+  readBlock: (index: number, into: Uint8Array) => Promise<Uint8Array | undefined>;
   writeBlock: (index: number, bytes: Uint8Array) => Promise<void>;
   saveMeta: (meta: Meta) => Promise<void>;
   /** Makes the file so long, where that can be done. Writing within it is ten times as quick as making it grow. */
@@ -191,10 +192,7 @@ class FileSystem implements Store {
       throw error;
     }
     return {
-      readBlock: async (index, length) => {
-        const bytes = new Uint8Array(length);
-        return data.read(bytes, { at: index * BLOCK_BYTES }) === length ? bytes : undefined;
-      },
+      readBlock: async (index, into) => (data.read(into, { at: index * BLOCK_BYTES }) === into.length ? into : undefined),
       writeBlock: async (index, bytes) => writeAll(data, bytes, index * BLOCK_BYTES),
       data: { read: (into, at) => data.read(into, { at }) === into.length, write: (bytes, at) => writeAll(data, bytes, at) },
       // Nothing is flushed to the disk, which would take as long as the writing: what a crash of the whole machine
@@ -294,9 +292,9 @@ class Database implements Store {
 
   async open(key: string): Promise<Slot> {
     return {
-      readBlock: async (index, length) => {
+      readBlock: async (index, into) => {
         const bytes: unknown = await done(this.#on("readonly", "blocks").get([key, index]));
-        return bytes instanceof Uint8Array && bytes.length === length ? bytes : undefined;
+        return bytes instanceof Uint8Array && bytes.length === into.length ? bytes : undefined;
       },
       writeBlock: (index, bytes) => this.#write("blocks", (store) => store.put(bytes, [key, index])),
       saveMeta: (meta) => this.#write("files", (store) => store.put(new TextDecoder().decode(encodeMeta(meta)), key)),
@@ -315,7 +313,7 @@ class Database implements Store {
     const blocks: BlobPart[] = [];
     for (let i = 0; i < meta.blocks.length; i++) {
       const length = Math.min(BLOCK_BYTES, meta.length - i * BLOCK_BYTES);
-      const bytes = await slot.readBlock(i, length);
+      const bytes = await slot.readBlock(i, new Uint8Array(length));
       if (!bytes) throw new DOMException(`block ${i} is missing`, "NotFoundError");
       blocks.push(bytes as Uint8Array<ArrayBuffer>);
     }

@@ -5,6 +5,7 @@ use super::{
     prepare_on, strips_on,
 };
 use super::{Dense, Map, Window};
+use crate::error::{Code, Error, Result};
 use crate::kernels::matmul_on;
 #[cfg(target_feature = "relaxed-simd")]
 use crate::kernels::path32::{Signed, Unsigned};
@@ -79,18 +80,24 @@ const GUESSED: u8 = 4;
 const MARGIN: f64 = 0.93;
 /// Rounds for each path, in turns; the fastest counts, since other work only ever slows one.
 const ROUNDS: usize = 4;
+/// Further rounds where another than the likeliest path leads.
+const MORE_ROUNDS: usize = 16;
 
-/// The path for `m` rows times a matrix.
-fn chosen(m: usize, w: &PackedWeights) -> u8 {
-    let kind = match w.packing() {
+/// Which of [`KINDS`] chooses for a packing.
+fn kind_of(packing: Packing) -> usize {
+    match packing {
         Packing::I8 | Packing::I8Half => I8,
         Packing::Super(kind) if kind.n_sub() == 0 => 5,
         Packing::Super(kind) if kind.in_fields() => 4,
         Packing::Super(kind) if kind.sub_len == 16 => 3,
         Packing::Super(_) => 2,
         _ => 1,
-    };
-    CHOICE[usize::from(m > 1)][kind].load(Relaxed)
+    }
+}
+
+/// The path for `m` rows times a matrix.
+fn chosen(m: usize, w: &PackedWeights) -> u8 {
+    CHOICE[usize::from(m > 1)][kind_of(w.packing())].load(Relaxed)
 }
 
 pub(in crate::kernels) fn prepare(act: &mut Activations, w: &PackedWeights) {
@@ -125,13 +132,16 @@ fn name(path: u8) -> &'static str {
     with_path!(path, name_of())
 }
 
-/// The paths of a regime: the most common one, and which kinds of codes have others.
+/// The paths of a regime, of the kinds that are held: the most common one, and which kinds of codes have others.
 fn names(regime: usize) -> String {
-    let chosen = CHOICE[regime].each_ref().map(|path| path.load(Relaxed));
-    let count = |path: u8| chosen.iter().filter(|&&other| other == path).count();
-    let common = chosen.iter().rev().copied().max_by_key(|&path| count(path)).unwrap_or(PLAIN);
+    let held = HELD.load(Relaxed);
+    let kinds = (0..KINDS.len()).filter(|kind| held >> kind & 1 != 0);
+    let chosen: Vec<(u8, &str)> =
+        kinds.map(|kind| (CHOICE[regime][kind].load(Relaxed), KINDS[kind].1)).collect();
+    let count = |path: u8| chosen.iter().filter(|(other, _)| *other == path).count();
+    let common = chosen.iter().rev().map(|&(path, _)| path).max_by_key(|&path| count(path)).unwrap_or(PLAIN);
     let mut text = name(common).to_string();
-    for (path, (_, kind)) in chosen.into_iter().zip(KINDS) {
+    for (path, kind) in chosen {
         if path != common {
             text.push_str(&format!(", {} for {kind}", name(path)));
         }
@@ -196,64 +206,147 @@ fn candidates(_kind: usize) -> Option<Vec<u8>> {
     Some(vec![PLAIN, X16])
 }
 
-/// Asks and measures. `now_ms` is a clock in milliseconds. Calling it again measures anew,
-/// for engines that have optimised the code meanwhile.
-pub fn select_paths(now_ms: &dyn Fn() -> f64) {
-    let mut reason = MEASURED;
-    for (regime, &m) in REGIMES.iter().enumerate() {
-        for (kind, &(dtype, _)) in KINDS.iter().enumerate() {
-            let fastest = candidates(kind).and_then(|paths| fastest(&paths, dtype, m, now_ms));
-            let (path, why) = fastest.unwrap_or((PLAIN, UNSOUND));
-            take(regime, kind, path);
-            reason = if reason == MEASURED || why == UNSOUND { why } else { reason };
-        }
+/// Kinds of codes that there are weights of, as bits; attention goes by the 4-bit ones.
+static HELD: AtomicU8 = AtomicU8::new(1 << 1);
+/// Kinds whose code has run enough for the engine to optimise it.
+static WARM: AtomicU8 = AtomicU8::new(0);
+
+/// Declares that there are weights of this packing. Only such kinds are measured.
+pub fn hold(packing: Packing) {
+    if packing.is_integer() {
+        HELD.fetch_or(1 << kind_of(packing), Relaxed);
     }
-    REASON.store(reason, Relaxed);
 }
 
-/// The fastest of the paths with `m` rows and weights of `dtype`, the first unless another is
-/// clearly faster; `None` where the results of any two differ.
-fn fastest(paths: &[u8], dtype: DType, m: usize, now_ms: &dyn Fn() -> f64) -> Option<(u8, u8)> {
-    const K: usize = 512;
-    const N: usize = 64;
-    let values: Vec<u8> =
-        (0..N * K).flat_map(|i| (((i * 7919) % 1009) as f32 / 504.5 - 1.0).to_le_bytes()).collect();
-    let packed =
-        Packer::new(DType::F32, dtype, N, K).and_then(|mut p| p.push(&values).and_then(|()| p.finish()));
-    let w = packed.ok()?;
+/// Runs all paths of the kinds that are held, until the engine can be expected to optimise them, and takes the likeliest
+/// meanwhile. Engines do that aside, after some megabytes of quick code: what is measured too early is another code, which
+/// ranks the paths otherwise.
+pub fn warm_paths(now_ms: &dyn Fn() -> f64) {
+    let cold = HELD.load(Relaxed) & !WARM.load(Relaxed);
+    for kind in (0..KINDS.len()).filter(|kind| cold >> kind & 1 != 0) {
+        WARM.fetch_or(1 << kind, Relaxed);
+        decide(kind, |paths, w, m| run_all(paths, w, m, &mut |run| warm(run, now_ms)));
+    }
+}
+
+/// Asks and measures. `now_ms` is a clock in milliseconds. Calling it again measures anew.
+pub fn select_paths(now_ms: &dyn Fn() -> f64) {
+    warm_paths(now_ms);
+    let held = HELD.load(Relaxed);
+    for kind in (0..KINDS.len()).filter(|kind| held >> kind & 1 != 0) {
+        decide(kind, |paths, w, m| fastest(paths, w, m, now_ms));
+    }
+}
+
+/// Takes the path that `choose` finds for a kind, by place and reason, in each regime. An engine that was wrong once, in its quick code
+/// or its optimised one, keeps to what can be trusted.
+fn decide(kind: usize, choose: impl Fn(&[u8], &PackedWeights, usize) -> Option<(u8, u8)>) {
+    if REASON.load(Relaxed) == UNSOUND {
+        return;
+    }
+    let (paths, w) = (candidates(kind), sample(KINDS[kind].0).ok());
+    for (regime, &m) in REGIMES.iter().enumerate() {
+        let both = paths.as_ref().zip(w.as_ref());
+        let found = both.and_then(|(paths, w)| choose(paths, w, m));
+        let Some((path, why)) = found else { return trust_none() };
+        take(regime, kind, path);
+        REASON.store(why, Relaxed);
+    }
+}
+
+fn trust_none() {
+    CHOICE.iter().flatten().for_each(|choice| choice.store(PLAIN, Relaxed));
+    REASON.store(UNSOUND, Relaxed);
+}
+
+/// What is multiplied: some rows, over and over, rounded without any search.
+fn sample(dtype: DType) -> Result<PackedWeights> {
+    const ROWS: usize = 8;
+    let (format, codec) = dtype.codec()?;
+    let values: Vec<f32> = (0..ROWS * K).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
+    let mut blocks = vec![0; values.len() / format.block_len * format.block_bytes];
+    let quantize = codec.quantize.ok_or_else(|| Error::new(Code::UnsupportedQuant, format.name))?;
+    quantize(&values, &mut blocks);
+    let mut packer = Packer::new(dtype, dtype, N, K)?;
+    for _ in 0..N / ROWS {
+        packer.push(&blocks)?;
+    }
+    packer.finish()
+}
+
+/// Columns and length of the rows of the sample.
+const N: usize = 64;
+const K: usize = 512;
+
+/// What [`run_all`] has each path do: a product, as often as asked.
+type Product<'a> = dyn FnMut() + 'a;
+
+/// Runs the paths with `m` rows and weights `w`, each by `each`, and takes the first; `None` where the results of any two
+/// differ.
+fn run_all(
+    paths: &[u8],
+    w: &PackedWeights,
+    m: usize,
+    each: &mut dyn FnMut(&mut Product),
+) -> Option<(u8, u8)> {
     let mut act = Activations::default();
     for (j, x) in act.fill(m, K, true).iter_mut().enumerate() {
         *x = ((j * 31) % 255) as f32 - 127.0;
     }
-    let run = |path: u8, act: &mut Activations, out: &mut [f32]| {
-        with_path!(path, matmul_on(act, None, &w, out));
-    };
-    let mut out = vec![vec![0f32; m * N]; paths.len()];
-    for (&path, out) in paths.iter().zip(&mut out) {
-        run(path, &mut act, out);
-    }
-    let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    if out.iter().any(|other| bits(other) != bits(&out[0])) {
-        return None;
-    }
-    let mut best = vec![f64::INFINITY; paths.len()];
-    let rounds = if paths.len() > 1 { ROUNDS } else { 0 };
-    for _ in 0..rounds {
-        for (i, &path) in paths.iter().enumerate() {
-            best[i] = best[i].min(ms_per_round(|| run(path, &mut act, &mut out[0]), now_ms));
+    let mut first = Vec::new();
+    for &path in paths {
+        let mut out = vec![0f32; m * N];
+        each(&mut || with_path!(path, matmul_on(&mut act, None, w, &mut out)));
+        let bits: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
+        if first.is_empty() {
+            first = bits;
+        } else if first != bits {
+            return None;
         }
     }
-    if best[0].is_infinite() && paths.len() > 1 {
-        return Some((paths[0], GUESSED));
+    Some((paths[0], UNMEASURED))
+}
+
+/// Runs a product for two milliseconds, or where the clock stands still, some times.
+fn warm(product: &mut Product, now_ms: &dyn Fn() -> f64) {
+    let start = now_ms();
+    for n in 1.. {
+        product();
+        let passed = now_ms() - start;
+        if passed > 2.0 || n > 100 || n > 20 && passed <= 0.0 {
+            break;
+        }
     }
-    let fastest = (1..paths.len()).fold(0, |a, b| if best[b] < best[a] { b } else { a });
-    let chosen = if best[fastest] < MARGIN * best[0] { fastest } else { 0 };
-    Some((paths[chosen], MEASURED))
+}
+
+/// The fastest of the paths with `m` rows and weights `w`, the first unless another is clearly faster; `None` where the
+/// results of any two differ.
+fn fastest(paths: &[u8], w: &PackedWeights, m: usize, now_ms: &dyn Fn() -> f64) -> Option<(u8, u8)> {
+    let mut best = vec![f64::INFINITY; paths.len()];
+    let mut leader = 0;
+    for round in 0..ROUNDS + MORE_ROUNDS {
+        // The likeliest path may be behind because the engine has not come to optimise it: that takes longer to believe.
+        if round >= ROUNDS && leader == 0 {
+            break;
+        }
+        let mut best_of = best.iter_mut();
+        run_all(paths, w, m, &mut |product| {
+            let best = best_of.next().expect("as many as paths");
+            product();
+            if paths.len() > 1 {
+                *best = best.min(ms_per_round(product, now_ms));
+            }
+        })?;
+        let fastest = (1..paths.len()).fold(0, |a, b| if best[b] < best[a] { b } else { a });
+        leader = if best[fastest] < MARGIN * best[0] { fastest } else { 0 };
+    }
+    let is_guess = best[0].is_infinite() && paths.len() > 1;
+    Some((paths[leader], if is_guess { GUESSED } else { MEASURED }))
 }
 
 /// Time of one round; infinity where the clock stands still. Page clocks have steps of up to
 /// 0.1 ms, so this begins and ends where the clock has just stepped.
-fn ms_per_round(mut once: impl FnMut(), now_ms: &dyn Fn() -> f64) -> f64 {
+fn ms_per_round(once: &mut Product, now_ms: &dyn Fn() -> f64) -> f64 {
     const AT_LEAST: f64 = 0.2;
     const MOST_ROUNDS: usize = 1000;
     let first = now_ms();
