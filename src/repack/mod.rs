@@ -28,7 +28,7 @@ mod aligned;
 mod packer;
 mod superblock;
 
-pub use aligned::AlignedBytes;
+pub use aligned::{AlignedBytes, CacheLines};
 pub use packer::Packer;
 pub use superblock::{SUPER_K, SuperKind};
 

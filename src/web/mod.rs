@@ -21,10 +21,14 @@ pub use vision::VisionModel;
 
 use crate::error::{Code, Error};
 use crate::kernels;
+use crate::repack::CacheLines;
 use js_sys::{Object, Reflect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wasm_bindgen::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: CacheLines = CacheLines;
 
 /// Runs once in every thread, when the module is instantiated.
 #[wasm_bindgen(start)]
