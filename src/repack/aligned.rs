@@ -115,8 +115,8 @@ mod tests {
             for (i, &size) in sizes.iter().enumerate() {
                 ptr = CacheLines.realloc(ptr, layout, size);
                 layout = Layout::from_size_align(size, 8).unwrap();
-                assert!(!ptr.is_null() && ptr.addr() % 8 == 0);
-                assert!(!SIZES.contains(&size) || ptr.addr() % LINE == 0, "{size} bytes at {ptr:?}");
+                assert!(!ptr.is_null() && ptr.addr().is_multiple_of(8));
+                assert!(!SIZES.contains(&size) || ptr.addr().is_multiple_of(LINE), "{size} bytes at {ptr:?}");
                 assert_eq!(*ptr, i as u8, "the first byte went along");
                 *ptr += 1;
             }

@@ -149,8 +149,9 @@ export class Engine {
       case "result":
         this.#pending.delete(reply.id);
         this.wasmBytes = reply.wasmBytes;
+        call.resolve(reply.value as never);
         if (this.#pending.size === 0) this.#watch?.abort();
-        return call.resolve(reply.value as never);
+        return;
       case "failed": {
         const error = BitpaneError.from(reply.error);
         this.#pending.delete(reply.id);

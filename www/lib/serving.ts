@@ -31,6 +31,8 @@ const LOCK = `bitpane:worker:${Date.now()}-${Math.random()}`;
 
 /** Work does not wait longer than this for the lock. */
 const LOCK_MS = 200;
+/** The lock is kept for so long after a call: asking for it takes the browser longer than some calls take. */
+const KEEP_LOCK_MS = 100;
 
 let poison: WireError | undefined;
 
@@ -41,11 +43,17 @@ export function serve(port: Port): { ended: () => Promise<void> } {
   let tail = Promise.resolve();
   let isEnded = false;
   let release: (() => void) | undefined;
+  let letGo: ReturnType<typeof setTimeout> | undefined;
 
   /** Resolves once the lock is held and the page knows it; nothing is computed before. */
   const holdLock = (): Promise<void> => new Promise((resolve) => {
     const { locks } = globalThis.navigator ?? {};
     if (!locks) return resolve();
+    clearTimeout(letGo);
+    if (release) {
+      port.postMessage({ kind: "busy" });
+      return resolve();
+    }
     const done = new Promise<void>((idle) => { release = idle; });
     const held = (): Promise<void> => {
       if (waiting.size > 0) port.postMessage({ kind: "busy" });
@@ -72,7 +80,14 @@ export function serve(port: Port): { ended: () => Promise<void> } {
     } finally {
       waiting.delete(id);
       cancelled.delete(id);
-      if (waiting.size === 0) release?.();
+      if (waiting.size === 0 && release) {
+        letGo = setTimeout(() => {
+          release?.();
+          release = undefined;
+        }, KEEP_LOCK_MS);
+        // In Node the process need not wait for it.
+        (letGo as { unref?: () => void }).unref?.();
+      }
     }
   };
 
