@@ -7,7 +7,9 @@ use bitpane::kernels::output::Output;
 use bitpane::kernels::path::{DotPath, P16};
 use bitpane::kernels::path16::{D16, X16};
 use bitpane::kernels::path32::{D32, Signed, Unsigned};
-use bitpane::kernels::{backend_name, float, matmul_many, matmul_on, reference, select_paths, take_path};
+use bitpane::kernels::{
+    Product, backend_name, float, matmul_many, matmul_on, reference, select_paths, take_path,
+};
 use bitpane::quant::DType;
 use bitpane::repack::{PackedWeights, Packer, Packing};
 
@@ -260,7 +262,7 @@ fn matrices_of_all_kinds_share_activations() {
             let x = random.normals(m * k);
             let mut together = vec![vec![f32::NAN; m * n]; weights.len()];
             let mut products: Vec<_> =
-                weights.iter().zip(&mut together).map(|(w, out)| (w, out.as_mut_slice())).collect();
+                weights.iter().zip(&mut together).map(|(w, out)| Product::new(w, out)).collect();
             matmul_many(&mut activations(&x, m, k, true), None, &mut products);
             for (w, got) in weights.iter().zip(&together) {
                 let mut alone = vec![f32::NAN; m * n];

@@ -5,7 +5,7 @@ mod common;
 
 use bitpane::kernels::act::Activations;
 use bitpane::kernels::pool;
-use bitpane::kernels::{matmul, matmul_many, parallel};
+use bitpane::kernels::{Product, matmul, matmul_many, parallel};
 use bitpane::quant::DType;
 use bitpane::repack::{PackedWeights, Packer};
 use bitpane::tasks::{LoadOptions, Loaded, Loader};
@@ -175,7 +175,7 @@ fn products_are_the_same_bits_with_any_number_of_threads() {
                 pool::set_threads(threads);
                 act.fill(m, k, true).copy_from_slice(&noise(m * k, 9));
                 let (mut x, mut y) = (vec![f32::NAN; m * a.n()], vec![f32::NAN; m * b.n()]);
-                matmul_many(&mut act, None, &mut [(&a, &mut x), (&b, &mut y)]);
+                matmul_many(&mut act, None, &mut [Product::new(&a, &mut x), Product::new(&b, &mut y)]);
                 let mut alone = vec![f32::NAN; m * a.n()];
                 matmul(&mut act, &a, &mut alone);
                 assert_eq!(bits(&alone), bits(&x), "{dtype:?}, m {m}, {threads} threads");

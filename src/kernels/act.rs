@@ -90,7 +90,7 @@ impl Activations {
 
     /// The floats, `[m, k]`.
     pub fn x(&self) -> &[f32] {
-        &self.x
+        &self.x[..self.m * self.k]
     }
 
     /// Whether products with integer weights may use quantized activations.
@@ -104,8 +104,18 @@ impl Activations {
         (self.m, self.k, self.integer) = (m, k, integer);
         self.coded.iter_mut().for_each(|c| c.layout = None);
         self.take_rows(None);
-        self.x.resize(m * k, 0.0);
-        &mut self.x
+        // Never shorter: what grows again would be filled with zeros.
+        if self.x.len() < m * k {
+            self.x.resize(m * k, 0.0);
+        }
+        &mut self.x[..m * k]
+    }
+
+    /// [`Self::fill`] with all of `x`, which gets other floats of no meaning in exchange.
+    pub fn exchange(&mut self, m: usize, k: usize, integer: bool, x: &mut Vec<f32>) {
+        assert_eq!(x.len(), m * k, "not m x k");
+        self.fill(m, k, integer);
+        std::mem::swap(&mut self.x, x);
     }
 
     /// Has products with integer weights take twice 8 bits of each number, from now on: its code, and that of what the
@@ -120,8 +130,9 @@ impl Activations {
             return None;
         }
         let mut rest = self.rest.take().unwrap_or_default();
-        rest.act.fill(self.m, self.k, true).copy_from_slice(&self.x);
-        coded::leave_rest(&mut rest.act.x, Span::of(w.packing()));
+        let x = rest.act.fill(self.m, self.k, true);
+        x.copy_from_slice(self.x());
+        coded::leave_rest(x, Span::of(w.packing()));
         Some(rest)
     }
 
@@ -154,7 +165,7 @@ impl Activations {
 
     /// The floats that products take.
     pub(super) fn floats(&self) -> &[f32] {
-        if self.taken.is_some() { &self.picked_x } else { &self.x }
+        if self.taken.is_some() { &self.picked_x } else { self.x() }
     }
 
     /// Makes ready the codes that products take, in the layout of `P`. k is a multiple of the span
@@ -163,7 +174,7 @@ impl Activations {
         let layout = Some((P::NAME, span));
         let (all, is_new) = slot(&mut self.coded, layout);
         if is_new {
-            all.quantize::<P>(&self.x, self.m, self.k, span);
+            all.quantize::<P>(&self.x[..self.m * self.k], self.m, self.k, span);
         }
         if let Some(rows) = &self.taken {
             let (picked, is_new) = slot(&mut self.picked, layout);

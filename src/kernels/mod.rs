@@ -55,7 +55,7 @@ pub type PlainPath = P16<isa::Native>;
 /// # Panics
 /// Where the shapes do not agree: a bug in the caller, not an input error.
 pub fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
-    matmul_many(act, None, &mut [(w, out)]);
+    matmul_many(act, None, &mut [Product::new(w, out)]);
 }
 
 /// [`matmul`] with some rows of the activations, in any order and any number: `out[i, j]` is
@@ -66,7 +66,24 @@ pub fn matmul(act: &mut Activations, w: &PackedWeights, out: &mut [f32]) {
 /// # Panics
 /// Where the shapes do not agree, or a row is not in `act`: a bug in the caller.
 pub fn matmul_rows(act: &mut Activations, rows: &[usize], w: &PackedWeights, out: &mut [f32]) {
-    matmul_many(act, Some(rows), &mut [(w, out)]);
+    matmul_many(act, Some(rows), &mut [Product::new(w, out)]);
+}
+
+/// A matrix to multiply with, and where the product goes.
+pub struct Product<'a> {
+    /// `[n, k]`.
+    pub w: &'a PackedWeights,
+    /// `[m, n]`.
+    pub out: &'a mut [f32],
+    /// `[n]`, added to every row.
+    pub bias: Option<&'a [f32]>,
+}
+
+impl<'a> Product<'a> {
+    /// A product without bias.
+    pub fn new(w: &'a PackedWeights, out: &'a mut [f32]) -> Self {
+        Product { w, out, bias: None }
+    }
 }
 
 /// [`matmul`], or [`matmul_rows`] with some rows, of the same activations with several matrices:
@@ -74,21 +91,17 @@ pub fn matmul_rows(act: &mut Activations, rows: &[usize], w: &PackedWeights, out
 ///
 /// # Panics
 /// As those.
-pub fn matmul_many(
-    act: &mut Activations,
-    rows: Option<&[usize]>,
-    products: &mut [(&PackedWeights, &mut [f32])],
-) {
+pub fn matmul_many(act: &mut Activations, rows: Option<&[usize]>, products: &mut [Product]) {
     act.take_rows(rows);
-    for (w, _) in products.iter() {
-        select::prepare(act, w);
+    for product in products.iter() {
+        select::prepare(act, product.w);
     }
     let codes = &*act;
     parallel::products(codes.n_taken(), products, &|w, strips, out| select::strips(codes, w, strips, out));
-    for (w, out) in products {
+    for Product { w, out, .. } in products {
         if let Some(mut rest) = act.take_rest(w) {
             rest.out.resize(out.len(), 0.0);
-            matmul_many(&mut rest.act, rows, &mut [(w, &mut rest.out)]);
+            matmul_many(&mut rest.act, rows, &mut [Product::new(w, &mut rest.out)]);
             vecmath::add::<isa::Native>(out, &rest.out);
             act.keep_rest(rest);
         }
@@ -105,7 +118,8 @@ pub fn matmul_on<P: DotPath>(
     act.take_rows(rows);
     prepare_on::<P>(act, w);
     let act = &*act;
-    parallel::products(act.n_taken(), &mut [(w, out)], &|w, strips, out| strips_on::<P>(act, w, strips, out));
+    let strips = |w: &PackedWeights, strips, out: Output| strips_on::<P>(act, w, strips, out);
+    parallel::products(act.n_taken(), &mut [Product::new(w, out)], &strips);
 }
 
 /// Chooses how products are formed, where there is a choice: by measuring, on one thread, for the weights that there are.

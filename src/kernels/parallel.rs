@@ -1,9 +1,10 @@
 //! How work is cut into parts for the [`pool`]. Never along k: every output is computed by
 //! one thread in the one order, so that results do not depend on the cut.
 
+use super::isa::Native;
 use super::output::Output;
-use super::pool;
-use crate::repack::PackedWeights;
+use super::{Product, pool, vecmath};
+use crate::repack::{NR, PackedWeights};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -39,10 +40,10 @@ fn n_parts(work: usize, n_items: usize, per_thread: usize) -> usize {
 /// Products that are shared as one.
 const AT_ONCE: usize = 4;
 
-/// Calls `strips(weights, strips, output)` so that the calls cover every strip of every product once.
+/// Calls `strips(weights, strips, output)` so that the calls cover every strip of every product once, and adds biases.
 pub(super) fn products(
     m: usize,
-    products: &mut [(&PackedWeights, &mut [f32])],
+    products: &mut [Product],
     strips: &(dyn Fn(&PackedWeights, Range<usize>, Output) + Sync),
 ) {
     if m == 0 {
@@ -53,35 +54,49 @@ pub(super) fn products(
         self::products(m, first, strips);
         return self::products(m, rest, strips);
     }
-    let n_bytes: usize = products.iter().map(|(w, _)| w.n_bytes()).sum();
-    let n_strips = products.iter().map(|(w, _)| w.n_strips()).sum();
+    let n_bytes: usize = products.iter().map(|p| p.w.n_bytes()).sum();
+    let n_strips = products.iter().map(|p| p.w.n_strips()).sum();
     let per_thread = if m > 1 { PARTS_PER_THREAD } else { PARTS_PER_THREAD_OF_ROW };
     let n_parts = n_parts(n_bytes.saturating_mul(m), n_strips, per_thread);
     if n_parts < 2 {
-        for (w, out) in products {
-            strips(w, 0..w.n_strips(), Output::new(out, m, w.n()));
+        for Product { w, out, bias } in products {
+            let out = Output::new(out, m, w.n());
+            strips(w, 0..w.n_strips(), out);
+            add_bias(0..w.n_strips(), out, *bias);
         }
         return;
     }
     let mut first_byte = 0;
     // No list: writing a token is not to allocate.
     let mut placed = [None; AT_ONCE];
-    for ((w, out), place) in products.iter_mut().zip(&mut placed) {
-        *place = Some((first_byte, *w, Output::new(out, m, w.n())));
+    for (Product { w, out, bias }, place) in products.iter_mut().zip(&mut placed) {
+        *place = Some((first_byte, *w, Output::new(out, m, w.n()), *bias));
         first_byte += w.n_bytes();
     }
     pool::run(n_parts, &|part| {
         // A part is a stretch of bytes; a strip belongs to the part in which it begins.
         let bytes = cut(n_bytes, n_parts, part);
-        for &(first_byte, w, out) in placed.iter().flatten() {
+        for &(first_byte, w, out, bias) in placed.iter().flatten() {
             let strip_bytes = (w.n_bytes() / w.n_strips().max(1)).max(1);
             let begun = |at: usize| at.saturating_sub(first_byte).div_ceil(strip_bytes).min(w.n_strips());
             let range = begun(bytes.start)..begun(bytes.end);
             if !range.is_empty() {
-                strips(w, range, out);
+                strips(w, range.clone(), out);
+                add_bias(range, out, bias);
             }
         }
     });
+}
+
+/// Adds a bias to the columns of strips, which their thread has just written.
+fn add_bias(strips: Range<usize>, out: Output, bias: Option<&[f32]>) {
+    let Some(bias) = bias else { return };
+    let columns = strips.start * NR..(strips.end * NR).min(out.n());
+    let bias = &bias[columns.clone()];
+    for row in 0..out.m() {
+        // SAFETY: strips have one writer.
+        vecmath::add::<Native>(unsafe { out.columns(row, columns.start, columns.len()) }, bias);
+    }
 }
 
 /// Part `part` of `n_parts` about equal parts of `0..n`.

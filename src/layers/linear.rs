@@ -1,8 +1,7 @@
 //! `y = x W^T * scale + b`.
 
 use super::{Lora, observe};
-use crate::kernels::parallel::{self, work};
-use crate::kernels::{act::Activations, matmul_many};
+use crate::kernels::{Product, act::Activations, matmul_many};
 use crate::repack::PackedWeights;
 
 /// A matrix product with an optional scale and bias.
@@ -35,7 +34,11 @@ impl Linear {
         layers.iter().for_each(|layer| observe::seen(&layer.name, act));
         let mut outs_left = outs.iter_mut();
         let mut products = layers.map(|layer| match outs_left.next() {
-            Some(out) => (&layer.weight, &mut **out),
+            Some(out) => Product {
+                w: &layer.weight,
+                out,
+                bias: layer.bias.as_deref().filter(|_| layer.scale.is_none()),
+            },
             None => unreachable!("N of each"),
         });
         matmul_many(act, None, &mut products);
@@ -45,16 +48,14 @@ impl Linear {
         }
     }
 
+    /// What products with a scale lack; others have their bias.
     fn scale_and_bias(&self, out: &mut [f32]) {
-        if let Some(scale) = self.scale {
-            out.iter_mut().for_each(|o| *o *= scale);
-        }
-        if let Some(bias) = &self.bias {
-            parallel::chunks(out, bias.len(), work::ADD, &|_, out| {
-                for row in out.chunks_exact_mut(bias.len()) {
-                    row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
-                }
-            });
+        let Some(scale) = self.scale else { return };
+        out.iter_mut().for_each(|o| *o *= scale);
+        for row in out.chunks_exact_mut(self.n()) {
+            if let Some(bias) = &self.bias {
+                row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+            }
         }
     }
 

@@ -97,10 +97,9 @@ impl Mlp {
                 self.activate_gate(w);
             }
         }
-        let act = w.act.fill(w.m, n_ff, w.mode.is_integer());
         match &self.sub_norm {
-            Some(norm) => norm.forward(&w.gate, act),
-            None => act.copy_from_slice(&w.gate),
+            Some(norm) => norm.forward(&w.gate, w.act.fill(w.m, n_ff, w.mode.is_integer())),
+            None => w.act.exchange(w.m, n_ff, w.mode.is_integer(), &mut w.gate),
         }
         w.out.resize(w.m * self.down.n(), 0.0);
         self.down.forward(&mut w.act, &mut w.out);

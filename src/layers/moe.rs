@@ -3,7 +3,7 @@
 
 use super::{Activation, I, Linear, Mlp, Workspace};
 use crate::kernels::act::Activations;
-use crate::kernels::{matmul, matmul_many, vecmath};
+use crate::kernels::{Product, matmul, matmul_many, vecmath};
 use crate::repack::PackedWeights;
 
 /// A mixture of gated feed-forward layers.
@@ -78,9 +78,9 @@ impl Moe {
             let n_ff = self.down[first.expert].k();
             w.gate.resize(n * n_ff, 0.0);
             w.up.resize(n * n_ff, 0.0);
-            let products =
-                [(&self.gate[first.expert], &mut w.gate[..]), (&self.up[first.expert], &mut w.up[..])];
-            matmul_many(&mut w.act, Some(rows), &mut { products });
+            let gate = Product::new(&self.gate[first.expert], &mut w.gate);
+            let up = Product::new(&self.up[first.expert], &mut w.up);
+            matmul_many(&mut w.act, Some(rows), &mut [gate, up]);
             self.activation.apply(&mut w.gate);
             vecmath::mul::<I>(&mut w.gate, &w.up);
             hidden.fill(n, n_ff, w.mode.is_integer()).copy_from_slice(&w.gate);

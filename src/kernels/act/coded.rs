@@ -96,6 +96,10 @@ impl Coded {
         let Starts { of: kind, lanes } = &mut self.starts[free];
         *kind = Some((offset, of));
         lanes.clear();
+        if of == 1 {
+            lanes.extend(self.sums.iter().map(|&sum| P::start_lane(sum, offset)));
+            return;
+        }
         for sums in self.sums.chunks_exact(of * self.tile_rows) {
             for r in 0..self.tile_rows {
                 let sum = sums[r..].iter().step_by(self.tile_rows).fold(0, |a, &b| P::add_sums(a, b));
