@@ -127,6 +127,15 @@ impl Packing {
         f32::from_le_bytes(scales[column * 4..][..4].try_into().unwrap())
     }
 
+    /// Whether weights are codes of 5 bits or fewer: rounding them costs far more than rounding what they meet.
+    pub const fn is_coarse(self) -> bool {
+        match self {
+            Packing::U4 | Packing::Bits => true,
+            Packing::Super(kind) => kind.bits <= 5,
+            Packing::I8 | Packing::I8Half | Packing::F32 | Packing::F16 | Packing::Bf16 => false,
+        }
+    }
+
     /// Whether the kernels multiply integers.
     pub const fn is_integer(self) -> bool {
         matches!(self, Packing::U4 | Packing::I8 | Packing::I8Half | Packing::Bits | Packing::Super(_))

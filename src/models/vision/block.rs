@@ -58,10 +58,15 @@ impl EncoderBlock {
         })
     }
 
-    /// Has all products take twice the bits of their inputs. For the first layer of a picture: what is rounded there costs
-    /// DeiT-Tiny about as much as in all others together (`docs/quantization.md`).
+    /// Has all products take twice the bits of their inputs, unless the weights are coarse. For the first layer of a
+    /// picture: what is rounded there costs DeiT-Tiny about as much as in all others together (`docs/quantization.md`).
     pub fn set_fine(&mut self) {
-        self.is_fine = true;
+        self.is_fine = !self.qkv().weight.packing().is_coarse();
+    }
+
+    /// Whether products take twice the bits of their inputs.
+    pub fn is_fine(&self) -> bool {
+        self.is_fine
     }
 
     /// Has the attention add a bias to its scores.
@@ -71,11 +76,15 @@ impl EncoderBlock {
 
     /// Whether queries, keys and values come from integer products.
     pub fn has_codes(&self) -> bool {
-        let qkv = match &self.attention.qkv {
+        self.qkv().weight.packing().is_integer()
+    }
+
+    /// The products of queries, keys and values, or that of queries.
+    fn qkv(&self) -> &Linear {
+        match &self.attention.qkv {
             Qkv::Fused(qkv) => qkv,
             Qkv::Separate(parts) => &parts[0],
-        };
-        qkv.weight.packing().is_integer()
+        }
     }
 
     /// Updates the residual stream `w.x`.

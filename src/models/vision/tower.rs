@@ -289,7 +289,7 @@ impl Tower {
         let n_prefix = self.n_prefix();
         let m = n_prefix + n_patch;
         // Keys and values are codes where weights are codes, too; the first layer's may be kept as floats.
-        let n_first = usize::from(self.layers.len() > 1);
+        let n_first = usize::from(self.layers.len() > 1 && self.layers[0].is_fine());
         let coded = mode.is_integer() && self.layers[n_first..].iter().all(EncoderBlock::has_codes);
         let n_head = self.spec.layers.n_head;
         make_room(&mut self.kv, if coded { KvType::Q8_0 } else { KvType::F32 }, n_head, n_embd, m)?;
