@@ -4,6 +4,8 @@
 //! crate apart so that these are compiled for speed and the others, which run rarely, for size.
 
 #![deny(unsafe_code)]
+// The vector instructions of wasm64, which only its build uses, are not stable yet: rust-lang/rust#90599.
+#![cfg_attr(target_arch = "wasm64", feature(simd_wasm64))]
 
 pub mod error;
 pub mod quant;

@@ -5,6 +5,8 @@
 //! none below it (`tests/layering.rs` checks this).
 
 #![deny(unsafe_code)]
+// The vector instructions of wasm64, which only its build uses, are not stable yet: rust-lang/rust#90599.
+#![cfg_attr(target_arch = "wasm64", feature(simd_wasm64))]
 
 pub use bitpane_core::{container, error, image, kernels, layers, quant, repack};
 
@@ -22,7 +24,7 @@ pub mod tasks;
 
 #[cfg(feature = "cli")]
 pub mod cli;
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 pub mod web;
 
 pub use error::{Code, Error, Result};

@@ -52,19 +52,27 @@ async function findBuilds() {
   return builds.sort();
 }
 
-/** The builds and the JavaScript that goes with each of them, which is the same for all. */
+/** The JavaScript around a build: that of 64-bit memories reads addresses in another way. */
+function glueOf(build) {
+  return build.endsWith("64") ? "bitpane64" : "bitpane";
+}
+
+/** The builds and the JavaScript that goes with each of them, whose types are the same for all. */
 async function takeRuntime(builds) {
   await mkdir(RUNTIME, { recursive: true });
-  const first = join(BOUND, builds[0]);
-  for (const file of ["bitpane.js", "bitpane.d.ts"]) {
-    const text = await readFile(join(first, file), "utf8");
-    for (const build of builds) {
-      const other = await readFile(join(BOUND, build, file), "utf8");
-      if (other !== text) throw new Error(`${file} of the builds ${builds[0]} and ${build} differ: they need one each`);
+  const taken = new Map();
+  for (const build of builds) {
+    for (const [file, kept] of [["bitpane.js", `${glueOf(build)}.js`], ["bitpane.d.ts", "bitpane.d.ts"]]) {
+      const text = await readFile(join(BOUND, build, file), "utf8");
+      if ((taken.get(kept) ?? text) !== text) throw new Error(`${file} of the build ${build} is another than that of others: they need one each`);
+      taken.set(kept, text);
     }
+  }
+  for (const [file, text] of taken) {
     // What each function takes stands in the types; the script need not say it again.
     await writeFile(join(RUNTIME, file), file.endsWith(".d.ts") ? text : text.replace(/^ *\/\*\*[^]*?\*\/\n/gm, ""));
   }
+  await writeFile(join(RUNTIME, "bitpane64.d.ts"), 'export * from "./bitpane.js";\n');
   for (const build of builds) await cp(join(BOUND, build, "bitpane_bg.wasm.gz"), join(RUNTIME, `${build}.wasm.gz`));
 }
 
@@ -171,8 +179,9 @@ async function listFiles() {
   for (const path of (await filesIn(SITE)).sort()) {
     if (/^sw\.js|\.d\.ts$|\.map$|^pkg\/(README|LICENSE|package\.json)/.test(path)) continue;
     digest.update(`${path}\n`).update(await readFile(join(SITE, path)));
-    const build = /^pkg\/runtime\/(\w+)\.wasm\.gz$/.exec(path)?.[1];
-    if (build) listed.builds[build] = [path];
+    // What only some browsers or models need waits until it is asked for.
+    const build = path === "pkg/runtime/bitpane64.js" ? "relaxed64" : /^pkg\/runtime\/(\w+)\.wasm\.gz$/.exec(path)?.[1];
+    if (build) (listed.builds[build] ??= []).push(path);
     else listed.files.push(path);
   }
   listed.digest = digest.digest("hex").slice(0, 16);

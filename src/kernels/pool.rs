@@ -74,7 +74,7 @@ static POOL: Pool = Pool {
 };
 
 /// Whether this build can have more than one thread.
-const CAN_SHARE: bool = cfg!(any(not(target_arch = "wasm32"), target_feature = "atomics"));
+const CAN_SHARE: bool = cfg!(any(not(target_family = "wasm"), target_feature = "atomics"));
 
 /// Threads that share a region, the caller's included.
 pub fn threads() -> usize {
@@ -86,7 +86,7 @@ pub fn threads() -> usize {
 /// somebody runs [`work`] for each.
 pub fn set_threads(n: usize) -> usize {
     let wanted = n.clamp(1, MAX_THREADS) - 1;
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(not(target_family = "wasm"))]
     let wanted = start_workers(wanted);
     POOL.threads.store(1 + wanted, SeqCst);
     POOL.roster.signal();
@@ -95,7 +95,7 @@ pub fn set_threads(n: usize) -> usize {
 }
 
 /// Starts workers until there are `wanted`; gives how many of those run.
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(target_family = "wasm"))]
 fn start_workers(wanted: usize) -> usize {
     static STARTED: Mutex<usize> = Mutex::new(0);
     let mut started = lock(&STARTED);

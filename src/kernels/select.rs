@@ -14,7 +14,7 @@ use super::window::Window;
 use super::{PlainPath, prepare_on, strips_on};
 use crate::repack::PackedWeights;
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(target_family = "wasm"))]
 mod one {
     use super::*;
     use crate::repack::Packing;
@@ -67,14 +67,14 @@ mod one {
     }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(target_family = "wasm"))]
 pub(super) use one::{attention, prepare, strips};
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(target_family = "wasm"))]
 pub use one::{backend_name, backend_reason, convolve, hold, select_paths, take_path, warm_paths};
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 mod measured;
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 pub(super) use measured::{attention, prepare, strips};
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 pub use measured::{backend_name, backend_reason, convolve, hold, select_paths, take_path, warm_paths};

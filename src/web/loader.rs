@@ -80,9 +80,9 @@ impl Hasher {
     }
 }
 
-/// Address and length.
-fn place(bytes: &[u8]) -> [u32; 2] {
-    [bytes.as_ptr() as u32, bytes.len() as u32]
+/// Address and length, exact in doubles also where memories are larger than 4 GiB.
+fn place(bytes: &[u8]) -> [f64; 2] {
+    [bytes.as_ptr().addr() as f64, bytes.len() as f64]
 }
 
 fn sum(pieces: &[&[u8]]) -> String {
@@ -167,7 +167,7 @@ impl Loader {
     }
 
     /// Where the pieces of a tensor's image lie in memory until the next call: address and length of each.
-    pub fn image(&self, idx: usize) -> Vec<u32> {
+    pub fn image(&self, idx: usize) -> Vec<f64> {
         self.inner.image(idx).iter().flat_map(|piece| place(piece)).collect()
     }
 
@@ -179,7 +179,7 @@ impl Loader {
 
     /// Begins the next tensor as an image: where the pieces to be filled lie, as [`Self::image`].
     #[wasm_bindgen(js_name = beginImage)]
-    pub fn begin_image(&mut self) -> Result<Vec<u32>, JsValue> {
+    pub fn begin_image(&mut self) -> Result<Vec<f64>, JsValue> {
         let pieces = self.inner.begin_image().map_err(to_object)?;
         kernels::warm_paths(&now_ms);
         Ok(pieces.iter().flat_map(|piece| place(piece)).collect())

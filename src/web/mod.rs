@@ -22,6 +22,10 @@ pub use vision::VisionModel;
 use crate::error::{Code, Error};
 use crate::kernels;
 use crate::repack::CacheLines;
+#[cfg(target_arch = "wasm32")]
+use core::arch::wasm32::memory_size;
+#[cfg(target_arch = "wasm64")]
+use core::arch::wasm64::memory_size;
 use js_sys::{Object, Reflect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,7 +67,7 @@ extern "C" {
 /// Bytes of WebAssembly memory.
 #[wasm_bindgen(js_name = memoryBytes)]
 pub fn memory_bytes() -> f64 {
-    core::arch::wasm32::memory_size::<0>() as f64 * 65536.0
+    memory_size::<0>() as f64 * 65536.0
 }
 
 /// An error as a plain object.

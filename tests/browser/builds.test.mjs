@@ -51,6 +51,10 @@ for (const model of MODELS) {
     assert.match(relaxed.backend.kernelReason, /measured/);
     assertSame(relaxed, plain);
 
+    const { result: wide } = await onPage(compute, { ...model, build: "relaxed64" });
+    assert.deepEqual([wide.backend.build, wide.backend.isa], ["relaxed64", "relaxed-simd"]);
+    assertSame(wide, plain);
+
     // Whether or not the dot product is the faster path on this machine.
     const { result: dot } = await onPage(compute, { ...model, build: "relaxed" }, { answers: { [GLUE]: favourTheDot() } });
     assert.match(dot.backend.kernel, /^d(16|32[us])/);
@@ -112,11 +116,11 @@ test("a build that does not exist is a bad argument", async () => {
 
 test("the build for one thread is that for several but for one bit; other files are refused", async () => {
   const { withOwnMemory } = await import("../../pkg/own-memory.js");
-  for (const name of ["simd128", "relaxed"]) {
+  for (const name of ["simd128", "relaxed", "relaxed64"]) {
     const shared = gunzipSync(await readFile(new URL(`../../pkg/runtime/${name}.wasm.gz`, import.meta.url)));
     const own = withOwnMemory(Uint8Array.from(shared));
     const changes = [...own.keys()].filter((i) => own[i] !== shared[i]);
-    assert.deepEqual(changes.map((i) => [shared[i], own[i]]), [[0x03, 0x01]]);
+    assert.deepEqual(changes.map((i) => [shared[i], own[i]]), [name.endsWith("64") ? [0x07, 0x05] : [0x03, 0x01]]);
     assert.throws(() => withOwnMemory(own), RangeError);
     for (const n of [0, 8, 9, 40]) assert.throws(() => withOwnMemory(Uint8Array.from(shared.subarray(0, n))), RangeError);
   }

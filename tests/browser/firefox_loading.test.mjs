@@ -48,6 +48,13 @@ test("Firefox: a model loads and writes, with one thread and with several", { sk
   t.diagnostic(`${features.build}: ${features.buildReason}`);
 });
 
+test("Firefox: the build with 64-bit memories writes the same, with one thread and with several", { skip, timeout: 120_000 }, async () => {
+  for (const [build, threads] of [["relaxed64", 1], ["relaxed64-threads", 2]]) {
+    const result = await attempt(page, at(faulty(STORY)), { cache: false, build, threads });
+    assert.equal(result.text, good, JSON.stringify(result.error));
+  }
+});
+
 test("Firefox: the cache keeps the file", { skip, timeout: 120_000 }, async () => {
   const answer = faulty(STORY);
   const path = at(answer);

@@ -119,3 +119,26 @@ export function splitModel(n, shape = {}, seed = 1) {
     return Buffer.concat([header(part, split), ...part.tensors.map((tensor) => data(tensor, next))]);
   });
 }
+
+/**
+ * A model whose last layers are those of `randomModel(shape, seed)`, after `n` that add nothing to what comes in: as
+ * large as wanted, and it computes the same. Its bytes come in portions: together they may be more than a buffer holds.
+ */
+export function deepModel(n, shape = {}, seed = 1) {
+  const whole = { ...SHAPE, ...shape };
+  const model = llama({ ...whole, n_layer: n + whole.n_layer });
+  const isEmpty = ({ name, shape }) => shape.length > 1 && Number(/^blk\.(\d+)\./.exec(name)?.[1]) < n;
+  const head = header(model);
+  const zeros = Buffer.alloc(1 << 22);
+  return {
+    length: head.length + model.tensors.reduce((sum, tensor) => sum + padded(sizeOf(tensor)), 0),
+    * chunks() {
+      const next = random(seed);
+      yield head;
+      for (const tensor of model.tensors) {
+        if (!isEmpty(tensor)) yield data(tensor, next);
+        else for (let left = padded(sizeOf(tensor)); left > 0; left -= zeros.length) yield zeros.subarray(0, Math.min(left, zeros.length));
+      }
+    },
+  };
+}

@@ -1,6 +1,6 @@
 /** Where each build of the runtime lies in the package. Only the worker loads this. */
 import { BitpaneError } from "./errors.js";
-import { withoutThreads, type BuildName, type OneThreadBuild } from "./features.js";
+import { isWide, withoutThreads, type BuildName, type OneThreadBuild } from "./features.js";
 import { withOwnMemory } from "./own-memory.js";
 import { VERSION } from "./version.js";
 
@@ -20,10 +20,12 @@ export type {
 const FILES: Record<OneThreadBuild, () => URL> = {
   relaxed: () => new URL("./runtime/relaxed.wasm.gz", import.meta.url),
   simd128: () => new URL("./runtime/simd128.wasm.gz", import.meta.url),
+  relaxed64: () => new URL("./runtime/relaxed64.wasm.gz", import.meta.url),
 };
 
 /** What the thread of a build, the first or a further one, is made of. */
 export interface Parts {
+  name: BuildName;
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
 }
@@ -31,7 +33,7 @@ export interface Parts {
 /** Fetches, compiles and starts a build, with a memory that is shared where the build is for several threads. */
 export async function startBuild(name: BuildName, memory: WebAssembly.Memory): Promise<{ glue: Glue; parts: Parts }> {
   const url = FILES[withoutThreads(name)]();
-  const [glue, module] = await Promise.all([loadGlue(), compile(url, name)]);
+  const [glue, module] = await Promise.all([loadGlue(name), compile(url, name)]);
   try {
     glue.initSync({ module, memory });
   } catch (cause) {
@@ -43,17 +45,21 @@ export async function startBuild(name: BuildName, memory: WebAssembly.Memory): P
     const message = `the WebAssembly file is of version ${glue.version()}, the JavaScript of ${VERSION}`;
     throw new BitpaneError("VersionMismatch", message, { url: url.href });
   }
-  return { glue, parts: { module, memory } };
+  return { glue, parts: { name, module, memory } };
 }
 
-/** Whether not even a page can be added, so that starting may well have failed for want of it. */
-function isFull(memory: WebAssembly.Memory): boolean {
-  try {
-    memory.grow(1);
-    return false;
-  } catch {
-    return true;
+/** Whether a memory cannot grow by so many pages; by default not even by one. */
+export function isFull(memory: WebAssembly.Memory, pages = 1): boolean {
+  // A 64-bit memory takes what TypeScript's own types do not know yet, and nothing else.
+  for (const delta of [pages, BigInt(pages) as unknown as number]) {
+    try {
+      memory.grow(delta);
+      return false;
+    } catch (error) {
+      if (!(error instanceof TypeError)) return true;
+    }
   }
+  return true;
 }
 
 function noMemory(memory: WebAssembly.Memory, cause: unknown): BitpaneError {
@@ -61,9 +67,9 @@ function noMemory(memory: WebAssembly.Memory, cause: unknown): BitpaneError {
   return new BitpaneError("OutOfMemory", `the runtime needs more than the ${available} bytes that it gets to start`, { available, cause });
 }
 
-/** The JavaScript around the WebAssembly, the same for every build. */
-export function loadGlue(): Promise<Glue> {
-  return import("./runtime/bitpane.js");
+/** The JavaScript around the WebAssembly: one for each size of addresses. */
+export function loadGlue(name: BuildName): Promise<Glue> {
+  return isWide(name) ? import("./runtime/bitpane64.js") : import("./runtime/bitpane.js");
 }
 
 async function compile(url: URL, name: BuildName): Promise<WebAssembly.Module> {

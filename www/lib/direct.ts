@@ -11,6 +11,9 @@ import { serve, type Port } from "./serving.js";
 export * from "./index.js";
 
 let isTaken = false;
+let free = Promise.resolve();
+
+host.whenFree = () => free;
 
 host.startWorker = (): HostWorker => {
   if (isTaken) throw new BitpaneError("BadArgument", "without workers there is one model at a time: dispose of the other first");
@@ -30,7 +33,7 @@ host.startWorker = (): HostWorker => {
     terminate: () => {
       port1.close();
       // What is under way ends first; then the memory is free for the next model.
-      void ended().then(() => {
+      free = ended().then(() => {
         port2.close();
         forget();
         isTaken = false;

@@ -10,8 +10,10 @@ import { BitpaneError } from "./errors.js";
 /** A WebAssembly proposal that a build may need. */
 export type WasmFeature = "simd128" | "relaxedSimd" | "atomics" | "threads" | "memory64";
 
-/** A build of the runtime: its folder in the package, and `info.backend.build`. */
-export const BUILD_NAMES = ["relaxed-threads", "simd128-threads", "relaxed", "simd128"] as const;
+/** A build of the runtime, as `info.backend.build` names it. Those of 64 bits are for models beyond 4 GiB. */
+export const BUILD_NAMES = [
+  "relaxed-threads", "simd128-threads", "relaxed64-threads", "relaxed", "simd128", "relaxed64",
+] as const;
 export type BuildName = (typeof BUILD_NAMES)[number];
 /** Those for one thread. */
 export type OneThreadBuild = Exclude<BuildName, `${string}-threads`>;
@@ -90,16 +92,28 @@ function has(feature: WasmFeature): boolean {
   return typeof WebAssembly === "object" && WebAssembly.validate(Uint8Array.from(PROBES[feature]));
 }
 
-/** Every build in the package and what the browser must offer for it, the best first. */
+/**
+ * Every build in the package and what the browser must offer for it, the best first. Those with 64-bit memories are
+ * slower and never the first choice: see {@link widerBuild}.
+ */
 const BUILDS: readonly { name: BuildName; needs: readonly WasmFeature[] }[] = [
   { name: "relaxed-threads", needs: ["simd128", "relaxedSimd", "threads"] },
   { name: "simd128-threads", needs: ["simd128", "threads"] },
   { name: "relaxed", needs: ["simd128", "relaxedSimd", "atomics"] },
   { name: "simd128", needs: ["simd128", "atomics"] },
+  { name: "relaxed64-threads", needs: ["memory64", "simd128", "relaxedSimd", "threads"] },
+  { name: "relaxed64", needs: ["memory64", "simd128", "relaxedSimd", "atomics"] },
 ];
 
-function isForThreads({ needs }: { needs: readonly WasmFeature[] }): boolean {
+type Build = (typeof BUILDS)[number];
+
+function isForThreads({ needs }: Build): boolean {
   return needs.includes("threads");
+}
+
+/** Whether its memory has 64-bit addresses. */
+export function isWide(name: BuildName): boolean {
+  return name === "relaxed64-threads" || name === "relaxed64";
 }
 
 /** What each feature is called, and which browsers have it. */
@@ -108,7 +122,7 @@ const SAID: Record<WasmFeature, string> = {
   relaxedSimd: "relaxed SIMD instructions (Chrome 114, Firefox 145 or newer have)",
   atomics: "atomic instructions (Chrome 74, Firefox 79, Safari 14.1 or newer have)",
   threads: "shared memory",
-  memory64: "64-bit memories",
+  memory64: "64-bit memories (Chrome 133, Firefox 134 or newer have)",
 };
 
 /** The best build that runs here, with threads or without; no name where none does. */
@@ -117,7 +131,7 @@ function bestBuild(threads: boolean): { name: BuildName | null; reason: string }
     return { name: null, reason: "this browser has no WebAssembly, or it is switched off" };
   }
   let lacking: WasmFeature | undefined;
-  for (const build of BUILDS.filter((build) => isForThreads(build) === threads)) {
+  for (const build of BUILDS.filter((build) => isForThreads(build) === threads && !isWide(build.name))) {
     const missing = build.needs.find((feature) => !has(feature));
     if (missing === undefined) {
       const best = threads ? "the best build needs" : "the best build for one thread needs";
@@ -152,6 +166,13 @@ export function chooseBuild(forced: BuildName | undefined, wanted: "auto" | numb
   const cannotShare = whyNoSharedMemory();
   if (cannotShare !== undefined) throw unavailable(cannotShare);
   return { ...choice, ...threadsOf(wanted, obstacle) };
+}
+
+/** The choice with a 64-bit memory in the place of another, with as many threads; or what stands against it, for people. */
+export function widerBuild(choice: BuildChoice, reason: string): BuildChoice | string {
+  const name = choice.name === withoutThreads(choice.name) ? "relaxed64" : "relaxed64-threads";
+  const missing = BUILDS.find((build) => build.name === name)?.needs.find((feature) => !has(feature));
+  return missing === undefined ? { ...choice, name, reason } : without(missing);
 }
 
 /** How many threads to start, given what stands against more than one. */
@@ -197,9 +218,9 @@ function whyNoSharedMemory(): string | undefined {
   return undefined;
 }
 
-/** The build for one thread that computes as the given one does. */
+/** The build for one thread that is made of the same file. */
 export function withoutThreads(name: BuildName): OneThreadBuild {
-  return name === "relaxed-threads" || name === "relaxed" ? "relaxed" : "simd128";
+  return name.replace("-threads", "") as OneThreadBuild;
 }
 
 /**

@@ -1,5 +1,5 @@
 /** What the worker does for each call. */
-import type { Glue, WasmEncoder, WasmText, WasmValues, WasmVision } from "./builds.js";
+import { isFull, type Glue, type WasmEncoder, type WasmText, type WasmValues, type WasmVision } from "./builds.js";
 import { BitpaneError } from "./errors.js";
 import { readPixels } from "./image.js";
 import type { BuildChoice } from "./features.js";
@@ -28,12 +28,7 @@ export function wasmBytes(): number {
 
 /** Whether the memory cannot grow by what a buffer takes. Nothing runs in the instance for this. */
 export function isMemoryFull(): boolean {
-  try {
-    memory?.grow(GROWTH_PAGES);
-    return memory === undefined;
-  } catch {
-    return true;
-  }
+  return memory === undefined || isFull(memory, GROWTH_PAGES);
 }
 
 /** Frees what is loaded, where the thread goes on without it. */

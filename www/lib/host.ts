@@ -17,6 +17,8 @@ export interface HostWorker {
 export interface Host {
   /** Starts a model's worker. */
   startWorker?: () => HostWorker;
+  /** Resolves once the last worker that was ended makes place for another, where there is but one. */
+  whenFree?: () => Promise<void>;
   /** Makes a source of what only this host knows, such as the path of a file; gives others back. */
   open?: (source: Source) => Source | Promise<Source>;
   /** Reads a text from an address that only this host knows. */

@@ -1,12 +1,13 @@
 /** What loading a language model, loading a classifier and inspecting a file have in common. */
 import { Engine } from "./engine.js";
-import { BUILD_NAMES, chooseBuild } from "./features.js";
+import { BUILD_NAMES, chooseBuild, isWide, type BuildChoice } from "./features.js";
 import { badArgument } from "./errors.js";
 import { host } from "./host.js";
 import * as rule from "./options.js";
 import type { Calls, WireExtras, WireLoadOptions, WireSource, WireTransfer } from "./protocol.js";
 import { addressOf, sendable } from "./source.js";
 import type { LoadOptions, LoraOption, Progress, Source, SourceFile } from "./types.js";
+import { afterFailure, wideLimit } from "./wide.js";
 
 /** Rules for the options of every load. */
 export const LOAD_RULES: rule.Rules<LoadOptions> = {
@@ -64,12 +65,37 @@ function deviceLimit(): number | undefined {
   return isIos ? IOS_BYTES : undefined;
 }
 
-/** Starts a worker and loads a model into it. */
+/** What a load comes to. */
+interface Started {
+  engine: Engine;
+  loaded: Calls["load"]["result"];
+}
+
+/**
+ * Starts a worker and loads a model into it. Where the model's header says that it takes more than 32-bit memories
+ * hold, another worker begins anew with a 64-bit one.
+ */
 export async function loadInto(
   kind: "text" | "vision", source: Source, options: Partial<LoadOptions>, wire: WireLoadOptions, beside: Beside = {},
-): Promise<{ engine: Engine; loaded: Calls["load"]["result"] }> {
+): Promise<Started> {
+  const choice = chooseBuild(options.build, options.threads ?? "auto");
+  const memoryLimit = options.memoryLimit ?? deviceLimit();
+  const limited = (build: BuildChoice): WireLoadOptions =>
+    ({ ...wire, memoryLimit: memoryLimit ?? (isWide(build.name) ? wideLimit() : undefined) });
+  try {
+    return await loadWith(choice, kind, source, options, limited(choice), beside);
+  } catch (failure) {
+    const isStream = [source, beside.draft, ...(beside.lora ?? []).map(({ source }) => source)].some((from) => from instanceof ReadableStream);
+    const wider = afterFailure(failure, choice, memoryLimit ?? wideLimit(), options.build !== undefined, isStream);
+    await host.whenFree?.();
+    return loadWith(wider, kind, source, options, limited(wider), beside);
+  }
+}
+
+async function loadWith(
+  build: BuildChoice, kind: "text" | "vision", source: Source, options: Partial<LoadOptions>, wire: WireLoadOptions, beside: Beside,
+): Promise<Started> {
   const { signal, onProgress } = options;
-  const build = chooseBuild(options.build, options.threads ?? "auto");
   const { wire: from, transfer } = sendable(await opened(source));
   const extras: WireExtras = { lora: [] };
   const send = async (extra: Source): Promise<WireSource> => {
@@ -81,8 +107,7 @@ export async function loadInto(
   if (beside.draft !== undefined) extras.draft = await send(beside.draft);
   const engine = await Engine.start(signal);
   try {
-    const memoryLimit = options.memoryLimit ?? deviceLimit();
-    const args = { kind, source: from, build, options: { ...wire, memoryLimit }, extras, transfer: transferOf(options, wire.quantize !== undefined) };
+    const args = { kind, source: from, build, options: wire, extras, transfer: transferOf(options, wire.quantize !== undefined) };
     const load = engine.call("load", args, transfer, { onProgress });
     return { engine, loaded: await engine.during(signal, load) };
   } catch (error) {

@@ -10,12 +10,14 @@ const HEADER_BYTES = 8;
 /** Bits of a memory's limits. */
 const HAS_MAXIMUM = 0x01;
 const IS_SHARED = 0x02;
+const HAS_64_BITS = 0x04;
 
 /** Makes a module, in place, import a memory that is not shared. Throws a `RangeError` where it imports no shared one. */
 export function withOwnMemory(wasm: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const at = limitsOf(wasm);
-  if (wasm[at] !== (HAS_MAXIMUM | IS_SHARED)) throw new RangeError("its memory is not a shared one");
-  wasm[at] = HAS_MAXIMUM;
+  const flags = wasm[at]!;
+  if ((flags & ~HAS_64_BITS) !== (HAS_MAXIMUM | IS_SHARED)) throw new RangeError("its memory is not a shared one");
+  wasm[at] = flags & ~IS_SHARED;
   return wasm;
 }
 

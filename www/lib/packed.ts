@@ -101,7 +101,7 @@ function takeTensors({ memory, onBytes }: PackedContext, data: RawData, meta: Me
   return true;
 }
 
-function* pairs(places: Uint32Array): Generator<[number, number]> {
+function* pairs(places: Float64Array): Generator<[number, number]> {
   for (let i = 0; i < places.length; i += 2) yield [places[i]!, places[i + 1]!];
 }
 

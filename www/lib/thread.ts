@@ -19,10 +19,10 @@ self.onmessage = ({ data }: MessageEvent<ThreadOrder>) => {
   else work(data.index);
 };
 
-async function start({ module, memory }: Parts): Promise<void> {
+async function start({ name, module, memory }: Parts): Promise<void> {
   let report: ThreadReport = { version: VERSION };
   try {
-    const glue = await loadGlue();
+    const glue = await loadGlue(name);
     const exports = glue.initSync({ module, memory, thread_stack_size: STACK_BYTES }) as Exports;
     started = { glue, exports, memory };
   } catch (error) {

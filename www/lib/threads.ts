@@ -4,7 +4,7 @@
  */
 import { startBuild, type Glue, type Parts } from "./builds.js";
 import { BitpaneError } from "./errors.js";
-import { withoutThreads, type BuildChoice, type BuildName, type OneThreadBuild } from "./features.js";
+import { isWide, withoutThreads, type BuildChoice, type BuildName, type OneThreadBuild } from "./features.js";
 import { foreignScript } from "./foreign.js";
 import { VERSION } from "./version.js";
 
@@ -12,10 +12,12 @@ import { VERSION } from "./version.js";
 const START_MS = 10_000;
 /**
  * Sizes of memory to ask for, in pages of 64 KiB: what the first pages are is a bit more than a build
- * needs, so that it links; 4 GiB at most, or what a browser grants that refuses to reserve so much.
+ * needs, so that it links; 4 GiB at most, or what a browser grants that refuses to reserve so much. With 64-bit
+ * addresses 16 GiB, the most that engines give; no more than 4 would be of no use.
  */
 const FIRST_PAGES = 32;
 const MAX_PAGES = [65_536, 32_768, 16_384];
+const WIDE_MAX_PAGES = [262_144, 196_608, 131_072];
 const PAGE_BYTES = 65_536;
 
 /** A started runtime. Its threads start meanwhile: {@link settleThreads} waits for them. */
@@ -44,7 +46,7 @@ export type ThreadReport = { version: string } | { failed: string };
 /** Starts a build and its threads. Where memory cannot be shared after all, one thread does it. */
 export async function startRuntime(choice: BuildChoice): Promise<Runtime> {
   const { name, reason: buildReason, threads, isGuess, threadsReason: reason } = choice;
-  const shared = name === withoutThreads(name) ? undefined : newMemory(true);
+  const shared = name === withoutThreads(name) ? undefined : newMemory(true, isWide(name));
   if (shared) {
     const { memory, maxBytes } = shared;
     const { glue, parts } = await startBuild(name, memory);
@@ -59,16 +61,16 @@ export async function startRuntime(choice: BuildChoice): Promise<Runtime> {
 
 /** Starts a build for one thread. */
 export async function startAlone(build: OneThreadBuild): Promise<{ glue: Glue; memory: WebAssembly.Memory; maxBytes: number }> {
-  const own = newMemory(false);
+  const own = newMemory(false, isWide(build));
   if (!own) throw new BitpaneError("OutOfMemory", "the browser grants the runtime no memory: close other tabs");
   const { glue } = await startBuild(build, own.memory);
   return { glue, ...own };
 }
 
-function newMemory(shared: boolean): { memory: WebAssembly.Memory; maxBytes: number } | undefined {
-  for (const maximum of MAX_PAGES) {
+function newMemory(shared: boolean, wide: boolean): { memory: WebAssembly.Memory; maxBytes: number } | undefined {
+  for (const maximum of wide ? WIDE_MAX_PAGES : MAX_PAGES) {
     try {
-      const memory = new WebAssembly.Memory({ initial: FIRST_PAGES, maximum, shared });
+      const memory = wide ? wideMemory(shared, maximum) : new WebAssembly.Memory({ initial: FIRST_PAGES, maximum, shared });
       return { memory, maxBytes: maximum * PAGE_BYTES };
     } catch {
       // A RangeError: not so much.
@@ -83,6 +85,12 @@ export async function settleThreads({ glue, threads, isGuess }: Runtime): Promis
   if (started === 1) return { n: 1, reason };
   const n = isGuess ? glue.chooseThreads(started) : glue.setThreads(started);
   return n === started ? { n, reason } : { n, reason: `${started} were tried and not faster` };
+}
+
+/** A memory with 64-bit addresses, which TypeScript's own types do not know yet. */
+function wideMemory(shared: boolean, maximum: number): WebAssembly.Memory {
+  const descriptor = { address: "i64", initial: BigInt(FIRST_PAGES), maximum: BigInt(maximum), shared };
+  return new WebAssembly.Memory(descriptor as unknown as WebAssembly.MemoryDescriptor);
 }
 
 async function startThreads(parts: Parts, n: number, reason: string): Promise<Threads> {

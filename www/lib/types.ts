@@ -107,7 +107,9 @@ export interface LoadOptions {
   hub?: string;
   /**
    * Bytes of memory that the model may take. A model that would take more rejects with `OutOfMemory` before its
-   * weights are downloaded, and says what would fit. Default 4 GiB (1 GiB on iOS, which ends pages that take more).
+   * weights are downloaded, and says what would fit. By default what the device has, as far as it tells, 8 GiB where
+   * it does not; 4 GiB where the engine has no 64-bit memories, 1 GiB on iOS, which ends pages that take more. No
+   * engine gives more than 16 GiB.
    */
   memoryLimit?: number;
   /** Aborts the load, which then rejects with an `AbortError`. */

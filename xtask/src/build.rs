@@ -12,6 +12,8 @@ use crate::workspace::Workspace;
 /// The cargo profile of the .wasm that ships.
 const PROFILE: &str = "wasm-release";
 pub const TARGET: &str = "wasm32-unknown-unknown";
+/// Of the builds with 64-bit memories. Its standard library is made from source, as that of the others is.
+const TARGET64: &str = "wasm64-unknown-unknown";
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// One compilation of the crate, for one set of instructions. Each makes two builds: for several threads, which
@@ -21,21 +23,29 @@ pub struct Variant {
     pub name: &'static str,
     /// With relaxed SIMD.
     relaxed: bool,
+    /// With addresses of 64 bits.
+    wide: bool,
 }
 
-/// Every .wasm in the package.
-const VARIANTS: [Variant; 2] = [Variant { name: "simd128", relaxed: false }, RELAXED];
+/// Every .wasm in the package. Engines with 64-bit memories have relaxed SIMD, so that of those there is one.
+const VARIANTS: [Variant; 3] = [
+    Variant { name: "simd128", relaxed: false, wide: false },
+    RELAXED,
+    Variant { name: "relaxed64", relaxed: true, wide: true },
+];
 
 /// The one with relaxed SIMD.
-pub const RELAXED: Variant = Variant { name: "relaxed", relaxed: true };
+pub const RELAXED: Variant = Variant { name: "relaxed", relaxed: true, wide: false };
 
-/// What several threads need. The memory is made by www/lib/threads.ts, at most as large as 32-bit
-/// addresses reach; of the linker's symbols wasm-bindgen makes what starts a thread.
-const THREAD_FLAGS: [&str; 8] = [
+/// The targets of all variants.
+pub const TARGETS: [&str; 2] = [TARGET, TARGET64];
+
+/// What several threads need. The memory is made by www/lib/threads.ts; of the linker's symbols wasm-bindgen makes
+/// what starts a thread.
+const THREAD_FLAGS: [&str; 7] = [
     "-Ctarget-feature=+atomics,+bulk-memory,+mutable-globals",
     "-Clink-arg=--shared-memory",
     "-Clink-arg=--import-memory",
-    "-Clink-arg=--max-memory=4294967296",
     "-Clink-arg=--export=__wasm_init_tls",
     "-Clink-arg=--export=__tls_size",
     "-Clink-arg=--export=__tls_align",
@@ -48,21 +58,33 @@ const STD_ARGS: [&str; 2] = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-feature
 impl Variant {
     /// Arguments that make cargo compile for its instructions, as the tests of kernels in browsers do.
     pub fn cargo_args(&self) -> Vec<String> {
-        cargo_args(self.relaxed_flag())
+        self.with_flags(self.relaxed_flag())
+    }
+
+    fn target(&self) -> &'static str {
+        if self.wide { TARGET64 } else { TARGET }
+    }
+
+    /// The most memory that it can have: as much as its addresses reach, or as engines give to any.
+    fn memory_flag(&self) -> &'static str {
+        match self.wide {
+            true => "-Clink-arg=--max-memory=17179869184",
+            false => "-Clink-arg=--max-memory=4294967296",
+        }
+    }
+
+    /// Cargo joins such lists, so that the flags of the configuration file stay in force.
+    fn with_flags(&self, flags: impl Iterator<Item = &'static str>) -> Vec<String> {
+        let flags: Vec<String> = flags.map(|flag| format!("{flag:?}")).collect();
+        if flags.is_empty() {
+            return Vec::new();
+        }
+        vec!["--config".into(), format!("target.{}.rustflags=[{}]", self.target(), flags.join(","))]
     }
 
     fn relaxed_flag(&self) -> impl Iterator<Item = &'static str> {
         self.relaxed.then_some("-Ctarget-feature=+relaxed-simd").into_iter()
     }
-}
-
-/// Cargo joins such lists, so that the flags of the configuration file stay in force.
-fn cargo_args(flags: impl Iterator<Item = &'static str>) -> Vec<String> {
-    let flags: Vec<String> = flags.map(|flag| format!("{flag:?}")).collect();
-    if flags.is_empty() {
-        return Vec::new();
-    }
-    vec!["--config".into(), format!("target.{TARGET}.rustflags=[{}]", flags.join(","))]
 }
 
 /// Builds all that the package and the page consist of, and prints the sizes.
@@ -82,13 +104,15 @@ pub fn everything(ws: &Workspace) -> Result<(), String> {
 
 /// Compiles the crate; returns the path of the .wasm.
 fn compile(ws: &Workspace, variant: &Variant) -> Result<std::path::PathBuf, String> {
-    // One folder for all: cargo tells builds with different flags apart, and what runs at
+    // One folder for all of a target: cargo tells builds with different flags apart, and what runs at
     // compile time (half of the dependencies) is the same for each. `bind` takes the .wasm
     // before the next variant writes its own to the same place.
-    let mut command = ws.words(&["cargo", "build", "--lib", "--target", TARGET, "--profile", PROFILE]);
-    command.args(cargo_args(variant.relaxed_flag().chain(THREAD_FLAGS))).args(STD_ARGS);
+    let target = variant.target();
+    let flags = variant.relaxed_flag().chain(THREAD_FLAGS).chain([variant.memory_flag()]);
+    let mut command = ws.words(&["cargo", "build", "--lib", "--target", target, "--profile", PROFILE]);
+    command.args(variant.with_flags(flags)).args(STD_ARGS);
     step(ws, &format!("compile {}", variant.name), &mut command)?;
-    Ok(ws.target().join(TARGET).join(PROFILE).join("bitpane.wasm"))
+    Ok(ws.target().join(target).join(PROFILE).join("bitpane.wasm"))
 }
 
 /// Makes the JavaScript and the types that go with a .wasm.

@@ -107,10 +107,12 @@ fn pack(ws: &Workspace, folder: &str) -> Result<(PathBuf, Vec<u8>), String> {
 
 /// Forgets what has been compiled of this repository's own crates and linked, and the package.
 fn recompile(ws: &Workspace) -> Result<(), String> {
-    let mut command: Command =
-        ws.words(&["cargo", "clean", "--target", build::TARGET, "--profile", "wasm-release"]);
-    command.args(["--package", "bitpane", "--package", "bitpane-template"]);
-    process::run(ws, "clean", &mut command, LIMIT).into_result("clean")?;
+    for target in build::TARGETS {
+        let mut command: Command =
+            ws.words(&["cargo", "clean", "--target", target, "--profile", "wasm-release"]);
+        command.args(["--package", "bitpane", "--package", "bitpane-template"]);
+        process::run(ws, "clean", &mut command, LIMIT).into_result("clean")?;
+    }
     fs::remove_dir_all(ws.at("pkg")).map_err(|error| format!("pkg: {error}"))
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use wasmparser::{Operator, Parser, Payload, TypeRef};
+use wasmparser::{MemoryType, Operator, Parser, Payload, TypeRef};
 
 /// What a build must be made of.
 struct Build {
@@ -16,6 +16,8 @@ struct Build {
     relaxed: &'static [&'static str],
     /// Whether it is for several threads.
     threads: bool,
+    /// Whether its memory has 64-bit addresses.
+    wide: bool,
 }
 
 /// The relaxed instructions that relaxed builds are there for.
@@ -23,11 +25,13 @@ const RELAXED: &[&str] =
     &["I16x8RelaxedDotI8x16I7x16S", "I32x4RelaxedDotI8x16I7x16AddS", "I8x16RelaxedSwizzle"];
 
 /// Every build: two of each .wasm in the package.
-const BUILDS: [Build; 4] = [
-    Build { name: "simd128", relaxed: &[], threads: false },
-    Build { name: "relaxed", relaxed: RELAXED, threads: false },
-    Build { name: "simd128-threads", relaxed: &[], threads: true },
-    Build { name: "relaxed-threads", relaxed: RELAXED, threads: true },
+const BUILDS: [Build; 6] = [
+    Build { name: "simd128", relaxed: &[], threads: false, wide: false },
+    Build { name: "relaxed", relaxed: RELAXED, threads: false, wide: false },
+    Build { name: "relaxed64", relaxed: RELAXED, threads: false, wide: true },
+    Build { name: "simd128-threads", relaxed: &[], threads: true, wide: false },
+    Build { name: "relaxed-threads", relaxed: RELAXED, threads: true, wide: false },
+    Build { name: "relaxed64-threads", relaxed: RELAXED, threads: true, wide: true },
 ];
 
 /// What the pool cannot do without: handing out parts, sleeping, waking.
@@ -36,10 +40,11 @@ const POOL_ATOMICS: [&str; 3] = ["I64AtomicRmwCmpxchg", "MemoryAtomicWait32", "M
 /// The product of the plain path, which every build has: finding it shows that the scan sees.
 const PLAIN_DOT: &str = "I32x4DotI16x8S";
 
-/// How often each instruction occurs in a module, and whether its memory is shared.
-fn scan(wasm: &[u8]) -> (BTreeMap<String, usize>, bool) {
+/// How often each instruction occurs in a module, and its memories: shared or not, with 64-bit addresses or not.
+fn scan(wasm: &[u8]) -> (BTreeMap<String, usize>, Vec<(bool, bool)>) {
     let mut counts = BTreeMap::new();
-    let mut is_shared = false;
+    let mut found = Vec::new();
+    let mut see = |memory: MemoryType| found.push((memory.shared, memory.memory64));
     for payload in Parser::new(0).parse_all(wasm) {
         match payload.expect("a well-formed module") {
             Payload::CodeSectionEntry(body) => {
@@ -48,17 +53,19 @@ fn scan(wasm: &[u8]) -> (BTreeMap<String, usize>, bool) {
                 }
             }
             Payload::MemorySection(memories) => {
-                is_shared |= memories.into_iter().any(|memory| memory.expect("a memory").shared);
+                memories.into_iter().for_each(|memory| see(memory.expect("a memory")));
             }
             Payload::ImportSection(imports) => {
-                is_shared |= imports.into_imports().any(|import| {
-                    matches!(import.expect("an import").ty, TypeRef::Memory(memory) if memory.shared)
-                });
+                for import in imports.into_imports() {
+                    if let TypeRef::Memory(memory) = import.expect("an import").ty {
+                        see(memory);
+                    }
+                }
             }
             _ => {}
         }
     }
-    (counts, is_shared)
+    (counts, found)
 }
 
 /// The instruction without its operands.
@@ -69,17 +76,17 @@ fn name(op: &Operator) -> String {
 
 #[test]
 fn each_build_holds_what_it_claims_and_nothing_else() {
-    for Build { name, relaxed, threads } in BUILDS {
+    for Build { name, relaxed, threads, wide } in BUILDS {
         let file =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/builds").join(format!("{name}.wasm"));
         let wasm = fs::read(&file)
             .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask build` makes it", file.display()));
-        let (counts, is_shared) = scan(&wasm);
+        let (counts, memories) = scan(&wasm);
         assert!(counts.get(PLAIN_DOT).is_some_and(|n| *n >= 20), "{name}: hardly any {PLAIN_DOT}");
         let found: Vec<&str> =
             counts.keys().map(String::as_str).filter(|op| op.contains("Relaxed")).collect();
         assert_eq!(found, relaxed, "{name}: the relaxed instructions");
-        assert_eq!(is_shared, threads, "{name}: whether its memory is shared");
+        assert_eq!(memories, [(threads, wide)], "{name}: its memory: shared, with 64-bit addresses");
         let missing: Vec<_> = POOL_ATOMICS.iter().filter(|op| !counts.contains_key(**op)).collect();
         assert!(missing.is_empty(), "{name} lacks {missing:?}");
     }

@@ -7,25 +7,25 @@
 //! To add an instruction set: write its file, then add it to [`Native`] below.
 
 mod scalar;
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 mod simd128;
 #[cfg(target_arch = "x86_64")]
 mod sse2;
 
 pub use scalar::Scalar;
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 pub use simd128::Simd128;
 #[cfg(target_arch = "x86_64")]
 pub use sse2::Sse2;
 
 /// The best instruction set of this build.
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 pub type Native = Simd128;
 /// The best instruction set of this build.
 #[cfg(target_arch = "x86_64")]
 pub type Native = Sse2;
 /// The best instruction set of this build.
-#[cfg(not(any(target_arch = "wasm32", target_arch = "x86_64")))]
+#[cfg(not(any(target_family = "wasm", target_arch = "x86_64")))]
 pub type Native = Scalar;
 
 /// An instruction set with dot products of bytes: i32 lane j gets the sum over its four bytes.

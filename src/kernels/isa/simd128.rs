@@ -1,7 +1,11 @@
 //! WebAssembly SIMD (simd128), without relaxed operations.
 
 use super::Isa;
+#[cfg(target_arch = "wasm32")]
 use core::arch::wasm32::*;
+// The same functions, which take pointers of 64 bits.
+#[cfg(target_arch = "wasm64")]
+use core::arch::wasm64::*;
 
 /// WebAssembly's fixed-width SIMD.
 #[derive(Clone, Copy, Debug)]
