@@ -253,7 +253,7 @@ fn twice_the_bits_leave_a_hundredth_of_the_error() {
 #[test]
 fn matrices_of_all_kinds_share_activations() {
     let mut random = Random(8);
-    let (n, k) = (24, 512);
+    let (n, k) = (21, 2048);
     let kinds = [DType::Q4_0, DType::Q8_0, DType::F16].iter().chain(SUPER_TYPES);
     let weights: Vec<_> = kinds.map(|&dtype| pack(&random.normals(n * k), dtype, n, k)).collect();
     for name in named_paths() {
@@ -268,6 +268,14 @@ fn matrices_of_all_kinds_share_activations() {
                 let mut alone = vec![f32::NAN; m * n];
                 bitpane::kernels::matmul(&mut activations(&x, m, k, true), w, &mut alone);
                 assert_eq!(bits(got), bits(&alone), "{name} {} {m}", w.packing().name());
+                let bias = random.normals(n);
+                let mut with_bias = vec![f32::NAN; m * n];
+                let product = Product { w, out: &mut with_bias, bias: Some(&bias) };
+                matmul_many(&mut activations(&x, m, k, true), None, &mut [product]);
+                alone
+                    .chunks_exact_mut(n)
+                    .for_each(|row| row.iter_mut().zip(&bias).for_each(|(o, b)| *o += b));
+                assert_eq!(bits(&with_bias), bits(&alone), "{name} {} {m}: bias", w.packing().name());
             }
         }
     }

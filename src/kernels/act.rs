@@ -13,6 +13,7 @@ use crate::repack::{PackedWeights, Packing, SUPER_K, TILE_K};
 
 pub use coded::Coded;
 use coded::Layout;
+pub(super) use coded::TileStarts;
 pub(super) use coded::{MIN_GROUP_BYTES, MIN_GROUPS, min_parts};
 
 /// Rows that products of floats and attention take at once.

@@ -101,6 +101,7 @@ pub fn matmul<I: Isa>(x: &[f32], w: &PackedWeights, strips: Range<usize>, out: O
         for half in 0..NR / TILE_NR {
             let columns = strip_columns(w, strip).saturating_sub(half * TILE_NR).min(TILE_NR);
             let first = strip * NR + half * TILE_NR;
+            let bias = out.bias::<TILE_NR>(&(first..first + columns));
             for k0 in (0..k).step_by(SLAB_K).take_while(|_| columns > 0) {
                 let len = (k - k0).min(SLAB_K);
                 unpack::<I>(w, strip, half, k0, &mut panel[..len * TILE_NR]);
@@ -116,8 +117,13 @@ pub fn matmul<I: Isa>(x: &[f32], w: &PackedWeights, strips: Range<usize>, out: O
                     let a = Operand { data: &x[row * k + k0..], stride: k };
                     let panel = Operand { data: &panel, stride: TILE_NR };
                     tile::<I>(rows, len, a, panel, &mut c, TILE_NR, k0 > 0);
+                    let bias = bias.as_ref().filter(|_| k0 + len == k);
                     for r in 0..rows {
-                        place(r).copy_from_slice(&c[r * TILE_NR..][..columns]);
+                        let to = place(r);
+                        to.copy_from_slice(&c[r * TILE_NR..][..columns]);
+                        if let Some(bias) = bias {
+                            to.iter_mut().zip(bias).for_each(|(to, bias)| *to += bias);
+                        }
                     }
                 }
             }

@@ -4,7 +4,7 @@
 //! meet all row tiles: unpacking costs next to nothing per product, so one micro-kernel
 //! serves every code width.
 
-use super::act::{Coded, Span};
+use super::act::{Coded, Span, TileStarts};
 use super::isa::Isa;
 use super::micro::{self, PANEL_NR, PLANE, act_plane};
 use super::output::Output;
@@ -55,6 +55,7 @@ fn tiled<P: DotPath, T: Tile<P>, const R: usize>(
     assert!(act.codes.len() == m.next_multiple_of(R) * w.k() / 4 * P::ACT_BYTES);
     let n_tiles = w.k() / TILE_K;
     let slab_tiles = MAX_TILES / P::PANEL_VECS;
+    let starts = act.starts(Span::Tile, T::PANEL_OFFSET, TILE_K);
     let mut panel = Panel { codes: [0; PANEL_BYTES], scales: [0.0; MAX_TILES * PANEL_NR] };
     for i in strips {
         for half in 0..NR / PANEL_NR {
@@ -64,8 +65,10 @@ fn tiled<P: DotPath, T: Tile<P>, const R: usize>(
             }
             let first = i * NR + half * PANEL_NR;
             let columns = first..first + columns;
+            let bias = out.bias(&columns);
             for slab in (0..n_tiles).step_by(slab_tiles) {
                 let tiles = slab..(slab + slab_tiles).min(n_tiles);
+                let bias = bias.as_ref().filter(|_| tiles.end == n_tiles);
                 fill_panel::<P, T>(&mut panel, w.strip(i), half, tiles.clone());
                 for row_tile in 0..m.div_ceil(R) {
                     // SAFETY: these columns belong to the caller's strips; panel and activations
@@ -75,8 +78,8 @@ fn tiled<P: DotPath, T: Tile<P>, const R: usize>(
                         if slab > 0 {
                             c = micro::read_tile(out, row_tile, &columns);
                         }
-                        rows::<P, T, R>(&panel, act, n_tiles, row_tile, tiles.clone(), &mut c);
-                        micro::write_tile(out, row_tile, &columns, &c);
+                        rows::<P, T, R>(&panel, act, n_tiles, row_tile, tiles.clone(), starts, &mut c);
+                        micro::write_tile(out, row_tile, &columns, &mut c, bias);
                     }
                 }
             }
@@ -114,11 +117,12 @@ unsafe fn rows<P: DotPath, T: Tile<P>, const R: usize>(
     n_tiles: usize,
     row_tile: usize,
     tiles: Range<usize>,
+    starts: TileStarts,
     c: &mut micro::Tile<R>,
 ) {
     let planes = micro::planes::<P>(TILE_K);
     let scales = &act.scales(row_tile)[tiles.start * R..tiles.end * R];
-    let starts = act.starts(row_tile, Span::Tile, T::PANEL_OFFSET, TILE_K);
+    let starts = starts.tile(row_tile);
     let mut a =
         act.codes[(row_tile * n_tiles + tiles.start) * 8 * P::PANEL_VECS * act_plane::<R>()..].as_ptr();
     let mut w = panel.codes.as_ptr();

@@ -141,7 +141,7 @@ pub(super) unsafe fn read_tile<const R: usize>(
     c
 }
 
-/// Writes a tile of the output.
+/// Writes a tile of the output, and with it a bias.
 ///
 /// # Safety
 /// As [`read_tile`].
@@ -150,8 +150,12 @@ pub(super) unsafe fn write_tile<const R: usize>(
     out: Output,
     row_tile: usize,
     columns: &Range<usize>,
-    c: &Tile<R>,
+    c: &mut Tile<R>,
+    bias: Option<&[f32; PANEL_NR]>,
 ) {
+    if let Some(bias) = bias {
+        c.iter_mut().for_each(|c| c.iter_mut().zip(bias).for_each(|(c, bias)| *c += bias));
+    }
     // SAFETY: the caller's.
     unsafe {
         each_row::<R>(out, row_tile, columns, |r, to| match <&mut [f32; PANEL_NR]>::try_from(&mut *to) {

@@ -2,6 +2,7 @@
 
 use crate::repack::NR;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// The output of a product, row-major. Copies share it; each writer keeps to its own strips.
 #[derive(Clone, Copy)]
@@ -9,6 +10,8 @@ pub struct Output<'a> {
     start: *mut f32,
     m: usize,
     n: usize,
+    /// `[n]`, which each writer adds to what it writes last.
+    bias: Option<&'a [f32]>,
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
@@ -24,7 +27,27 @@ impl<'a> Output<'a> {
     /// Where the length is not `m * n`: a bug in the caller.
     pub fn new(out: &'a mut [f32], m: usize, n: usize) -> Self {
         assert_eq!(out.len(), m * n, "output is not m x n");
-        Output { start: out.as_mut_ptr(), m, n, lifetime: PhantomData }
+        Output { start: out.as_mut_ptr(), m, n, bias: None, lifetime: PhantomData }
+    }
+
+    /// The same with a bias of `n`.
+    ///
+    /// # Panics
+    /// Where the length is another: a bug in the caller.
+    pub fn with_bias(self, bias: Option<&'a [f32]>) -> Self {
+        assert!(bias.is_none_or(|bias| bias.len() == self.n), "a bias of another length");
+        Output { bias, ..self }
+    }
+
+    /// The bias of up to `N` columns.
+    #[inline(always)]
+    pub(super) fn bias<const N: usize>(&self, columns: &Range<usize>) -> Option<[f32; N]> {
+        // Columns of padding have none.
+        self.bias.filter(|_| !columns.is_empty()).map(|bias| {
+            let mut part = [0.0; N];
+            part[..columns.len()].copy_from_slice(&bias[columns.clone()]);
+            part
+        })
     }
 
     /// Rows.
@@ -57,6 +80,10 @@ impl<'a> Output<'a> {
     pub(super) fn write_strip(&self, i: usize, columns: &[f32; NR]) {
         let len = (self.n - i * NR).min(NR);
         // SAFETY: a strip has one writer.
-        unsafe { self.columns(0, i * NR, len) }.copy_from_slice(&columns[..len]);
+        let to = unsafe { self.columns(0, i * NR, len) };
+        to.copy_from_slice(&columns[..len]);
+        if let Some(bias) = self.bias {
+            to.iter_mut().zip(&bias[i * NR..]).for_each(|(to, bias)| *to += bias);
+        }
     }
 }

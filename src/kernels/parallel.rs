@@ -1,10 +1,9 @@
 //! How work is cut into parts for the [`pool`]. Never along k: every output is computed by
 //! one thread in the one order, so that results do not depend on the cut.
 
-use super::isa::Native;
 use super::output::Output;
-use super::{Product, pool, vecmath};
-use crate::repack::{NR, PackedWeights};
+use super::{Product, pool};
+use crate::repack::PackedWeights;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -40,7 +39,7 @@ fn n_parts(work: usize, n_items: usize, per_thread: usize) -> usize {
 /// Products that are shared as one.
 const AT_ONCE: usize = 4;
 
-/// Calls `strips(weights, strips, output)` so that the calls cover every strip of every product once, and adds biases.
+/// Calls `strips(weights, strips, output)` so that the calls cover every strip of every product once.
 pub(super) fn products(
     m: usize,
     products: &mut [Product],
@@ -60,9 +59,7 @@ pub(super) fn products(
     let n_parts = n_parts(n_bytes.saturating_mul(m), n_strips, per_thread);
     if n_parts < 2 {
         for Product { w, out, bias } in products {
-            let out = Output::new(out, m, w.n());
-            strips(w, 0..w.n_strips(), out);
-            add_bias(0..w.n_strips(), out, *bias);
+            strips(w, 0..w.n_strips(), Output::new(out, m, w.n()).with_bias(*bias));
         }
         return;
     }
@@ -70,33 +67,21 @@ pub(super) fn products(
     // No list: writing a token is not to allocate.
     let mut placed = [None; AT_ONCE];
     for (Product { w, out, bias }, place) in products.iter_mut().zip(&mut placed) {
-        *place = Some((first_byte, *w, Output::new(out, m, w.n()), *bias));
+        *place = Some((first_byte, *w, Output::new(out, m, w.n()).with_bias(*bias)));
         first_byte += w.n_bytes();
     }
     pool::run(n_parts, &|part| {
         // A part is a stretch of bytes; a strip belongs to the part in which it begins.
         let bytes = cut(n_bytes, n_parts, part);
-        for &(first_byte, w, out, bias) in placed.iter().flatten() {
+        for &(first_byte, w, out) in placed.iter().flatten() {
             let strip_bytes = (w.n_bytes() / w.n_strips().max(1)).max(1);
             let begun = |at: usize| at.saturating_sub(first_byte).div_ceil(strip_bytes).min(w.n_strips());
             let range = begun(bytes.start)..begun(bytes.end);
             if !range.is_empty() {
-                strips(w, range.clone(), out);
-                add_bias(range, out, bias);
+                strips(w, range, out);
             }
         }
     });
-}
-
-/// Adds a bias to the columns of strips, which their thread has just written.
-fn add_bias(strips: Range<usize>, out: Output, bias: Option<&[f32]>) {
-    let Some(bias) = bias else { return };
-    let columns = strips.start * NR..(strips.end * NR).min(out.n());
-    let bias = &bias[columns.clone()];
-    for row in 0..out.m() {
-        // SAFETY: strips have one writer.
-        vecmath::add::<Native>(unsafe { out.columns(row, columns.start, columns.len()) }, bias);
-    }
 }
 
 /// Part `part` of `n_parts` about equal parts of `0..n`.

@@ -57,6 +57,21 @@ fn tile_of<T>(all: &[T], tile: usize, tile_rows: usize, n: usize) -> &[T] {
     &all[tile * n * tile_rows..][..n * tile_rows]
 }
 
+/// Where the sums of tiles of rows begin; codes without offset have none.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct TileStarts<'a> {
+    lanes: &'a [i32],
+    per_tile: usize,
+}
+
+impl<'a> TileStarts<'a> {
+    /// Those of a tile of rows.
+    #[inline(always)]
+    pub(in crate::kernels) fn tile(self, tile: usize) -> &'a [i32] {
+        &self.lanes[tile * self.per_tile..][..self.per_tile]
+    }
+}
+
 impl Coded {
     /// Scales of a tile of rows, one per span and row.
     pub(in crate::kernels) fn scales(&self, tile: usize) -> &[f32] {
@@ -68,17 +83,19 @@ impl Coded {
         tile_of(&self.sums, tile, self.tile_rows, self.n_sums)
     }
 
-    /// Where the sums of a tile of rows begin, every `len` k of codes with `offset`.
+    /// Where the sums of tiles of rows begin, every `len` k of codes with `offset`: to be asked for once a product.
     ///
     /// # Panics
     /// Where [`Self::make_starts`] has not made them: a bug in the caller.
-    pub(in crate::kernels) fn starts(&self, tile: usize, span: Span, offset: i32, len: usize) -> &[i32] {
-        if offset == 0 {
-            return &[];
-        }
+    pub(in crate::kernels) fn starts(&self, span: Span, offset: i32, len: usize) -> TileStarts<'_> {
         let of = len / span.sum_len();
+        if offset == 0 {
+            return TileStarts { lanes: &[], per_tile: 0 };
+        }
         match self.starts.iter().find(|starts| starts.of == Some((offset, of))) {
-            Some(starts) => tile_of(&starts.lanes, tile, self.tile_rows, self.n_sums / of),
+            Some(starts) => {
+                TileStarts { lanes: &starts.lanes, per_tile: self.tile_rows * (self.n_sums / of) }
+            }
             None => unreachable!("no starts for offset {offset} every {len}"),
         }
     }

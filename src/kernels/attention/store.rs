@@ -45,20 +45,25 @@ impl KvCache {
         let ranges = |head: usize| if coded { 2 * head * n_ctx..2 * (head + 1) * n_ctx } else { 0..0 };
         let (ks, vs) = (Shared::new(&mut self.k), Shared::new(&mut self.v));
         let (k_ranges, v_ranges) = (Shared::new(&mut self.k_ranges), Shared::new(&mut self.v_ranges));
-        parallel::ranges(n_head_kv, 2 * n * d * work::ROUND, &|heads| {
+        // Keys and values of a head apart: with few heads threads have more to share.
+        parallel::ranges(2 * n_head_kv, n * d * work::ROUND, &|sides| {
             BUFFERS.with_borrow_mut(|b| {
-                for head in heads {
+                for side in sides {
+                    let (head, is_value) = (side / 2, side % 2 == 1);
                     let bytes = head * head_bytes..(head + 1) * head_bytes;
-                    // SAFETY: a head is in one range only.
-                    let (mut keys, mut values) = unsafe {
-                        let (ks, vs) = (ks.part(bytes.clone()), vs.part(bytes));
-                        let (k_ranges, v_ranges) = (k_ranges.part(ranges(head)), v_ranges.part(ranges(head)));
-                        (Side { bytes: ks, ranges: k_ranges }, Side { bytes: vs, ranges: v_ranges })
-                    };
                     let of = |i: usize| i * stride + head * d..i * stride + (head + 1) * d;
-                    for i in 0..n {
-                        layout.put(layout.key(pos + i), &k[of(i)], &mut keys, b);
+                    if !is_value {
+                        // SAFETY: the keys of a head are in one range only.
+                        let (bytes, ranges) = unsafe { (ks.part(bytes), k_ranges.part(ranges(head))) };
+                        let mut keys = Side { bytes, ranges };
+                        for i in 0..n {
+                            layout.put(layout.key(pos + i), &k[of(i)], &mut keys, b);
+                        }
+                        continue;
                     }
+                    // SAFETY: as are its values.
+                    let (bytes, ranges) = unsafe { (vs.part(bytes), v_ranges.part(ranges(head))) };
+                    let mut values = Side { bytes, ranges };
                     let mut i = 0;
                     while i < n {
                         if (pos + i).is_multiple_of(FOUR) && i + FOUR <= n && layout.takes_four(d) {

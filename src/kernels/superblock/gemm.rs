@@ -6,7 +6,7 @@
 
 use super::SuperTile;
 use super::units::{field_units, masks, mins_of, units};
-use crate::kernels::act::{Coded, MIN_GROUPS, Span};
+use crate::kernels::act::{Coded, MIN_GROUPS, Span, TileStarts};
 use crate::kernels::isa::Isa;
 use crate::kernels::micro::{self, PANEL_NR, PLANE, Sums, act_plane};
 use crate::kernels::output::Output;
@@ -97,6 +97,8 @@ fn tiled<P: DotPath, T: SuperTile, const R: usize>(
         d: [[0.0; PANEL_NR]; MAX_TILES],
         dmin: [[0.0; PANEL_NR]; MAX_TILES],
     };
+    let (offset, len) = starts::<P, T>();
+    let starts = act.starts(Span::Super, offset, len);
     for i in strips {
         for half in 0..NR / PANEL_NR {
             let columns = strip_columns(w, i).saturating_sub(half * PANEL_NR).min(PANEL_NR);
@@ -105,8 +107,10 @@ fn tiled<P: DotPath, T: SuperTile, const R: usize>(
             }
             let first = i * NR + half * PANEL_NR;
             let columns = first..first + columns;
+            let bias = out.bias(&columns);
             for slab in (0..n_tiles).step_by(slab_tiles) {
                 let tiles = slab..(slab + slab_tiles).min(n_tiles);
+                let bias = bias.as_ref().filter(|_| tiles.end == n_tiles);
                 for (slot, t) in tiles.clone().enumerate() {
                     let bytes = T::KIND.tile_bytes();
                     fill::<P, T>(&mut panel, slot, &w.strip(i)[t * bytes..][..bytes], half);
@@ -119,8 +123,8 @@ fn tiled<P: DotPath, T: SuperTile, const R: usize>(
                         if slab > 0 {
                             c = micro::read_tile(out, row_tile, &columns);
                         }
-                        rows::<P, T, R>(&panel, act, n_tiles, row_tile, tiles.clone(), &mut c);
-                        micro::write_tile(out, row_tile, &columns, &c);
+                        rows::<P, T, R>(&panel, act, n_tiles, row_tile, tiles.clone(), starts, &mut c);
+                        micro::write_tile(out, row_tile, &columns, &mut c, bias);
                     }
                 }
             }
@@ -258,13 +262,13 @@ unsafe fn rows<P: DotPath, T: SuperTile, const R: usize>(
     n_tiles: usize,
     row_tile: usize,
     tiles: Range<usize>,
+    starts: TileStarts,
     c: &mut micro::Tile<R>,
 ) {
     let n_sums = SUPER_K / sum_len::<P, T>();
     let planes = micro::planes::<P>(sum_len::<P, T>());
     let scales = act.scales(row_tile);
-    let (offset, len) = starts::<P, T>();
-    let starts = act.starts(row_tile, Span::Super, offset, len);
+    let starts = starts.tile(row_tile);
     for (slot, t) in tiles.enumerate() {
         // SAFETY: as the caller vouches.
         unsafe {

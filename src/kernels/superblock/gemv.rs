@@ -34,7 +34,8 @@ unsafe fn strip<P: DotPath, T: SuperTile>(strip: &[u8], act: &Coded, out: &mut [
     let masks = masks::<P::I, T>();
     let half_consts = HalfConsts::<P::I>::new();
     let nibble = std::hint::black_box(P::I::splat16(0x0f0f));
-    let starts = act.starts(0, Span::Super, if kind.n_sub() > 0 { i32::from(kind.offset) } else { 0 }, 16);
+    let starts =
+        act.starts(Span::Super, if kind.n_sub() > 0 { i32::from(kind.offset) } else { 0 }, 16).tile(0);
     let field_consts = fields::consts::<P>();
     let consts = P::consts();
     let mut total = [P::I::fsplat(0.0); 4];
