@@ -102,6 +102,26 @@ fn exp_is_within_its_bound() {
 }
 
 #[test]
+fn coarse_exponentials_are_within_their_bound() {
+    let x: Vec<f32> = (0..60_001).map(|i| i as f32 / -1000.0).collect();
+    let (mut got, mut scalar) = (x.clone(), x.clone());
+    let sum = vecmath::coarse_exp_sum::<Native>(&mut got);
+    assert_eq!(sum.to_bits(), vecmath::coarse_exp_sum::<Scalar>(&mut scalar).to_bits());
+    assert_eq!(bits(&got), bits(&scalar));
+    let error = |(&got, &x): (&f32, &f32)| (f64::from(got) / f64::from(x).exp() - 1.0).abs();
+    let worst = got.iter().zip(&x).map(error).fold(0.0, f64::max);
+    println!("coarse exp: relative error {worst:.2e}");
+    assert!(worst < 1e-4, "{worst:e}");
+    let exact: f64 = x.iter().map(|&x| f64::from(x).exp()).sum();
+    assert!((f64::from(sum) / exact - 1.0).abs() < 1e-4, "{sum} for {exact}");
+    let mut edges = [0.0, -61.0, f32::NEG_INFINITY, -1e30];
+    vecmath::coarse_exp_sum::<Native>(&mut edges);
+    assert!((edges[0] - 1.0).abs() < 1e-4 && edges[1..].iter().all(|&e| e > 8e-27 && e < 9e-27), "{edges:?}");
+    let mut faulty = [0.0, f32::NAN, -1.0];
+    assert!(vecmath::coarse_exp_sum::<Native>(&mut faulty).is_nan());
+}
+
+#[test]
 fn softmax_of_any_length() {
     let x: Vec<f32> = (-2003..2003).map(|i| i as f32 / 100.0).collect();
     for n in [1, 2, 3, 4, 5, 15, 16, 17, 197, 1001] {

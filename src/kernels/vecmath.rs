@@ -151,13 +151,59 @@ impl<I: Isa> Default for Exp<I> {
     }
 }
 
+/// Below 1e-26 a share of 1 is lost anyway; what it is multiplied with later must not make it subnormal, which takes
+/// processors a hundred times as long.
+const LOWEST_EXPONENT: f32 = -60.0;
+
+/// e^x for x in [-60, 0], clamped below; relative error below 1e-4, NaN for NaN. As [`Exp`] with a polynomial of degree 3 (largest
+/// relative error 7.5e-5), in two thirds of its steps.
+struct CoarseExp<I: Isa> {
+    low: I::F,
+    log2_e: I::F,
+    magic: I::F,
+    ln_2: I::F,
+    polynomial: [I::F; 4],
+}
+
+impl<I: Isa> CoarseExp<I> {
+    #[inline(always)]
+    fn new() -> Self {
+        use std::f32::consts::{LN_2, LOG2_E};
+        let [low, log2_e, magic, ln_2] = constants::<I, _>([LOWEST_EXPONENT, LOG2_E, MAGIC, LN_2]);
+        let polynomial = constants::<I, _>([0.165_667_43, 0.504_968_2, 1.000_164_5, 0.999_927_94]);
+        CoarseExp { low, log2_e, magic, ln_2, polynomial }
+    }
+
+    #[inline(always)]
+    fn of_negative(&self, x: I::F) -> I::F {
+        let x = I::fmax(x, self.low);
+        let shifted = I::fadd(I::fmul(x, self.log2_e), self.magic);
+        let n = I::fsub(shifted, self.magic);
+        let power = I::from_bits(I::shl32::<23>(I::bits(shifted)));
+        let r = I::fsub(x, I::fmul(n, self.ln_2));
+        let [first, rest @ ..] = self.polynomial;
+        let p = rest.into_iter().fold(first, |p, c| I::fadd(I::fmul(p, r), c));
+        I::fmul(p, power)
+    }
+}
+
 /// `x = e^(x - max(x))`; gives the sum. A softmax but for the division. NaN in gives NaN out.
 pub fn exp_sum<I: Isa>(x: &mut [f32]) -> f32 {
     let highest = I::fsplat(max::<I>(x));
-    // Below 1e-26 a share of 1 is lost anyway; what it is multiplied with later must not make it subnormal, which takes
-    // processors a hundred times as long.
-    let exp = Exp::<I>::from(-60.0);
-    let weight = |v| exp.of_negative(I::fsub(v, highest));
+    let exp = Exp::<I>::from(LOWEST_EXPONENT);
+    map_sum::<I>(x, |v| exp.of_negative(I::fsub(v, highest)))
+}
+
+/// [`exp_sum`] to 1e-4 of each: for what becomes codes of 8 bits.
+pub fn coarse_exp_sum<I: Isa>(x: &mut [f32]) -> f32 {
+    let highest = I::fsplat(max::<I>(x));
+    let exp = CoarseExp::<I>::new();
+    map_sum::<I>(x, |v| exp.of_negative(I::fsub(v, highest)))
+}
+
+/// `x = f(x)`; gives the sum.
+#[inline(always)]
+fn map_sum<I: Isa>(x: &mut [f32], weight: impl Fn(I::F) -> I::F + Copy) -> f32 {
     let mut acc = [I::fsplat(0.0); 4];
     let mut chunks = x.chunks_exact_mut(16);
     for c in &mut chunks {

@@ -82,7 +82,11 @@ impl Attention {
             dense_attention([&w.q, &w.k, &w.v], &self.heads, bias, w.map.as_mut(), act);
             act
         } else {
-            kv.store(w.first_pos, &w.k, &w.v, n_kv);
+            let n = n_q + 2 * n_kv;
+            match self.is_plain(w) {
+                true => kv.store(w.first_pos, &w.qkv[n_q..], &w.qkv[n_q + n_kv..], n),
+                false => kv.store(w.first_pos, &w.k, &w.v, n_kv),
+            }
             let query = self.query(w.first_pos, w.m);
             w.narrow();
             let act = w.act.fill(w.m, n_q, w.mode.is_integer());
@@ -114,11 +118,20 @@ impl Attention {
         }
     }
 
-    /// Fills `w.q`, `w.k` and `w.v`.
+    /// Whether keys and values go into the cache as one product with the queries gives them.
+    fn is_plain(&self, w: &Workspace) -> bool {
+        let is_changed = self.clamp.is_some() || self.qk_norm.is_some() || self.rope.is_some();
+        matches!(self.qkv, Qkv::Fused(_)) && !is_changed && self.bias.is_none() && w.map.is_none()
+    }
+
+    /// Fills `w.q`, and `w.k` and `w.v` unless [`Self::is_plain`].
     fn project(&self, w: &mut Workspace, n_q: usize, n_kv: usize) {
         w.q.resize(w.m * n_q, 0.0);
-        w.k.resize(w.m * n_kv, 0.0);
-        w.v.resize(w.m * n_kv, 0.0);
+        let is_plain = self.is_plain(w);
+        if !is_plain {
+            w.k.resize(w.m * n_kv, 0.0);
+            w.v.resize(w.m * n_kv, 0.0);
+        }
         match &self.qkv {
             Qkv::Separate(qkv) => {
                 let [q, k, v] = &**qkv;
@@ -127,6 +140,14 @@ impl Attention {
             Qkv::Fused(qkv) => {
                 w.qkv.resize(w.m * qkv.n(), 0.0);
                 qkv.forward(&mut w.act, &mut w.qkv);
+                if is_plain {
+                    let rows = w.qkv.chunks_exact(qkv.n());
+                    return w
+                        .q
+                        .chunks_exact_mut(n_q)
+                        .zip(rows)
+                        .for_each(|(q, row)| q.copy_from_slice(&row[..n_q]));
+                }
                 for (i, row) in w.qkv.chunks_exact(qkv.n()).enumerate() {
                     w.q[i * n_q..][..n_q].copy_from_slice(&row[..n_q]);
                     w.k[i * n_kv..][..n_kv].copy_from_slice(&row[n_q..][..n_kv]);

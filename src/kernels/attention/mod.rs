@@ -215,6 +215,9 @@ impl<'a> Tile<'a> {
         if self.softcap > 0.0 {
             vecmath::softcap::<I>(&mut row[seen.clone()], self.softcap);
         }
-        vecmath::exp_sum::<I>(&mut row[seen])
+        match self.kv.kv_type {
+            KvType::F32 | KvType::F16 => vecmath::exp_sum::<I>(&mut row[seen]),
+            KvType::Q8_0 | KvType::Q4_0 => vecmath::coarse_exp_sum::<I>(&mut row[seen]),
+        }
     }
 }
