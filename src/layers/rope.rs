@@ -1,5 +1,7 @@
 //! Rotary position embedding (Su et al. 2021, RoFormer, eq. 34).
 
+use crate::kernels::parallel::{self, work};
+
 /// Which two elements of a head form a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopePairing {
@@ -60,8 +62,9 @@ pub struct Rope {
     frequencies: Vec<f64>,
     /// Those of contexts longer than this many tokens.
     long: Option<(usize, Vec<f64>)>,
-    /// (cos, sin) per token and pair.
-    angles: Vec<(f32, f32)>,
+    /// Cosines per token and pair, and sines: apart, so that loops over pairs become vector instructions.
+    cos: Vec<f32>,
+    sin: Vec<f32>,
     /// Whether the angles are given and not those of positions in a line.
     fixed: bool,
 }
@@ -75,7 +78,8 @@ impl Rope {
             magnitude: f64::from(params.magnitude),
             frequencies: frequencies(params, factors),
             long: None,
-            angles: Vec::new(),
+            cos: Vec::new(),
+            sin: Vec::new(),
             fixed: false,
         }
     }
@@ -88,7 +92,8 @@ impl Rope {
             magnitude: 1.0,
             frequencies: vec![0.0; n_pair],
             long: None,
-            angles: angles.iter().map(|&a| (libm::cos(a) as f32, libm::sin(a) as f32)).collect(),
+            cos: angles.iter().map(|&a| libm::cos(a) as f32).collect(),
+            sin: angles.iter().map(|&a| libm::sin(a) as f32).collect(),
             fixed: true,
         }
     }
@@ -124,37 +129,41 @@ impl Rope {
             Some((above, long)) if n_ctx > *above => long,
             _ => &self.frequencies,
         };
-        self.angles.clear();
+        self.cos.clear();
+        self.sin.clear();
         for pos in positions {
-            self.angles.extend(frequencies.iter().map(|f| {
-                let angle = pos * f;
-                let part = |x: f64| (x * magnitude) as f32;
-                (part(libm::cos(angle)), part(libm::sin(angle)))
-            }));
+            self.cos.extend(frequencies.iter().map(|f| (libm::cos(pos * f) * magnitude) as f32));
+            self.sin.extend(frequencies.iter().map(|f| (libm::sin(pos * f) * magnitude) as f32));
         }
     }
 
     /// Rotates `x`, `[n_tokens, n_head, head_dim]`, in place; elements past n_rot stay.
     pub fn rotate(&self, x: &mut [f32], n_head: usize, head_dim: usize) {
-        let n_pairs = self.frequencies.len();
-        for (token, angles) in
-            x.chunks_exact_mut(n_head * head_dim).zip(self.angles.chunks_exact(n_pairs.max(1)))
-        {
-            for head in token.chunks_exact_mut(head_dim) {
-                match self.pairing {
-                    RopePairing::Adjacent => {
-                        for (pair, &(cos, sin)) in head.chunks_exact_mut(2).zip(angles) {
-                            let (a, b) = (pair[0], pair[1]);
-                            pair[0] = a * cos - b * sin;
-                            pair[1] = a * sin + b * cos;
-                        }
-                    }
-                    RopePairing::Halves => {
-                        let (low, high) = head[..2 * n_pairs].split_at_mut(n_pairs);
-                        for ((a, b), &(cos, sin)) in low.iter_mut().zip(high).zip(angles) {
-                            (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
-                        }
-                    }
+        let (n_pairs, width) = (self.frequencies.len(), n_head * head_dim);
+        parallel::chunks(x, width, work::NORM, &|first, x| {
+            for (i, token) in x.chunks_exact_mut(width).enumerate() {
+                let pairs = (first / width + i) * n_pairs..(first / width + i + 1) * n_pairs;
+                let (Some(cos), Some(sin)) = (self.cos.get(pairs.clone()), self.sin.get(pairs)) else {
+                    return;
+                };
+                token.chunks_exact_mut(head_dim).for_each(|head| self.rotate_head(head, cos, sin));
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn rotate_head(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        let turned = |a: f32, b: f32, cos: f32, sin: f32| (a * cos - b * sin, a * sin + b * cos);
+        match self.pairing {
+            RopePairing::Adjacent => {
+                for (([a, b], &cos), &sin) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+                    (*a, *b) = turned(*a, *b, cos, sin);
+                }
+            }
+            RopePairing::Halves => {
+                let (low, high) = head[..2 * cos.len()].split_at_mut(cos.len());
+                for (((a, b), &cos), &sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+                    (*a, *b) = turned(*a, *b, cos, sin);
                 }
             }
         }

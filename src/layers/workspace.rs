@@ -2,6 +2,7 @@
 
 use super::{I, Mode, Norm, Rope};
 use crate::kernels::act::Activations;
+use crate::kernels::parallel::{self, work};
 use crate::kernels::vecmath;
 
 /// Tokens that pass through a model together.
@@ -57,6 +58,11 @@ pub struct Workspace {
     /// Where attention layers append their weights, `[n_head, m, m]`, where somebody wants to see them.
     pub map: Option<Vec<f32>>,
     pub(super) moe: super::moe::Scratch,
+}
+
+/// `x = x + y`, on all threads.
+fn add(x: &mut [f32], y: &[f32]) {
+    parallel::chunks(x, 1, work::ADD, &|first, x| vecmath::add::<I>(x, &y[first..][..x.len()]));
 }
 
 impl Workspace {
@@ -118,12 +124,12 @@ impl Workspace {
 
     /// `x = x + out`.
     pub fn add_out(&mut self) {
-        vecmath::add::<I>(&mut self.x, &self.out);
+        add(&mut self.x, &self.out);
     }
 
     /// `x = x + side`.
     pub fn add_side(&mut self) {
-        vecmath::add::<I>(&mut self.x, &self.side);
+        add(&mut self.x, &self.side);
     }
 
     /// `x = norm(x)`.
