@@ -32,8 +32,10 @@ before(async () => {
             const { TextModel } = await import(entry);
             const model = await TextModel.load("/models/story.gguf");
             const second = await TextModel.load("/models/story.gguf").then(() => "loaded", (error) => error.message);
+            for await (const _ of model.generate("Once", { maxTokens: 1 }));
+            const { wasmBytes } = model.stats;
             await model.dispose();
-            port.postMessage({ ...first, second, hasWorker: typeof Worker });
+            port.postMessage({ ...first, second, wasmBytes, hasWorker: typeof Worker });
           } catch (error) {
             port.postMessage({ failed: String(error) });
           }
@@ -68,6 +70,7 @@ test("in a worker of the page's own and in a SharedWorker: the same story", { sk
   }));
   assert.equal(shared.text, expected, JSON.stringify(shared));
   assert.match(shared.second, /one model at a time/);
+  assert.ok(shared.wasmBytes > 4e6, `${shared.wasmBytes} bytes: not those of the memory that the second model is in`);
   assert.deepEqual(tab.faults, []);
   await tab.close();
 });

@@ -30,8 +30,19 @@ export interface Parts {
   memory: WebAssembly.Memory;
 }
 
-/** Fetches, compiles and starts a build, with a memory that is shared where the build is for several threads. */
+/** What runs in this thread: the JavaScript around a module can start it once. By the size of addresses. */
+const started = new Map<boolean, Parts>();
+
+/**
+ * Fetches, compiles and starts a build, with a memory that is shared where the build is for several threads. Where
+ * models follow each other in one thread the build runs already, with the memory that it got then.
+ */
 export async function startBuild(name: BuildName, memory: WebAssembly.Memory): Promise<{ glue: Glue; parts: Parts }> {
+  const before = started.get(isWide(name));
+  if (before) {
+    if (before.name === name) return { glue: await loadGlue(name), parts: before };
+    throw new BitpaneError("BadArgument", `this thread runs the build ${before.name}, which ${name} cannot replace`, { key: "build" });
+  }
   const url = FILES[withoutThreads(name)]();
   const [glue, module] = await Promise.all([loadGlue(name), compile(url, name)]);
   try {
@@ -45,7 +56,9 @@ export async function startBuild(name: BuildName, memory: WebAssembly.Memory): P
     const message = `the WebAssembly file is of version ${glue.version()}, the JavaScript of ${VERSION}`;
     throw new BitpaneError("VersionMismatch", message, { url: url.href });
   }
-  return { glue, parts: { name, module, memory } };
+  const parts = { name, module, memory };
+  started.set(isWide(name), parts);
+  return { glue, parts };
 }
 
 /** Whether a memory cannot grow by so many pages; by default not even by one. */

@@ -48,8 +48,9 @@ export async function startRuntime(choice: BuildChoice): Promise<Runtime> {
   const { name, reason: buildReason, threads, isGuess, threadsReason: reason } = choice;
   const shared = name === withoutThreads(name) ? undefined : newMemory(true, isWide(name));
   if (shared) {
-    const { memory, maxBytes } = shared;
-    const { glue, parts } = await startBuild(name, memory);
+    const { maxBytes } = shared;
+    const { glue, parts } = await startBuild(name, shared.memory);
+    const { memory } = parts;
     return { glue, memory, build: name, buildReason, threads: startThreads(parts, threads, reason), isGuess, maxBytes };
   }
   const build = withoutThreads(name);
@@ -63,8 +64,8 @@ export async function startRuntime(choice: BuildChoice): Promise<Runtime> {
 export async function startAlone(build: OneThreadBuild): Promise<{ glue: Glue; memory: WebAssembly.Memory; maxBytes: number }> {
   const own = newMemory(false, isWide(build));
   if (!own) throw new BitpaneError("OutOfMemory", "the browser grants the runtime no memory: close other tabs");
-  const { glue } = await startBuild(build, own.memory);
-  return { glue, ...own };
+  const { glue, parts } = await startBuild(build, own.memory);
+  return { glue, memory: parts.memory, maxBytes: own.maxBytes };
 }
 
 function newMemory(shared: boolean, wide: boolean): { memory: WebAssembly.Memory; maxBytes: number } | undefined {
