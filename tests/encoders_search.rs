@@ -4,6 +4,7 @@
 mod blocks;
 
 use bitpane::quant::{Codec, FORMATS, Format};
+use bitpane::quantizer::pictures;
 use blocks::splitmix_bytes;
 
 #[cfg(target_arch = "wasm32")]
@@ -187,4 +188,15 @@ fn q10_every_platform_writes_the_same_bytes() {
         }
     }
     assert!(found.is_empty(), "other bytes than before:\n{found}");
+}
+
+/// The pictures that vision models are calibrated on, natively and in WebAssembly.
+#[test]
+fn drawn_pictures_are_always_the_same() {
+    let mut hash = 0xCBF2_9CE4_8422_2325u64;
+    for picture in (0..24).map(pictures::draw) {
+        assert_eq!(picture.rgb.len(), picture.side * picture.side * 3);
+        hash = picture.rgb.iter().fold(hash, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+    }
+    assert_eq!(hash, 0x4D10_4468_6782_0B1E, "0x{hash:016X}");
 }

@@ -5,9 +5,10 @@ use super::{open, photo};
 use crate::error::{Code, Error, Result};
 use crate::image::PixelView;
 use crate::layers::observe;
-use crate::quantizer::{Outline, Plan, Planned, RewriteOptions, Rewriter, Statistics, Survey};
+use crate::quantizer::{Outline, Plan, Planned, RewriteOptions, Rewriter, Statistics, Survey, pictures};
 use crate::tasks::{LoadOptions, Loaded, Loader};
 use std::cell::RefCell;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -17,10 +18,8 @@ const TEXT: &str = include_str!("calibration.txt");
 const MAX_TEXT: u64 = 16 << 20;
 /// Tokens that pass through a model together, at most.
 const CHUNK: usize = 256;
-/// Tokens and images with which sensitivities are measured, at most: each tensor takes a run.
+/// Tokens and images of a user with which sensitivities are measured, at most: each tensor takes a run.
 const PROBE: (usize, usize) = (512, 8);
-/// Images of our own.
-const N_DRAWN: u32 = 16;
 
 /// What a model is run on.
 pub(super) struct Data {
@@ -28,6 +27,8 @@ pub(super) struct Data {
     text: String,
     /// For vision models: RGB, with width and height.
     images: Vec<(Vec<u8>, usize, usize)>,
+    /// Whether the images are ours.
+    is_drawn: bool,
 }
 
 impl Data {
@@ -37,9 +38,9 @@ impl Data {
     /// What cannot be read.
     pub(super) fn read(paths: &[PathBuf]) -> Result<Self> {
         if paths.is_empty() {
-            return Ok(Data { text: TEXT.into(), images: (0..N_DRAWN).map(drawn).collect() });
+            return Ok(Data { text: TEXT.into(), images: drawn(pictures::LEARN), is_drawn: true });
         }
-        let mut data = Data { text: String::new(), images: Vec::new() };
+        let mut data = Data { text: String::new(), images: Vec::new(), is_drawn: false };
         for path in paths {
             if path.is_dir() {
                 let entries = std::fs::read_dir(path).map_err(|e| open::io_error(path, "cannot read", e))?;
@@ -56,49 +57,28 @@ impl Data {
         Ok(data)
     }
 
+    /// What sensitivities are measured on: of what is drawn, pictures that nothing has been learnt from.
+    fn probe(&self) -> Data {
+        let images = match self.is_drawn {
+            true => drawn(pictures::JUDGE),
+            false => self.images.iter().take(PROBE.1).cloned().collect(),
+        };
+        Data { text: self.text.clone(), images, is_drawn: self.is_drawn }
+    }
+
     fn add_image(&mut self, path: &Path) -> Result<()> {
         self.images.push(photo::read(path)?.into_pixels());
         Ok(())
     }
 }
 
+fn drawn(numbers: Range<u32>) -> Vec<(Vec<u8>, usize, usize)> {
+    numbers.map(pictures::draw).map(|p| (p.rgb, p.side, p.side)).collect()
+}
+
 fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
     ["jpg", "jpeg", "png", "bmp", "webp"].contains(&extension.as_str())
-}
-
-/// An image with shapes, edges and gradients in many colours: number `i`, always the same.
-fn drawn(i: u32) -> (Vec<u8>, usize, usize) {
-    const SIDE: usize = 224;
-    let random =
-        |n: u32| (i * 97 + n).wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(0x9E37_79B1) >> 8;
-    let share = |n: u32| (random(n) & 0xFFFF) as f32 / 65536.0;
-    let colour = |n: u32| [share(n), share(n + 1), share(n + 2)];
-    let (sky, ground, thing) = (colour(1), colour(10), colour(20));
-    let (x0, y0, r, horizon) =
-        (share(30) * 224.0, share(31) * 224.0, 20.0 + share(32) * 70.0, 60.0 + share(33) * 120.0);
-    let (frequency, tilt) = (0.05 + share(34) * 0.4, share(35) * 3.0);
-    let mut rgb = Vec::with_capacity(SIDE * SIDE * 3);
-    for y in 0..SIDE {
-        for x in 0..SIDE {
-            let (fx, fy) = (x as f32, y as f32);
-            let grain = (random((x * 31 + y * 17) as u32 + 1000) & 31) as f32 / 31.0 - 0.5;
-            let texture = libm::sinf((fx * libm::cosf(tilt) + fy * libm::sinf(tilt)) * frequency) * 0.15;
-            let inside = match i % 3 {
-                0 => (fx - x0) * (fx - x0) + (fy - y0) * (fy - y0) < r * r,
-                1 => (fx - x0).abs() < r && (fy - y0).abs() < r * 0.6,
-                _ => (fx - x0).abs() + (fy - y0).abs() < r,
-            };
-            let base = match (inside, fy < horizon) {
-                (true, _) => thing,
-                (false, true) => sky,
-                (false, false) => ground,
-            };
-            let light = 0.75 + 0.5 * fy / SIDE as f32 + texture + grain * 0.1;
-            rgb.extend(base.map(|c| (c * light * 255.0).clamp(0.0, 255.0) as u8));
-        }
-    }
-    (rgb, SIDE, SIDE)
 }
 
 /// The file under a plan, in memory.
@@ -182,6 +162,8 @@ fn mean(values: &[f64]) -> f64 {
 /// A model that has been run on data.
 pub(super) struct Calibrated {
     pub(super) statistics: Statistics,
+    /// What sensitivities are measured on, and what the model makes of it.
+    probe: Data,
     reference: Vec<Vec<f32>>,
 }
 
@@ -190,17 +172,21 @@ pub(super) struct Calibrated {
 /// # Errors
 /// What keeps it from running.
 pub(super) fn run(source: &Source, outline: &Outline, data: &Data, with_pairs: bool) -> Result<Calibrated> {
-    let bytes = rewritten(source, outline, &Plan::default())?;
+    let bytes = rewritten(source, outline, &as_is(source)?)?;
     let mut model = loaded(&bytes)?;
     drop(bytes);
     let statistics = Rc::new(RefCell::new(Statistics::new(with_pairs)));
     let watcher = Rc::clone(&statistics);
     let observer = Box::new(move |name: &str, k: usize, x: &[f32]| watcher.borrow_mut().add(name, k, x));
     observe::watch(observer, || outputs(&mut model, data, (usize::MAX, usize::MAX)))?;
-    let reference = outputs(&mut model, data, PROBE)?;
+    let probe = data.probe();
+    let reference = outputs(&mut model, &probe, (PROBE.0, usize::MAX))?;
     let mut statistics = statistics.take();
     statistics.finish();
-    Ok(Calibrated { statistics, reference })
+    if data.is_drawn && matches!(model, Loaded::Vision(_)) {
+        statistics.set_drawn();
+    }
+    Ok(Calibrated { statistics, probe, reference })
 }
 
 impl Calibrated {
@@ -213,7 +199,6 @@ impl Calibrated {
         survey: &mut Survey,
         source: &Source,
         outline: &Outline,
-        data: &Data,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<()> {
         let total = survey.tensors.len() as u64;
@@ -229,10 +214,13 @@ impl Calibrated {
                 continue;
             };
             let relative = choice.loss / tensor.sensitivity;
-            let planned = Planned { name: tensor.name.clone(), dtype: choice.dtype.clone(), note: None };
-            let plan = Plan { tensors: vec![planned], ..Plan::default() };
+            // The others stay as they are: floats of 32 bits are not halved, which would only take time here.
+            let mut plan = as_is(source)?;
+            let planned = plan.tensors.iter_mut().find(|p| p.name == tensor.name);
+            planned.into_iter().for_each(|p| p.dtype.clone_from(&choice.dtype));
             let mut model = loaded(&rewritten(source, outline, &plan)?)?;
-            let (each, _) = divergence(&self.reference, &outputs(&mut model, data, PROBE)?);
+            let other = outputs(&mut model, &self.probe, (PROBE.0, usize::MAX))?;
+            let (each, _) = divergence(&self.reference, &other);
             // Below a millionth the kernels' own rounding is measured.
             let measured = (mean(&each) / relative).max(1e-6);
             let scale = measured / tensor.sensitivity;

@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     let source = Source::open(&args.input)?;
     refuse_same_file(&source.files, &args.output)?;
     let outline = source.outline().map_err(|e| open::in_file(&args.input, e))?;
-    let mut known = Known::of(args, &source, &outline)?;
+    let known = Known::of(args, &source, &outline)?;
     let (plan, survey) = make_plan(args, budget, &source, &outline, &known)?;
     if let Some(path) = &args.plan {
         let json = serde_json::to_vec_pretty(&plan).map_err(|e| Error::new(Code::Io, e.to_string()))?;
@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
         true => {
             Report { bytes_after: plan.bytes, bits_per_weight: plan.bits_per_weight, ..Report::default() }
         }
-        false => write(args, &source, outline, &plan, known.statistics.take())?,
+        false => write(args, &source, outline, &plan, known.into_statistics())?,
     };
     let ms = begin.elapsed().as_secs_f64() * 1e3;
     report.notes.iter().for_each(|note| output::note(format!("note: {note}")));
@@ -156,10 +156,10 @@ fn make_plan(
     source.stream(&mut surveyor, |done, total| progress.show("measuring", done, total))?;
     drop(progress);
     let mut survey = surveyor.finish();
-    if let (Some(calibrated), Some(data)) = (&known.calibrated, &known.data) {
+    if let Some(calibrated) = &known.calibrated {
         let mut progress = Progress::new();
         calibrated
-            .probe(&mut survey, source, outline, data, |done, total| progress.show("probing", done, total))?;
+            .probe(&mut survey, source, outline, |done, total| progress.show("probing", done, total))?;
     }
     let plan = survey.plan(&budget.unwrap_or_default())?;
     Ok((plan, Some(survey)))
@@ -168,27 +168,33 @@ fn make_plan(
 /// What is known from data.
 #[derive(Default)]
 struct Known {
-    statistics: Option<Statistics>,
+    /// Of a file.
+    imatrix: Option<Statistics>,
     calibrated: Option<Calibrated>,
-    data: Option<Data>,
 }
 
 impl Known {
     fn of(args: &Args, source: &Source, outline: &Outline) -> Result<Self> {
         if let Some(path) = &args.imatrix {
-            let statistics = Some(calibrate::read_imatrix(path, outline)?);
-            return Ok(Known { statistics, ..Known::default() });
+            let imatrix = Some(calibrate::read_imatrix(path, outline)?);
+            return Ok(Known { imatrix, ..Known::default() });
         }
         let Some(paths) = &args.calibrate else { return Ok(Known::default()) };
-        let data = Data::read(paths)?;
-        let mut calibrated = calibrate::run(source, outline, &data, args.gptq)?;
-        let statistics = std::mem::take(&mut calibrated.statistics);
-        Ok(Known { statistics: Some(statistics), calibrated: Some(calibrated), data: Some(data) })
+        let calibrated = calibrate::run(source, outline, &Data::read(paths)?, args.gptq)?;
+        Ok(Known { calibrated: Some(calibrated), ..Known::default() })
+    }
+
+    fn statistics(&self) -> Option<&Statistics> {
+        self.imatrix.as_ref().or(self.calibrated.as_ref().map(|c| &c.statistics))
+    }
+
+    fn into_statistics(self) -> Option<Statistics> {
+        self.imatrix.or(self.calibrated.map(|c| c.statistics))
     }
 
     /// What a survey needs.
     fn weights(&self) -> Option<Box<dyn Calibration>> {
-        self.statistics.as_ref().map(|s| Box::new(s.without_pairs()) as Box<dyn Calibration>)
+        self.statistics().map(|s| Box::new(s.without_pairs()) as Box<dyn Calibration>)
     }
 }
 

@@ -105,9 +105,10 @@ impl GgufWriter {
     /// [`Code::Io`]; [`Code::Duplicate`], [`Code::BadKey`] or [`Code::BadAlignment`] where the
     /// header would not be valid.
     pub fn begin<W: Write>(&self, mut out: W) -> Result<GgufData<W>> {
-        let header = self.header()?;
-        write_all(&mut out, &header)?;
+        let mut header = self.header()?;
         let alignment = alignment(&self.metadata)?;
+        header.resize(header.len().next_multiple_of(alignment as usize), 0);
+        write_all(&mut out, &header)?;
         let sizes = self.tensors.iter().map(|t| t.n_bytes).collect();
         Ok(GgufData { out, alignment, sizes, idx: 0, written: 0 })
     }
@@ -124,7 +125,7 @@ impl GgufWriter {
         out.finish()
     }
 
-    /// Bytes before the tensor data.
+    /// Bytes before the tensor data, without those that pad them to the alignment.
     ///
     /// # Errors
     /// As [`GgufWriter::begin`].
@@ -132,7 +133,7 @@ impl GgufWriter {
         Ok(self.header()?.len() as u64)
     }
 
-    /// Everything before the tensor data, padding included.
+    /// Everything before the tensor data and the padding.
     fn header(&self) -> Result<Vec<u8>> {
         check_unique(self.metadata.iter().map(|(k, _)| k), |key| {
             Error::new(Code::Duplicate, "the metadata key occurs twice").key(key)
@@ -164,7 +165,6 @@ impl GgufWriter {
                 .and_then(|end| pad(end, alignment))
                 .ok_or_else(|| Error::new(Code::Overflow, "the sum of tensor bytes overflows"))?;
         }
-        out.resize(out.len().next_multiple_of(alignment as usize), 0);
         Ok(out)
     }
 }

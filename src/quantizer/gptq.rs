@@ -2,27 +2,52 @@
 //! take over as far as calibration data say that they can.
 //!
 //! Groups of a block are visited by the importance of their inputs, and columns within a group likewise ("act-order");
-//! a group's scales are searched for when it is reached, on weights that have taken over what came before.
+//! a group's scales are searched for when it is reached, on weights that have taken over what came before. Where blocks
+//! reach over rows a group has no place in that order: all scales are then searched for first, and columns go by
+//! importance alone.
 
 use crate::quant::{Codec, DType, Format, Grid};
 
-/// Encodes a matrix `[n, k]` under the products of pairs of its inputs, `gram`. `None` where the type has no grid to
-/// round on, or where blocks reach over rows; an error says why the search has to do.
-pub fn encode(
-    values: &[f32],
-    k: usize,
-    gram: &[f32],
-    weights: &[f32],
-    dtype: DType,
-) -> Result<Option<Vec<u8>>, String> {
+/// What is known of the inputs of a matrix.
+pub struct Inputs<'a> {
+    /// Columns of the matrix.
+    pub columns: usize,
+    /// Products of pairs of inputs, `[columns, columns]`.
+    pub gram: &'a [f32],
+    /// Mean squares, about 1 in the mean.
+    pub weights: &'a [f32],
+    /// What is added to all squares, as a share of the mean one: the more, the less the inputs to come are like these.
+    pub damping: f64,
+}
+
+/// Encodes a matrix whose declared rows have `k` values, one row of it or some together. `None` where the type has no grid
+/// to round on, or the rows are no whole blocks; an error says why the search has to do.
+pub fn encode(values: &[f32], k: usize, inputs: &Inputs, dtype: DType) -> Result<Option<Vec<u8>>, String> {
     let Ok((format, codec)) = dtype.codec() else { return Ok(None) };
     let Some(_) = codec.grid else { return Ok(None) };
-    if !k.is_multiple_of(format.block_len) || weights.len() != k {
+    let columns = inputs.columns;
+    if !k.is_multiple_of(format.block_len) || !k.is_multiple_of(columns) || inputs.weights.len() != columns {
         return Ok(None);
     }
-    let order = order(gram, k, format.block_len);
-    let factor = inverse_factor(gram, k, &order)?;
-    Ok(Some(round(values, k, weights, &order, &factor, (format, codec))))
+    let reaches_over = !columns.is_multiple_of(format.block_len);
+    let order = order(inputs.gram, columns, if reaches_over { columns } else { format.block_len });
+    let factor = inverse_factor(inputs, &order)?;
+    let step = Step { inputs, order: &order, factor: &factor, format, codec };
+    let row = |row: &mut [f32], out: &mut [u8]| match reaches_over {
+        true => step.round_together(row, out),
+        false => row
+            .chunks_exact_mut(columns)
+            .zip(out.chunks_exact_mut(columns / format.block_len * format.block_bytes))
+            .for_each(|(row, out)| step.round_row(row, out)),
+    };
+    let row_bytes = k / format.block_len * format.block_bytes;
+    let mut blocks = vec![0u8; values.len() / k * row_bytes];
+    crate::kernels::parallel::chunks(&mut blocks, row_bytes, columns * 100, &|first, blocks| {
+        for (i, out) in blocks.chunks_exact_mut(row_bytes).enumerate() {
+            row(&mut values[(first / row_bytes + i) * k..][..k].to_vec(), out);
+        }
+    });
+    Ok(Some(blocks))
 }
 
 /// Columns by group, the most important first.
@@ -42,12 +67,13 @@ fn order(gram: &[f32], k: usize, group: usize) -> Vec<usize> {
 
 /// The upper Cholesky factor of the inverse of the damped Gram matrix, `[k, k]` in the given order. Where the matrix is
 /// too near to singular the damping is raised, three times at most.
-fn inverse_factor(gram: &[f32], k: usize, order: &[usize]) -> Result<Vec<f32>, String> {
+fn inverse_factor(inputs: &Inputs, order: &[usize]) -> Result<Vec<f32>, String> {
+    let (gram, k) = (inputs.gram, inputs.columns);
     let mean = (0..k).map(|i| f64::from(gram[i * k + i])).sum::<f64>() / k as f64;
     if !mean.is_finite() || mean <= 0.0 {
         return Err("no input was seen: scales are searched for instead".into());
     }
-    for damping in [0.01, 0.1, 1.0, 10.0] {
+    for damping in [1.0, 10.0, 100.0, 1000.0].map(|more| more * inputs.damping) {
         let mut a = vec![0f64; k * k];
         for i in 0..k {
             for j in 0..k {
@@ -111,52 +137,64 @@ fn invert(a: &mut [f64], k: usize) -> Option<Vec<f32>> {
     factor.iter().all(|v| v.is_finite()).then_some(factor)
 }
 
-/// Rounds all rows.
-fn round(
-    values: &[f32],
-    k: usize,
-    weights: &[f32],
-    order: &[usize],
-    factor: &[f32],
-    (format, codec): (&'static Format, Codec),
-) -> Vec<u8> {
-    let row_bytes = k / format.block_len * format.block_bytes;
-    let mut blocks = vec![0u8; values.len() / k * row_bytes];
-    crate::kernels::parallel::chunks(&mut blocks, row_bytes, k * 100, &|first, blocks| {
-        for (i, out) in blocks.chunks_exact_mut(row_bytes).enumerate() {
-            let mut row = values[(first / row_bytes + i) * k..][..k].to_vec();
-            round_row(&mut row, weights, order, factor, (format, codec), out);
-        }
-    });
-    blocks
+/// How rows are rounded.
+struct Step<'a> {
+    inputs: &'a Inputs<'a>,
+    order: &'a [usize],
+    factor: &'a [f32],
+    format: &'static Format,
+    codec: Codec,
 }
 
-fn round_row(
-    row: &mut [f32],
-    weights: &[f32],
-    order: &[usize],
-    factor: &[f32],
-    (format, codec): (&Format, Codec),
-    out: &mut [u8],
-) {
-    let (k, len) = (row.len(), format.block_len);
-    let mut grid = Grid::default();
-    for (g, columns) in order.chunks_exact(len).enumerate() {
-        let group = columns[0] / len;
-        let block = &mut out[group * format.block_bytes..][..format.block_bytes];
-        codec.encode(&row[group * len..][..len], &weights[group * len..][..len], block);
-        let Some(rule) = codec.grid else { return };
-        (rule.read)(block, &mut grid);
-        for (at, &column) in columns.iter().enumerate() {
-            let place = g * len + at;
-            let rounded = grid.round(column - group * len, row[column]);
-            // What is lost, in units of how freely the rest can make up for it.
-            let lost = (row[column] - rounded) / factor[place * k + place];
-            row[column] = rounded;
-            for (later, u) in order[place + 1..].iter().zip(&factor[place * k + place + 1..(place + 1) * k]) {
-                row[*later] -= lost * u;
+impl Step<'_> {
+    fn round_row(&self, row: &mut [f32], out: &mut [u8]) {
+        let (format, len) = (self.format, self.format.block_len);
+        let mut grid = Grid::default();
+        for (g, columns) in self.order.chunks_exact(len).enumerate() {
+            let group = columns[0] / len;
+            let block = &mut out[group * format.block_bytes..][..format.block_bytes];
+            self.codec.encode(&row[group * len..][..len], &self.inputs.weights[group * len..][..len], block);
+            let Some(rule) = self.codec.grid else { return };
+            (rule.read)(block, &mut grid);
+            for (at, &column) in columns.iter().enumerate() {
+                let rounded = grid.round(column - group * len, row[column]);
+                self.pass_on(row, g * len + at, rounded);
+            }
+            (rule.write)(&grid, block);
+        }
+    }
+
+    /// Rows whose blocks are common to them; each row makes up for its own errors.
+    fn round_together(&self, rows: &mut [f32], out: &mut [u8]) {
+        let (format, len, columns) = (self.format, self.format.block_len, self.inputs.columns);
+        self.codec.encode(rows, &self.inputs.weights.repeat(rows.len() / columns), out);
+        let Some(rule) = self.codec.grid else { return };
+        let read = |block: &[u8]| {
+            let mut grid = Grid::default();
+            (rule.read)(block, &mut grid);
+            grid
+        };
+        let mut grids: Vec<Grid> = out.chunks_exact(format.block_bytes).map(read).collect();
+        for (r, row) in rows.chunks_exact_mut(columns).enumerate() {
+            for (place, &column) in self.order.iter().enumerate() {
+                let at = r * columns + column;
+                let rounded = grids[at / len].round(at % len, row[column]);
+                self.pass_on(row, place, rounded);
             }
         }
-        (rule.write)(&grid, block);
+        grids.iter().zip(out.chunks_exact_mut(format.block_bytes)).for_each(|(g, out)| (rule.write)(g, out));
+    }
+
+    /// Rounds the column at that place of the order, and lets the later ones make up for it.
+    fn pass_on(&self, row: &mut [f32], place: usize, rounded: f32) {
+        let (order, k) = (self.order, self.inputs.columns);
+        let factor = &self.factor[place * k..][..k];
+        let column = order[place];
+        // What is lost, in units of how freely the rest can make up for it.
+        let lost = (row[column] - rounded) / factor[place];
+        row[column] = rounded;
+        for (later, u) in order[place + 1..].iter().zip(&factor[place + 1..]) {
+            row[*later] -= lost * u;
+        }
     }
 }

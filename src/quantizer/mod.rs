@@ -12,6 +12,7 @@ mod arriving;
 mod gptq;
 pub mod import;
 mod outline;
+pub mod pictures;
 mod plan;
 pub mod policy;
 mod rewrite;

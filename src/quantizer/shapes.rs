@@ -42,9 +42,12 @@ fn line(target: &Target) -> String {
     format!("{}={}", target.name, dims.join(","))
 }
 
-/// Bytes that a target takes in the key: 0 where it is declared as it is.
+/// Bytes that a target takes in the key, less the dimensions that it need not be declared with: 0 where it is declared as
+/// it is.
 pub fn recorded_bytes(target: &Target, declared: &[usize]) -> u64 {
-    if target.shape == declared { 0 } else { 8 + line(target).len() as u64 }
+    let spared = 8 * target.shape.len().saturating_sub(declared.len()) as u64;
+    // A line is longer than what it spares: it holds a name, and at least two characters a dimension.
+    if target.shape == declared { 0 } else { (8 + line(target).len() as u64).saturating_sub(spared).max(1) }
 }
 
 /// Adds the key for those targets whose declared shape is another.

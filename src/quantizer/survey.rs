@@ -101,7 +101,7 @@ pub struct Survey {
     pub architecture: String,
     /// Weights.
     pub parameters: u64,
-    /// Bytes of the written file beside the tensors' own.
+    /// Bytes of the written file beside the tensors' own, without padding.
     pub header_bytes: u64,
     /// What losses are in: "relative" (shares of lost power times sensitivities), or "nats" (divergence of
     /// the model's output).

@@ -261,12 +261,15 @@ def photo_tables(folder):
 
     def row(label, how, path):
         got = logits(path, files)
-        kl = (np.exp(p) * (p - ln(got))).sum(1).mean()
+        each = (np.exp(p) * (p - ln(got))).sum(1)
+        kl = each.mean()
         same = (got.argmax(1) == reference.argmax(1)).mean()
-        print(f"| {label} | {os.path.getsize(path)} | {how} | {kl:.5f} | {same * 100:.1f} % |", flush=True)
+        error = each.std(ddof=1) / math.sqrt(len(each))
+        print(f"| {label} | {os.path.getsize(path)} | {how} | {kl:.5f} +- {error:.5f} | {same * 100:.1f} % |", flush=True)
 
-    calibrate = ["--calibrate"] + ([OPTIONS.calibration] if OPTIONS.calibration else [])
-    for label in TYPES:
+    # Without files: on the pictures that the quantizer draws.
+    calibrate = ["--calibrate"] + ([OPTIONS.calibration] if OPTIONS.calibration else []) + ["--gptq"]
+    for label in OPTIONS.types.split(",") if OPTIONS.types else TYPES:
         ours, theirs = name("ours.gguf"), name("theirs.gguf")
         run("quantize", OPTIONS.model, ours, "--type", label, "--nearest")
         size = os.path.getsize(ours)
@@ -275,7 +278,7 @@ def photo_tables(folder):
         replace_blocks(OPTIONS.model, ours, theirs)
         row(label, "llama.cpp", theirs)
         row(label, "ours, one type", ours)
-        for how, extra in [("ours, mixed", []), ("ours, mixed, calibrated", calibrate)]:
+        for how, extra in [("ours, mixed", []), ("ours, mixed, calibrated, GPTQ", calibrate)]:
             run("quantize", OPTIONS.model, ours, "--target-bytes", size, *extra)
             row(label, how, ours)
 
@@ -292,6 +295,7 @@ def main():
     parser.add_argument("--chars", type=int, default=12000)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--types", help="of the rows of photos, separated by commas")
     parser.add_argument("--bitpane", default="target/release/bitpane")
     OPTIONS = parser.parse_args()
     if OPTIONS.what != "encoders" and OPTIONS.data is None:
