@@ -365,6 +365,20 @@ fn nan_activations_are_not_lost() {
     }
 }
 
+/// A compiler that knows what polling gives removes it, and then nothing is measured.
+#[test]
+fn polling_takes_time_while_it_is_measured() {
+    #[cfg(target_arch = "wasm32")]
+    let now_ms = js_sys::Date::now;
+    #[cfg(not(target_arch = "wasm32"))]
+    let begin = std::time::Instant::now();
+    #[cfg(not(target_arch = "wasm32"))]
+    let now_ms = || begin.elapsed().as_secs_f64() * 1e3;
+    let start = now_ms();
+    bitpane::kernels::pool::calibrate(&now_ms);
+    assert!(now_ms() - start >= 4.0, "over after {} ms", now_ms() - start);
+}
+
 #[test]
 fn paths_are_chosen_by_any_clock() {
     let stuck = || 5.0;

@@ -330,3 +330,17 @@ impl Event {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_last_as_long_as_they_are_to() {
+        let ms = std::cell::Cell::new(0.0);
+        // 10,000 polls to 0.1 ms, by this clock.
+        calibrate(&|| ms.replace(ms.get() + 0.1));
+        let spins = f64::from(POOL.spins.load(Relaxed));
+        assert!((spins * 1e-5 / SPIN_MS - 1.0).abs() < 0.3, "{spins} polls");
+    }
+}

@@ -48,11 +48,11 @@ pub(super) fn range(x: &[f32]) -> (f32, f32) {
 }
 
 /// Runs `unpack` on each block with its codes and its scales (one per 32 elements).
-pub(super) fn unpack_blocks<const LEN: usize, const BYTES: usize>(
+pub(super) fn unpack_blocks<S, const LEN: usize, const BYTES: usize>(
     blocks: &[u8],
     codes: &mut [u8],
-    scales: &mut [f32],
-    unpack: impl Fn(&[u8; BYTES], &mut [u8; LEN], &mut [f32]),
+    scales: &mut [S],
+    unpack: impl Fn(&[u8; BYTES], &mut [u8; LEN], &mut [S]),
 ) {
     let (blocks, _) = blocks.as_chunks::<BYTES>();
     let (codes, _) = codes.as_chunks_mut::<LEN>();
@@ -68,13 +68,11 @@ pub(super) fn unpack_halves<const LEN: usize, const BYTES: usize>(
     scales: &mut [f16],
     unpack: impl Fn(&[u8; BYTES], &mut [u8; LEN], &mut [f32]),
 ) {
-    let (blocks, _) = blocks.as_chunks::<BYTES>();
-    let (codes, _) = codes.as_chunks_mut::<LEN>();
-    let mut floats = [0f32; 8];
-    for ((block, codes), scales) in blocks.iter().zip(codes).zip(scales.chunks_exact_mut(LEN / GROUP)) {
-        unpack(block, codes, &mut floats[..LEN / GROUP]);
+    unpack_blocks(blocks, codes, scales, |block, codes, scales: &mut [f16]| {
+        let mut floats = [0f32; 8];
+        unpack(block, codes, &mut floats[..scales.len()]);
         scales.iter_mut().zip(floats).for_each(|(scale, float)| *scale = f16::from_f32(float));
-    }
+    });
 }
 
 /// Brings 32 codes under one scale where each 16 have their own: codes of the half with the

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
-struct Line([u8; 64]);
+struct Line([u8; LINE]);
 
 /// Zeroed bytes, 64-byte aligned.
 pub struct AlignedBytes {
@@ -20,13 +20,13 @@ impl AlignedBytes {
     /// # Errors
     /// [`Code::OutOfMemory`] with the size.
     pub fn zeroed(len: usize) -> Result<Self> {
-        let n_lines = len.div_ceil(64);
+        let n_lines = len.div_ceil(LINE);
         let mut lines = Vec::new();
         lines.try_reserve_exact(n_lines).map_err(|e| {
             Error::new(Code::OutOfMemory, format!("{len} bytes for a tensor could not be allocated"))
                 .source(e)
         })?;
-        lines.resize(n_lines, Line([0; 64]));
+        lines.resize(n_lines, Line([0; LINE]));
         Ok(AlignedBytes { lines, len })
     }
 }

@@ -114,14 +114,15 @@ const PLAIN: &[Bound] = &[
     bound(14, BYTES, 16, 54, 0), // and decoding 4-bit and 2-bit codes
 ];
 const RELAXED: &[Bound] = &[
-    bound(12, FOUR, 10, 23, 0),  // prompts, 5 rows
-    bound(8, FOUR, 8, 30, 0),    // decoding 4-bit codes, and 2-bit codes with sub-scales
-    bound(11, FOUR, 8, 32, 0),   // and ternary ones, and 8-bit codes that are read signed
-    bound(12, FOUR, 8, 39, 0),   // and unsigned
-    bound(2, FOUR, 32, 208, 0), // decoding codes of 3 and 5 bits: one loop each, where both readings of bytes come to the same code
-    bound(1, FOUR, 16, 107, 0), // and of 6, half as many at a time
-    bound(6, PAIRS, 8, 28, 0),  // prompts, 4 rows
-    bound(10, PAIRS, 8, 38, 0), // and decoding codes of 4 and 2 bits
+    bound(12, FOUR, 10, 23, 0), // prompts, 5 rows
+    bound(8, FOUR, 8, 30, 0),   // decoding 4-bit codes, and 2-bit codes with sub-scales
+    bound(11, FOUR, 8, 32, 0),  // and ternary ones, and 8-bit codes that are read signed
+    bound(12, FOUR, 8, 39, 0),  // and unsigned
+    // Both readings of bytes come to the same code.
+    bound(2, FOUR, 32, 208, 0),  // decoding codes of 3 and 5 bits
+    bound(1, FOUR, 16, 107, 0),  // and of 6, half as many at a time
+    bound(6, PAIRS, 8, 28, 0),   // prompts, 4 rows
+    bound(10, PAIRS, 8, 38, 0),  // and decoding codes of 4 and 2 bits
     bound(2, PAIRS, 32, 244, 0), // decoding codes of 3 and 5 bits
     bound(1, PAIRS, 16, 123, 0), // and of 6, half as many at a time
 ];

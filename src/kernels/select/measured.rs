@@ -238,8 +238,8 @@ pub fn select_paths(now_ms: &dyn Fn() -> f64) {
     }
 }
 
-/// Takes the path that `choose` finds for a kind, by place and reason, in each regime. An engine that was wrong once, in its quick code
-/// or its optimised one, keeps to what can be trusted.
+/// Takes the path that `choose` finds for a kind, and why, in each regime. An engine that was wrong once, in its quick
+/// code or its optimised one, keeps to what can be trusted.
 fn decide(kind: usize, choose: impl Fn(&[u8], &PackedWeights, usize) -> Option<(u8, u8)>) {
     if REASON.load(Relaxed) == UNSOUND {
         return;
@@ -279,16 +279,11 @@ const N: usize = 64;
 const K: usize = 512;
 
 /// What [`run_all`] has each path do: a product, as often as asked.
-type Product<'a> = dyn FnMut() + 'a;
+type Once<'a> = dyn FnMut() + 'a;
 
 /// Runs the paths with `m` rows and weights `w`, each by `each`, and takes the first; `None` where the results of any two
 /// differ.
-fn run_all(
-    paths: &[u8],
-    w: &PackedWeights,
-    m: usize,
-    each: &mut dyn FnMut(&mut Product),
-) -> Option<(u8, u8)> {
+fn run_all(paths: &[u8], w: &PackedWeights, m: usize, each: &mut dyn FnMut(&mut Once)) -> Option<(u8, u8)> {
     let mut act = Activations::default();
     for (j, x) in act.fill(m, K, true).iter_mut().enumerate() {
         *x = ((j * 31) % 255) as f32 - 127.0;
@@ -308,10 +303,10 @@ fn run_all(
 }
 
 /// Runs a product for two milliseconds, or where the clock stands still, some times.
-fn warm(product: &mut Product, now_ms: &dyn Fn() -> f64) {
+fn warm(once: &mut Once, now_ms: &dyn Fn() -> f64) {
     let start = now_ms();
     for n in 1.. {
-        product();
+        once();
         let passed = now_ms() - start;
         if passed > 2.0 || n > 100 || n > 20 && passed <= 0.0 {
             break;
@@ -346,7 +341,7 @@ fn fastest(paths: &[u8], w: &PackedWeights, m: usize, now_ms: &dyn Fn() -> f64) 
 
 /// Time of one round; infinity where the clock stands still. Page clocks have steps of up to
 /// 0.1 ms, so this begins and ends where the clock has just stepped.
-fn ms_per_round(once: &mut Product, now_ms: &dyn Fn() -> f64) -> f64 {
+fn ms_per_round(once: &mut Once, now_ms: &dyn Fn() -> f64) -> f64 {
     const AT_LEAST: f64 = 0.2;
     const MOST_ROUNDS: usize = 1000;
     let first = now_ms();
