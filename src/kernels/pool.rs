@@ -227,7 +227,7 @@ pub fn broken_flag() -> &'static AtomicU32 {
 
 /// Measures how many polls take the time for which they are worth while. `now_ms` is a clock in milliseconds.
 ///
-/// Engines come to optimise the polling after some thousands, and then poll ten times as fast: the fastest of many
+/// Engines come to optimise the polling after some thousands, and then poll faster: the fastest of many
 /// rounds counts, and there are rounds until that must have happened.
 pub fn calibrate(now_ms: &dyn Fn() -> f64) {
     const POLLS: u32 = 10_000;
