@@ -85,23 +85,33 @@ def rms_norm(x, weight, eps):
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps) * weight
 
 
+def factor(x):
+    """x as a factor of a product: accelerators multiply in bfloat16 and add in float32."""
+    return x if jax.default_backend() == "cpu" else x.astype(jnp.bfloat16)
+
+
+def product(a, b):
+    """a [..., m, k] times b [..., k, n], in float32."""
+    return jnp.matmul(factor(a), factor(b), preferred_element_type=jnp.float32)
+
+
 def linear(x, weight):
-    """x [..., inputs] times a weight [outputs, inputs]; accelerators multiply in bfloat16 and add in float32."""
-    if jax.default_backend() != "cpu":
-        x, weight = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
+    """x [..., inputs] times a weight [outputs, inputs]."""
+    x, weight = factor(x), factor(weight)
     return jax.lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 def mix_forward(q, k, v, mask):
-    probs = jax.nn.softmax(q @ k.swapaxes(-1, -2) * q.shape[-1] ** -0.5 + mask, axis=-1)
-    return probs @ v, (q, k, v, probs)
+    q, k, v = factor(q), factor(k), factor(v)
+    probs = factor(jax.nn.softmax(product(q, k.swapaxes(-1, -2)) * q.shape[-1] ** -0.5 + mask, axis=-1))
+    return product(probs, v), (q, k, v, probs)
 
 
 def mix_backward(saved, g):
     q, k, v, probs = saved
-    d_probs = g @ v.swapaxes(-1, -2)
-    d_scores = probs * (d_probs - jnp.sum(d_probs * probs, axis=-1, keepdims=True)) * q.shape[-1] ** -0.5
-    return d_scores @ k, d_scores.swapaxes(-1, -2) @ q, probs.swapaxes(-1, -2) @ g, None
+    d_probs = product(g, v.swapaxes(-1, -2))
+    d_scores = factor(probs * (d_probs - jnp.sum(d_probs * probs, axis=-1, keepdims=True)) * q.shape[-1] ** -0.5)
+    return product(d_scores, k), product(d_scores.swapaxes(-1, -2), q), product(probs.swapaxes(-1, -2), g), None
 
 
 @jax.custom_vjp

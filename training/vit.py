@@ -119,35 +119,13 @@ def linear(params, name, x):
     return llama.linear(x, params[name + ".weight"]) + params[name + ".bias"]
 
 
-def mix_forward(q, k, v):
-    scores = jnp.einsum("bhtd,bhsd->bhts", q, k) * q.shape[-1] ** -0.5
-    probs = jax.nn.softmax(scores, axis=-1)
-    return probs @ v, (q, k, v, probs)
-
-
-def mix_backward(saved, g):
-    q, k, v, probs = saved
-    d_probs = g @ v.swapaxes(-1, -2)
-    d_scores = probs * (d_probs - jnp.sum(d_probs * probs, axis=-1, keepdims=True)) * q.shape[-1] ** -0.5
-    return d_scores @ k, d_scores.swapaxes(-1, -2) @ q, probs.swapaxes(-1, -2) @ g
-
-
-@jax.custom_vjp
-def mix(q, k, v):
-    """Attention over [B, heads, T, d]; the gradient is written out because the derived one is slow on a CPU."""
-    return mix_forward(q, k, v)[0]
-
-
-mix.defvjp(mix_forward, mix_backward)
-
-
 def attention(cfg, params, name, x):
     batch, rows, d = x.shape
     weights = jnp.split(params[name + ".qkv.weight"], 3)
     biases = jnp.split(params[name + ".qkv.bias"], 3)
     split = lambda t: t.reshape(batch, rows, cfg.heads, d // cfg.heads).transpose(0, 2, 1, 3)
     q, k, v = (split(llama.linear(x, w) + b) for w, b in zip(weights, biases))
-    return linear(params, name + ".proj", mix(q, k, v).transpose(0, 2, 1, 3).reshape(batch, rows, d))
+    return linear(params, name + ".proj", llama.mix(q, k, v, 0.0).transpose(0, 2, 1, 3).reshape(batch, rows, d))
 
 
 def patches(cfg, images):
