@@ -4,7 +4,8 @@
 //! An image is the header of the model's file, to be pushed as the file's own bytes are, and then the bytes of every
 //! tensor in the order of the header. Its sizes follow from the header and the options, never from what was kept.
 
-use super::{Collect, Current, Loader, unusable, values_bytes};
+use super::Loader;
+use super::collect::{Collect, Current, unusable, values_bytes};
 use crate::error::{Code, Error, Result};
 use crate::models::{Filters, Tensor};
 
