@@ -7,6 +7,7 @@ use super::act::MR;
 use super::isa::Isa;
 use super::output::Output;
 use super::strip_columns;
+use super::tile::HalfConsts;
 use crate::repack::{NR, PackedWeights, Packing, TILE_K};
 use std::ops::Range;
 
@@ -91,10 +92,63 @@ unsafe fn micro<I: Isa, const R: usize>(
     }
 }
 
+/// [`matmul`] of one row with weights that are floats, without a panel; the sums are added up in the same order.
+fn row<I: Isa>(x: &[f32], w: &PackedWeights, strips: Range<usize>, out: Output) {
+    let half = HalfConsts::<I>::new();
+    let high = std::hint::black_box(I::splat32(0xffff_0000_u32 as i32));
+    for i in strips {
+        // SAFETY: a strip holds k times 16 elements, of which 8 are at each place that is loaded.
+        let columns = unsafe {
+            match w.packing() {
+                Packing::F16 => row_strip::<I, 2>(x, w.strip(i), |p| half.floats(I::load(p))),
+                Packing::Bf16 => row_strip::<I, 2>(x, w.strip(i), |p| {
+                    let both = I::load(p);
+                    [I::from_bits(I::shl32::<16>(both)), I::from_bits(I::and(both, high))]
+                }),
+                _ => row_strip::<I, 4>(x, w.strip(i), |p| [0, 16].map(|at| I::from_bits(I::load(p.add(at))))),
+            }
+        };
+        out.write_strip(i, &columns);
+    }
+}
+
+/// The sums of 16 columns. `load` makes floats of 8 elements: of 2 bytes first those at even places, then those at odd ones.
+///
+/// # Safety
+/// `strip` holds `x.len()` times 16 elements of `WIDTH` bytes, 8 of which `load` may read.
+#[inline(always)]
+unsafe fn row_strip<I: Isa, const WIDTH: usize>(
+    x: &[f32],
+    strip: &[u8],
+    load: impl Fn(*const u8) -> [I::F; 2],
+) -> [f32; NR] {
+    debug_assert!(strip.len() == x.len() * NR * WIDTH);
+    let mut sums = [[I::fsplat(0.0); 2]; 2];
+    let mut p = strip.as_ptr();
+    for x in x {
+        // SAFETY: one float.
+        let x = unsafe { I::fload_splat(x) };
+        for (h, sums) in sums.iter_mut().enumerate() {
+            // The pointer moves on past the last element, where nothing is read.
+            let w = load(p.wrapping_add(8 * h * WIDTH));
+            *sums = [I::fadd(sums[0], I::fmul(x, w[0])), I::fadd(sums[1], I::fmul(x, w[1]))];
+        }
+        p = p.wrapping_add(NR * WIDTH);
+    }
+    let lanes = sums.map(|both| both.map(|sum| I::lanes(sum)));
+    std::array::from_fn(|j| match WIDTH {
+        2 => lanes[j / 8][j % 2][j % 8 / 2],
+        _ => lanes[j / 8][j % 8 / 4][j % 4],
+    })
+}
+
 /// `out[m, n] = x[m, k] . w[n, k]` for the strips' columns, in float, whatever the packing.
 pub fn matmul<I: Isa>(x: &[f32], w: &PackedWeights, strips: Range<usize>, out: Output) {
     let (m, k) = (out.m(), w.k());
     assert!(x.len() == m * k && out.n() == w.n() && strips.end <= w.n_strips());
+    if m == 1 && matches!(w.packing(), Packing::F32 | Packing::F16 | Packing::Bf16) {
+        return row::<I>(x, w, strips, out);
+    }
     let mut panel = vec![0f32; SLAB_K.min(k) * TILE_NR];
     let mut c = [0f32; MR * TILE_NR];
     for strip in strips {
