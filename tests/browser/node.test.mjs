@@ -9,23 +9,40 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
 const MODELS = join(ROOT, "www/models");
 const { exports } = JSON.parse(await readFile(join(ROOT, "pkg/package.json"), "utf8"));
-const { BitpaneError, detectFeatures, inspect, TextModel, VisionModel } = await import(pathToFileURL(join(ROOT, "pkg", exports["."].node)));
+const { BitpaneError, detectFeatures, inspect, Quantizer, quantizeFile, TextModel, VisionModel } = await import(pathToFileURL(join(ROOT, "pkg", exports["."].node)));
 
 test("a story from a path, an address of a file and bytes: the same", async () => {
   const path = join(MODELS, "story.gguf");
   const bytes = await readFile(path);
   const sources = [path, pathToFileURL(path), pathToFileURL(path).href, bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length)];
   const stories = [];
-  for (const source of sources) {
-    const model = await TextModel.load(source);
+  for (const [i, source] of sources.entries()) {
+    const threads = 1 + i % 2;
+    const model = await TextModel.load(source, { threads });
     let text = "";
     for await (const piece of model.generate("Once upon a time", { maxTokens: 24, temperature: 0 })) text += piece.text;
     stories.push(text);
-    assert.equal(model.info.backend.threads, 1);
+    assert.equal(model.info.backend.threads, threads, model.info.backend.threadsReason);
     await model.dispose();
   }
   assert.ok(stories[0].length > 20, stories[0]);
   assert.deepEqual(stories, sources.map(() => stories[0]));
+});
+
+test("a file is quantized by as many threads as are asked for, with the bytes of one", async () => {
+  const files = [];
+  for (const threads of [1, 2, 3]) {
+    const made = await quantizeFile(join(MODELS, "photo.gguf"), { type: "Q4_0", allowRequantize: true, threads });
+    assert.equal(made.threads, threads, made.threadsReason);
+    files.push(Buffer.from(await made.blob.arrayBuffer()));
+  }
+  assert.ok(files[0].length > 100_000);
+  assert.ok(files.every((file) => file.equals(files[0])));
+  const quantizer = await Quantizer.open(join(MODELS, "photo.gguf"), { threads: 2 });
+  const made = await quantizer.write("Q4_0", { allowRequantize: true });
+  await quantizer.dispose();
+  assert.equal(made.threads, 2, made.threadsReason);
+  assert.ok(files[0].equals(Buffer.from(await made.blob.arrayBuffer())));
 });
 
 test("pixels are classified; what is no image has a code", async () => {
@@ -47,8 +64,9 @@ test("failures are typed, and several models live side by side", async () => {
   await assert.rejects(TextModel.load(join(ROOT, "README.md")), (error) => error.code === "BadMagic");
   const header = await inspect(join(MODELS, "photo.gguf"));
   assert.equal(header.kind, "vision");
-  const { build } = await detectFeatures();
-  assert.ok(build === "simd128" || build === "relaxed", build);
+  const { build, maxThreads } = await detectFeatures();
+  const best = maxThreads > 1 ? ["relaxed-threads", "simd128-threads"] : ["relaxed", "simd128"];
+  assert.ok(best.includes(build), build);
   const [a, b] = await Promise.all([TextModel.load(join(MODELS, "story.gguf")), TextModel.load(join(MODELS, "story.gguf"))]);
   const [x, y] = await Promise.all([a, b].map((model) => model.tokenize("a cat")));
   assert.deepEqual(x, y);

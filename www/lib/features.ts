@@ -6,6 +6,7 @@
  * the smallest module that uses one feature; validating it costs microseconds.
  */
 import { BitpaneError } from "./errors.js";
+import { host } from "./host.js";
 
 /** A WebAssembly proposal that a build may need. */
 export type WasmFeature = "simd128" | "relaxedSimd" | "atomics" | "threads" | "memory64";
@@ -37,7 +38,7 @@ export interface Features {
   simd128: boolean;
   /** Relaxed SIMD. */
   relaxedSimd: boolean;
-  /** Atomics and shared memory in WebAssembly (usable only when `crossOriginIsolated`). */
+  /** Atomics and shared memory in WebAssembly (usable only when `crossOriginIsolated`, or in Node). */
   threads: boolean;
   /** 64-bit memories. */
   memory64: boolean;
@@ -193,17 +194,18 @@ function guessedCores(logical: number): number {
 }
 
 function logicalCores(): number {
-  return globalThis.navigator?.hardwareConcurrency || 1;
+  return host.cores?.() || globalThis.navigator?.hardwareConcurrency || 1;
 }
 
-function isolated(): boolean {
-  return globalThis.crossOriginIsolated === true;
+/** Whether memory may be shared: on pages that are isolated, and where there are no pages. */
+function mayShare(): boolean {
+  return globalThis.crossOriginIsolated === true || host.cores !== undefined;
 }
 
 /** What keeps the runtime at one thread here, for people. */
 function whyOneThread(wanted: "auto" | number): string | undefined {
   if (wanted === 1) return "one thread: asked for";
-  if (typeof Worker === "undefined") return "one thread: no workers can be started here";
+  if (typeof Worker === "undefined" && !host.cores) return "one thread: no workers can be started here";
   const cannotShare = whyNoSharedMemory();
   if (cannotShare !== undefined) return `one thread: ${cannotShare}`;
   if (wanted === "auto" && logicalCores() === 1) return "one thread: as far as the browser tells, there is one core";
@@ -211,7 +213,7 @@ function whyOneThread(wanted: "auto" | number): string | undefined {
 }
 
 function whyNoSharedMemory(): string | undefined {
-  if (!isolated()) {
+  if (!mayShare()) {
     return "the page is not cross-origin isolated (it needs the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp)";
   }
   if (typeof SharedArrayBuffer === "undefined" || !has("threads")) return without("threads");
@@ -236,7 +238,7 @@ export async function detectFeatures(): Promise<Features> {
     relaxedSimd: has("relaxedSimd"),
     threads: has("threads"),
     memory64: has("memory64"),
-    crossOriginIsolated: isolated(),
+    crossOriginIsolated: globalThis.crossOriginIsolated === true,
     hardwareConcurrency: logicalCores(),
     build,
     buildReason,

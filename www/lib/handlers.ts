@@ -7,13 +7,15 @@ import { loadModel, readHeader, type LoadContext } from "./loading.js";
 import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
 import { surveyWeights, writeQuantized } from "./quantizing.js";
 import { runEmbedding, runGeneration, runPerplexity, runReranking, wallClock } from "./stepping.js";
-import { settleThreads, startAlone, startRuntime } from "./threads.js";
+import { settleThreads, startAlone, startRuntime, type Threads } from "./threads.js";
 import type { PixelData, QuantizationPlan, Tensor, TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
 import { release } from "./release.js";
 
 let glue: Glue | undefined;
 let memory: WebAssembly.Memory | undefined;
+/** Threads of a runtime that only quantizes. */
+let settled: Threads = { n: 1, reason: "" };
 let textModel: WasmText | undefined;
 let encoder: WasmEncoder | undefined;
 let visionModel: WasmVision | undefined;
@@ -85,7 +87,7 @@ function running(): Glue {
 async function ready(build: BuildChoice): Promise<Glue> {
   const started = await startRuntime(build);
   ({ glue, memory } = started);
-  await settleThreads(started);
+  settled = await settleThreads(started);
   return started.glue;
 }
 
@@ -140,7 +142,8 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
 
   async quantize({ source, build, options, transfer }, context) {
     const glue = build ? await ready(build) : running();
-    return writeQuantized({ glue, memory: memory!, transfer, maxBytes: Infinity, context }, source, options);
+    const written = await writeQuantized({ glue, memory: memory!, transfer, maxBytes: Infinity, context }, source, options);
+    return { ...written, threads: settled.n, threadsReason: settled.reason };
   },
 
   async generate({ prompt, options }, context) {

@@ -17,6 +17,10 @@ export interface HostWorker {
 export interface Host {
   /** Starts a model's worker. */
   startWorker?: () => HostWorker;
+  /** Starts a further thread of a runtime, in the model's worker. */
+  startThread?: () => HostWorker;
+  /** Logical cores, where threads share memory although no page is isolated. */
+  cores?: () => number;
   /** Resolves once the last worker that was ended makes place for another, where there is but one. */
   whenFree?: () => Promise<void>;
   /** Makes a source of what only this host knows, such as the path of a file; gives others back. */

@@ -9,6 +9,9 @@ declare module "node:fs/promises" {
   export function readFile(path: URL, encoding: "utf8"): Promise<string>;
   export function stat(path: URL): Promise<{ isFile: () => boolean }>;
 }
+declare module "node:os" {
+  export function availableParallelism(): number;
+}
 declare module "node:url" {
   export function pathToFileURL(path: string): URL;
 }
@@ -25,5 +28,5 @@ declare module "node:worker_threads" {
     ref(): void;
     unref(): void;
   }
-  export const parentPort: Listening | null;
+  export const parentPort: (Listening & { close: () => void }) | null;
 }

@@ -1,6 +1,8 @@
 /** The worker of a model in Node: what a browser's worker has and a thread of Node lacks, then the same work. */
 import { open } from "node:fs/promises";
-import { parentPort } from "node:worker_threads";
+import { parentPort, Worker as Thread } from "node:worker_threads";
+import { host } from "./host.js";
+import { NodeThread } from "./node-threads.js";
 import { serve, type Port } from "./serving.js";
 
 const CHUNK_BYTES = 1 << 20;
@@ -39,6 +41,8 @@ async function readFile(url: URL, init: RequestInit | undefined): Promise<Respon
     ? new Response(body, { status: 206, headers: { ...headers, "Content-Range": `bytes ${start}-${end - 1}/${size}` } })
     : new Response(body, { headers });
 }
+
+host.startThread = () => new NodeThread(new Thread(new URL("./node-thread.js", import.meta.url), { execArgv: [] }));
 
 const scope: Port = { onmessage: null, postMessage: (message) => port.postMessage(message) };
 port.on("message", (data: never) => scope.onmessage?.({ data } as unknown as MessageEvent));

@@ -4,47 +4,39 @@
  * loaded, but not while one is at work.
  */
 import { readFile, stat } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { pathToFileURL } from "node:url";
 import { Worker as Thread } from "node:worker_threads";
 import { BitpaneError } from "./errors.js";
-import { host, type HostWorker } from "./host.js";
+import { host } from "./host.js";
+import { NodeThread } from "./node-threads.js";
 import type { Source } from "./types.js";
 
 export * from "./index.js";
 
-/** A worker thread, as the package uses workers. */
-class NodeWorker implements HostWorker {
-  onmessage: HostWorker["onmessage"] = null;
-  onmessageerror: HostWorker["onmessageerror"] = null;
-  onerror: HostWorker["onerror"] = null;
-  readonly #thread = new Thread(new URL("./node-worker.js", import.meta.url), { execArgv: [] });
+/** A model's worker: the program waits for it while it has calls to answer. */
+class NodeWorker extends NodeThread {
   /** Calls without an answer; the first is the greeting, which nobody asks for. */
   #open = 1;
 
   constructor() {
-    this.#thread.on("message", (data: { kind?: string }) => {
-      if (data.kind === "hello" || data.kind === "result" || data.kind === "failed") this.#count(-1);
-      this.onmessage?.({ data } as MessageEvent);
-    });
-    this.#thread.on("messageerror", (data: unknown) => this.onmessageerror?.({ data } as MessageEvent));
-    this.#thread.on("error", (error: Error) => {
-      this.onerror?.({ message: String(error), error, preventDefault: () => undefined } as unknown as ErrorEvent);
-    });
+    super(new Thread(new URL("./node-worker.js", import.meta.url), { execArgv: [] }));
   }
 
-  postMessage(message: unknown, transfer: Transferable[]): void {
-    this.#thread.postMessage(message, transfer);
+  override postMessage(message: unknown, transfer: Transferable[]): void {
+    super.postMessage(message, transfer);
     if ((message as { op?: string }).op !== "cancel") this.#count(1);
   }
 
-  terminate(): void {
-    void this.#thread.terminate();
+  protected override heard(data: { kind?: string }): void {
+    if (data.kind === "hello" || data.kind === "result" || data.kind === "failed") this.#count(-1);
+    super.heard(data);
   }
 
   #count(change: number): void {
     this.#open += change;
-    if (this.#open > 0) this.#thread.ref();
-    else this.#thread.unref();
+    if (this.#open > 0) this.thread.ref();
+    else this.thread.unref();
   }
 }
 
@@ -62,5 +54,6 @@ async function open(source: Source): Promise<Source> {
 }
 
 host.startWorker = () => new NodeWorker();
+host.cores = availableParallelism;
 host.open = open;
 host.readText = (url) => readFile(url, "utf8");

@@ -137,7 +137,7 @@ export interface Calls {
   /** Without a build, in the runtime that runs already. */
   quantize: {
     args: { source: WireSource; build?: BuildChoice; options: WireQuantizeOptions; transfer: WireTransfer };
-    result: { blob: Blob; report: QuantizationReport };
+    result: { blob: Blob; report: QuantizationReport; threads: number; threadsReason: string };
   };
   generate: { args: { prompt: WirePrompt; options: WireGenerateOptions }; result: GenerateResult };
   saveSession: { args: Record<string, never>; result: Uint8Array };

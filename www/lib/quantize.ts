@@ -57,6 +57,9 @@ export interface QuantizedFile {
   blob: Blob;
   /** What became of each tensor. */
   report: QuantizationReport;
+  /** Threads that it took, and why so many, for people. */
+  threads: number;
+  threadsReason: string;
 }
 
 const modelFiles: rule.Rule<ModelFiles> = (_key, value) => rule.readOptions<ModelFiles>(value, {

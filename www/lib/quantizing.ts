@@ -109,7 +109,7 @@ const BLOB_BYTES = 4 << 20;
 /** Writes a quantized file from a source. Finished parts are the browser's to keep, on disk if it likes. */
 export async function writeQuantized(
   shared: LoadContext, source: WireSource, options: WireQuantizeOptions,
-): Promise<Calls["quantize"]["result"]> {
+): Promise<Omit<Calls["quantize"]["result"], "threads" | "threadsReason">> {
   const { glue } = shared;
   const parts: Blob[] = [];
   let pieces: Uint8Array<ArrayBuffer>[] = [];

@@ -6,6 +6,7 @@ import { startBuild, type Glue, type Parts } from "./builds.js";
 import { BitpaneError } from "./errors.js";
 import { isWide, withoutThreads, type BuildChoice, type BuildName, type OneThreadBuild } from "./features.js";
 import { foreignScript } from "./foreign.js";
+import { host, type HostWorker } from "./host.js";
 import { VERSION } from "./version.js";
 
 /** A thread that has not said so for this long will not start. */
@@ -104,17 +105,18 @@ async function startThreads(parts: Parts, n: number, reason: string): Promise<Th
   return { n: started, reason: failure ? `${n - started} of ${n} threads do not start: ${String(failure.reason)}` : reason };
 }
 
-function startThreadWorker(): Worker {
+function startThreadWorker(): HostWorker {
+  if (host.startThread) return host.startThread();
   const foreign = foreignScript("thread.js");
   return foreign ?? new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: "bitpane thread" });
 }
 
-function give(worker: Worker, order: ThreadOrder): void {
-  worker.postMessage(order);
+function give(worker: HostWorker, order: ThreadOrder): void {
+  worker.postMessage(order, []);
 }
 
 /** Starts a worker and waits until it can compute. */
-async function startThread(parts: Parts): Promise<Worker> {
+async function startThread(parts: Parts): Promise<HostWorker> {
   const worker = startThreadWorker();
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {

@@ -75,7 +75,7 @@ export interface LoadOptions {
   /**
    * Threads to compute with, 1 to 16. "auto", the default, starts as many as the processor is guessed
    * to have cores, at most 8, and keeps fewer where more turn out not to be faster. Several threads
-   * need a page that is cross-origin isolated; elsewhere there is one. `info.backend` says how many
+   * need a page that is cross-origin isolated, or Node; elsewhere there is one. `info.backend` says how many
    * there are and why. Results are the same.
    */
   threads?: "auto" | number;
