@@ -2,7 +2,8 @@
 //! they are present (`tests/data/image_goldens.py` made the numbers).
 #![cfg(not(target_arch = "wasm32"))]
 
-use bitpane::image::{Fit, PixelView, Preprocess, Resample, preprocess, resize_crop};
+use bitpane::error::Code;
+use bitpane::image::{Fit, PixelView, Preprocess, Region, Resample, preprocess, resize_crop};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -85,6 +86,83 @@ fn small_images_equal_pillow() {
         }
     }
     assert!(wrong.is_empty(), "differ from Pillow: {wrong:?}");
+}
+
+/// Sizes and recipes in which the seen part lies at the edges, inside, or is all; enlarged and reduced.
+fn cases_of_parts() -> Vec<(usize, usize, Preprocess)> {
+    let sizes = [(1, 1), (1, 40), (31, 17), (64, 64), (65, 200), (233, 61), (512, 93)];
+    let mut cases = Vec::new();
+    for (width, height) in sizes {
+        for filter in ["nearest", "bilinear", "bicubic", "lanczos"] {
+            for (resize, crop, fit) in [
+                (32, 28, "short"),
+                (33, 28, "short"),
+                (64, 9, "short"),
+                (28, 28, "stretch"),
+                (80, 17, "stretch"),
+            ] {
+                cases.push((width, height, recipe(resize, crop, fit, filter)));
+            }
+        }
+    }
+    cases
+}
+
+/// The pixels of a part of a picture.
+fn cut(data: &[u8], width: usize, channels: usize, part: Region) -> Vec<u8> {
+    let rows = data.chunks_exact(width * channels).skip(part.y).take(part.height);
+    rows.flat_map(|row| &row[part.x * channels..][..part.width * channels]).copied().collect()
+}
+
+#[test]
+fn the_part_that_is_read_gives_what_the_whole_gives() {
+    let mut n_smaller = 0;
+    for (width, height, recipe) in cases_of_parts() {
+        let least = recipe.region(width, height).expect("valid recipe");
+        // One pixel more to the left and above, where there is one.
+        let (x, y) = (least.x.saturating_sub(1), least.y.saturating_sub(1));
+        let more = Region { x, y, width: least.width + least.x - x, height: least.height + least.y - y };
+        for (channels, part) in [(3, least), (4, least), (3, more), (4, more)] {
+            let data = formula(width, height, channels);
+            let whole = PixelView::new(&data, width, height, channels).expect("valid view");
+            let data = cut(&data, width, channels, part);
+            let seen = PixelView::of_part(&data, part, width, height, channels).expect("valid part");
+            assert_eq!(
+                preprocess(&seen, &recipe).expect("enough is there"),
+                preprocess(&whole, &recipe).expect("valid recipe"),
+                "{width} x {height}, {channels} channels, {recipe:?}"
+            );
+        }
+        n_smaller += usize::from(least.width * least.height < width * height);
+    }
+    assert!(n_smaller > 50, "{n_smaller} parts are smaller than the whole");
+}
+
+#[test]
+fn parts_that_do_not_do_are_refused() {
+    let code = |result: bitpane::error::Result<Vec<f32>>| result.map_err(|e| (e.code, e.key));
+    let recipe = recipe(32, 28, "short", "bicubic");
+    let least = recipe.region(65, 200).expect("valid recipe");
+    let of = |part: Region| {
+        let data = vec![0; part.width.saturating_mul(part.height).min(1 << 20) * 3];
+        code(PixelView::of_part(&data, part, 65, 200, 3).and_then(|view| preprocess(&view, &recipe)))
+    };
+    assert!(of(least).is_ok());
+    let Region { x, y, width, height } = least;
+    for part in [
+        Region { width: width - 1, ..least },
+        Region { x: x + 1, width: width - 1, ..least },
+        Region { height: height - 1, ..least },
+        Region { y: y + 1, height: height - 1, ..least },
+        Region { width: 0, ..least },
+        Region { height: 0, ..least },
+        Region { x: 1, y, width: 65, height },
+        Region { x: usize::MAX, y, width: 2, height },
+        Region { x, y: 199, width, height: 2 },
+    ] {
+        assert_eq!(of(part), Err((Code::BadArgument, Some("part".into()))), "{part:?}");
+    }
+    assert_eq!(recipe.region(0, 5).map_err(|e| e.code), Err(Code::ImageDecodeError));
 }
 
 #[test]

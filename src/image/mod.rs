@@ -9,6 +9,7 @@ mod resize;
 pub use resize::Resample;
 
 use crate::error::{Code, Error, Result};
+use std::ops::Range;
 
 /// Most pixels an image may have: 64 megapixels.
 pub const MAX_PIXELS: u64 = 64 << 20;
@@ -25,6 +26,35 @@ pub struct PixelView<'a> {
     width: usize,
     height: usize,
     channels: usize,
+    /// What of the picture `data` holds.
+    part: Region,
+}
+
+/// A rectangle of a picture, in pixels from its upper left corner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The first column.
+    pub x: usize,
+    /// The first row.
+    pub y: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+impl Region {
+    /// Where both axes have these inputs.
+    fn of(columns: Range<usize>, rows: Range<usize>) -> Self {
+        Region { x: columns.start, y: rows.start, width: columns.len(), height: rows.len() }
+    }
+
+    fn holds(&self, other: &Region) -> bool {
+        let within = |at: usize, len: usize, from: usize, room: usize| {
+            at >= from && at - from <= room && len <= room - (at - from)
+        };
+        within(other.x, other.width, self.x, self.width) && within(other.y, other.height, self.y, self.height)
+    }
 }
 
 impl<'a> PixelView<'a> {
@@ -35,20 +65,40 @@ impl<'a> PixelView<'a> {
     /// [`MAX_PIXELS`] or [`MAX_SIDE`]; [`Code::BadArgument`] for another number of channels
     /// or bytes.
     pub fn new(data: &'a [u8], width: usize, height: usize, channels: usize) -> Result<Self> {
+        Self::of_part(data, Region { x: 0, y: 0, width, height }, width, height, channels)
+    }
+
+    /// A view of a picture of `width * height` pixels of which `data` holds only `part`,
+    /// `[part.height, part.width, channels]`: enough for whoever reads no more ([`Preprocess::region`]).
+    ///
+    /// # Errors
+    /// As [`Self::new`], and [`Code::BadArgument`] for a part that is empty or not within the picture.
+    pub fn of_part(
+        data: &'a [u8],
+        part: Region,
+        width: usize,
+        height: usize,
+        channels: usize,
+    ) -> Result<Self> {
         check_dimensions(width as u64, height as u64)?;
+        if part.width == 0 || part.height == 0 || !(Region { x: 0, y: 0, width, height }).holds(&part) {
+            let message = format!("{part:?} is no part of a picture of {width} x {height} pixels");
+            return Err(Error::new(Code::BadArgument, message).key("part"));
+        }
         if channels != 3 && channels != 4 {
             let message = format!("pixels have {channels} channels, expected 3 (RGB) or 4 (RGBA)");
             return Err(Error::new(Code::BadArgument, message).key("channels"));
         }
-        let expected = width * height * channels;
+        let Region { width: columns, height: rows, .. } = part;
+        let expected = columns * rows * channels;
         if data.len() != expected {
             let message = format!(
-                "pixel buffer has {} bytes, {width} x {height} x {channels} needs {expected}",
+                "pixel buffer has {} bytes, {columns} x {rows} x {channels} needs {expected}",
                 data.len()
             );
             return Err(Error::new(Code::BadArgument, message).key("data"));
         }
-        Ok(PixelView { data, width, height, channels })
+        Ok(PixelView { data, width, height, channels, part })
     }
 
     /// Pixels per row.
@@ -61,9 +111,10 @@ impl<'a> PixelView<'a> {
         self.height
     }
 
+    /// Row `y` of the picture, as far as it is here: from column `part.x` on.
     fn row(&self, y: usize) -> &'a [u8] {
-        let row_bytes = self.width * self.channels;
-        &self.data[y * row_bytes..][..row_bytes]
+        let row_bytes = self.part.width * self.channels;
+        &self.data[(y - self.part.y) * row_bytes..][..row_bytes]
     }
 }
 
@@ -169,6 +220,27 @@ impl Preprocess {
             Fit::Short => (long(width, height), target),
         }
     }
+
+    /// The filters along rows and along columns for a picture of that size.
+    fn taps(&self, width: usize, height: usize) -> (resize::Taps, resize::Taps) {
+        let (new_width, new_height) = self.resized(width, height);
+        let axis = |n_in, n_out| {
+            resize::Taps::new(self.resample, n_in, n_out, crop_start(n_out, self.crop), self.crop)
+        };
+        (axis(width, new_width), axis(height, new_height))
+    }
+
+    /// All that [`preprocess`] reads of a picture of `width * height` pixels: what the crop shows, and around it what the
+    /// filter takes in. [`PixelView::of_part`] of this gives the same bytes as the whole picture.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] for an impossible recipe; [`Code::ImageDecodeError`] for an impossible size.
+    pub fn region(&self, width: usize, height: usize) -> Result<Region> {
+        self.validate()?;
+        check_dimensions(width as u64, height as u64)?;
+        let (columns, rows) = self.taps(width, height);
+        Ok(Region::of(columns.inputs(), rows.inputs()))
+    }
 }
 
 /// Where the centre crop begins: half the excess, halves to the even side (Python's `round`,
@@ -184,26 +256,22 @@ fn crop_start(resized: u64, crop: usize) -> u64 {
 /// Only what the crop shows is computed; the bytes equal those of resizing everything first.
 ///
 /// # Errors
-/// [`Code::BadConfig`] for an impossible recipe.
+/// [`Code::BadConfig`] for an impossible recipe; [`Code::BadArgument`] for a part of a picture that lacks pixels.
 pub fn resize_crop(pixels: &PixelView, recipe: &Preprocess) -> Result<Vec<u8>> {
     recipe.validate()?;
-    let (width, height) = recipe.resized(pixels.width, pixels.height);
-    let columns =
-        resize::Taps::new(recipe.resample, pixels.width, width, crop_start(width, recipe.crop), recipe.crop);
-    let rows = resize::Taps::new(
-        recipe.resample,
-        pixels.height,
-        height,
-        crop_start(height, recipe.crop),
-        recipe.crop,
-    );
+    let (columns, rows) = recipe.taps(pixels.width, pixels.height);
+    let needed = Region::of(columns.inputs(), rows.inputs());
+    if !pixels.part.holds(&needed) {
+        let message = format!("of the picture {:?} is here, but {needed:?} is needed", pixels.part);
+        return Err(Error::new(Code::BadArgument, message).key("part"));
+    }
     Ok(resize::convolve(pixels, &columns, &rows))
 }
 
 /// Resizes, crops and normalises: `[3, crop, crop]`, `(value / one - mean) / std`.
 ///
 /// # Errors
-/// [`Code::BadConfig`] for an impossible recipe.
+/// As [`resize_crop`].
 pub fn preprocess(pixels: &PixelView, recipe: &Preprocess) -> Result<Vec<f32>> {
     let rgb = resize_crop(pixels, recipe)?;
     let mut out = Vec::with_capacity(rgb.len());

@@ -32,7 +32,8 @@ pub enum Resample {
 }
 
 impl Resample {
-    fn support(self) -> f64 {
+    /// How far it reaches to either side: in inputs, or where there are more inputs than outputs, in outputs.
+    pub fn support(self) -> f64 {
         match self {
             Resample::Nearest => 0.0,
             Resample::Bilinear => 1.0,
@@ -112,7 +113,7 @@ impl Taps {
     }
 
     /// The inputs that any output needs.
-    fn inputs(&self) -> std::ops::Range<usize> {
+    pub(super) fn inputs(&self) -> std::ops::Range<usize> {
         let first = self.iter().map(|(first, _)| first).min().unwrap_or(0);
         let end = self.iter().map(|(first, weights)| first + weights.len()).max().unwrap_or(first);
         first..end
@@ -151,12 +152,12 @@ pub(super) fn convolve(pixels: &PixelView, columns: &Taps, rows: &Taps) -> Vec<u
         // Below the last row it is repeated, and what comes of that is not stored.
         let row = |r: usize| pixels.row((inputs.start + i * ROWS + r).min(inputs.end - 1));
         if pixels.channels == 4 {
-            horizontal(std::array::from_fn(|r| row(r).as_chunks().0), columns, &weights, out);
+            horizontal(std::array::from_fn(|r| row(r).as_chunks().0), pixels.part.x, columns, &weights, out);
         } else {
             for (r, to) in padded.iter_mut().enumerate() {
                 pad(row(r), to);
             }
-            horizontal(padded.each_ref().map(Vec::as_slice), columns, &weights, out);
+            horizontal(padded.each_ref().map(Vec::as_slice), pixels.part.x, columns, &weights, out);
         }
     }
     vertical(&narrow, row_bytes, inputs.start, rows)
@@ -168,13 +169,14 @@ fn pad(row: &[u8], to: &mut Vec<[u8; 4]>) {
     to.extend(row.as_chunks().0.iter().map(|&[r, g, b]| [r, g, b, 0]));
 }
 
-/// Filters along some rows of pixels into `out`: up to `ROWS` rows `[columns, 3]`. `weights` are [`Taps::pairs`].
-fn horizontal(rows: [&[[u8; 4]]; ROWS], columns: &Taps, mut weights: &[Pair], out: &mut [u8]) {
+/// Filters along some rows of pixels, which begin with column `x`, into `out`: up to `ROWS` rows `[columns, 3]`. `weights`
+/// are [`Taps::pairs`].
+fn horizontal(rows: [&[[u8; 4]]; ROWS], x: usize, columns: &Taps, mut weights: &[Pair], out: &mut [u8]) {
     let row_bytes = columns.spans.len() * 3;
     for (i, (first, taps)) in columns.iter().enumerate() {
         let (pairs, rest) = weights.split_at(taps.len().div_ceil(2));
         weights = rest;
-        let sums = resample::along_rows::<Native>(rows.map(|row| &row[first..first + taps.len()]), pairs);
+        let sums = resample::along_rows::<Native>(rows.map(|row| &row[first - x..][..taps.len()]), pairs);
         for (row, [r, g, b, _]) in out.chunks_exact_mut(row_bytes).zip(sums) {
             row[3 * i..3 * i + 3].copy_from_slice(&[r, g, b]);
         }

@@ -25,6 +25,7 @@ pub use speculate::Speculation;
 pub use text::TextModel;
 pub use vision::{AttentionOptions, Class, VisionModel, ZeroShotOptions, similarity};
 
+use crate::image::{Fit, Preprocess};
 use crate::kernels::{backend_name, backend_reason, pool};
 use crate::layers::Mode;
 use serde::Serialize;
@@ -54,6 +55,8 @@ pub struct ModelInfo {
     pub kv_bytes: u64,
     /// Side of the square input in pixels; 0 for text models.
     pub image_size: usize,
+    /// How a vision model's pictures are brought to that size.
+    pub resizing: Option<Resizing>,
     /// Names of the classes of vision models, where they are known.
     pub labels: Vec<String>,
     /// Layers of a vision model whose attention can be shown, and the heads of each; 0 where there is none.
@@ -75,6 +78,31 @@ pub struct ModelInfo {
     pub formats: BTreeMap<&'static str, String>,
     /// What a user should know: tensors that were ignored or kept in another type.
     pub notes: Vec<String>,
+}
+
+/// How pictures are brought to a model's size: resized, then cut to a square around the centre.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Resizing {
+    /// Pixels of the short side, or of both, after resizing.
+    pub resize: usize,
+    /// Whether both sides become that, whatever their ratio.
+    pub stretch: bool,
+    /// Side of the square.
+    pub crop: usize,
+    /// How far the filter reaches to either side of a pixel's centre: in pixels of the picture where it is enlarged, of the result
+    /// where it is reduced.
+    pub support: f64,
+}
+
+impl Resizing {
+    fn of(recipe: &Preprocess) -> Self {
+        Resizing {
+            resize: recipe.resize,
+            stretch: recipe.fit == Fit::Stretch,
+            crop: recipe.crop,
+            support: recipe.resample.support(),
+        }
+    }
 }
 
 /// What computes.

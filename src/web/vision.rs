@@ -1,7 +1,8 @@
 //! Vision models.
 
 use super::{from_js, to_js, to_object};
-use crate::image::PixelView;
+use crate::error::{Code, Error};
+use crate::image::{PixelView, Region};
 use crate::tasks;
 use wasm_bindgen::prelude::*;
 
@@ -17,9 +18,19 @@ impl VisionModel {
     }
 }
 
-/// Pixels as a canvas gives them: four bytes each, row after row.
-fn rgba(data: &[u8], width: usize, height: usize) -> Result<PixelView<'_>, JsValue> {
-    PixelView::new(data, width, height, 4).map_err(to_object)
+/// Pixels as a canvas gives them: four bytes each, row after row. `size` is the picture's width and height, and where `data`
+/// holds only a part of it that part's column, row, width and height.
+fn rgba<'a>(data: &'a [u8], size: &[u32]) -> Result<PixelView<'a>, JsValue> {
+    let sides: Vec<usize> = size.iter().map(|&side| side as usize).collect();
+    match *sides {
+        [width, height] => PixelView::new(data, width, height, 4),
+        [width, height, x, y, columns, rows] => {
+            let part = Region { x, y, width: columns, height: rows };
+            PixelView::of_part(data, part, width, height, 4)
+        }
+        _ => Err(Error::new(Code::BadArgument, format!("{size:?} is no size")).key("size")),
+    }
+    .map_err(to_object)
 }
 
 #[wasm_bindgen]
@@ -35,15 +46,9 @@ impl VisionModel {
         self.inner.set_labels(labels).map_err(to_object)
     }
 
-    /// The `top_k` likeliest classes of an RGBA picture: a list of [`tasks::Class`].
-    pub fn classify(
-        &mut self,
-        data: &[u8],
-        width: usize,
-        height: usize,
-        top_k: usize,
-    ) -> Result<JsValue, JsValue> {
-        to_js(&self.inner.classify(&rgba(data, width, height)?, top_k).map_err(to_object)?)
+    /// The `top_k` likeliest classes of an RGBA picture, here and below as [`rgba`] reads it: a list of [`tasks::Class`].
+    pub fn classify(&mut self, data: &[u8], size: &[u32], top_k: usize) -> Result<JsValue, JsValue> {
+        to_js(&self.inner.classify(&rgba(data, size)?, top_k).map_err(to_object)?)
     }
 
     /// Which of some labels fits an RGBA picture: a list of [`tasks::Class`]; `options` are
@@ -52,20 +57,19 @@ impl VisionModel {
     pub fn zero_shot(
         &mut self,
         data: &[u8],
-        width: usize,
-        height: usize,
+        size: &[u32],
         labels: Vec<String>,
         options: JsValue,
     ) -> Result<JsValue, JsValue> {
         let options: tasks::ZeroShotOptions = from_js(options)?;
-        let image = rgba(data, width, height)?;
+        let image = rgba(data, size)?;
         to_js(&self.inner.zero_shot(&image, &labels, &options).map_err(to_object)?)
     }
 
     /// The vector of an RGBA picture, of length 1.
     #[wasm_bindgen(js_name = embedImage)]
-    pub fn embed_image(&mut self, data: &[u8], width: usize, height: usize) -> Result<Vec<f32>, JsValue> {
-        self.inner.embed_image(&rgba(data, width, height)?).map_err(to_object)
+    pub fn embed_image(&mut self, data: &[u8], size: &[u32]) -> Result<Vec<f32>, JsValue> {
+        self.inner.embed_image(&rgba(data, size)?).map_err(to_object)
     }
 
     /// The vector of a text, of length 1.
@@ -75,26 +79,20 @@ impl VisionModel {
     }
 
     /// The feature vectors of an RGBA picture's patches.
-    pub fn patches(&mut self, data: &[u8], width: usize, height: usize) -> Result<Values, JsValue> {
-        self.inner.patches(&rgba(data, width, height)?).map(Values::new).map_err(to_object)
+    pub fn patches(&mut self, data: &[u8], size: &[u32]) -> Result<Values, JsValue> {
+        self.inner.patches(&rgba(data, size)?).map(Values::new).map_err(to_object)
     }
 
     /// How much the model attends to each patch of an RGBA picture; `options` are [`tasks::AttentionOptions`].
-    pub fn attention(
-        &mut self,
-        data: &[u8],
-        width: usize,
-        height: usize,
-        options: JsValue,
-    ) -> Result<Values, JsValue> {
+    pub fn attention(&mut self, data: &[u8], size: &[u32], options: JsValue) -> Result<Values, JsValue> {
         let options: tasks::AttentionOptions = from_js(options)?;
-        let image = rgba(data, width, height)?;
+        let image = rgba(data, size)?;
         self.inner.attention(&image, options).map(Values::new).map_err(to_object)
     }
 
     /// The pooled feature vector of an RGBA picture.
-    pub fn features(&mut self, data: &[u8], width: usize, height: usize) -> Result<Vec<f32>, JsValue> {
-        self.inner.features(&rgba(data, width, height)?).map_err(to_object)
+    pub fn features(&mut self, data: &[u8], size: &[u32]) -> Result<Vec<f32>, JsValue> {
+        self.inner.features(&rgba(data, size)?).map_err(to_object)
     }
 
     /// The logits for pixels that are already resized and normalised.

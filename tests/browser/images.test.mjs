@@ -76,6 +76,37 @@ test("pixels, ImageData, bitmaps, canvases and frames of a video give the same v
   }
 });
 
+/** Ways to bring an image to 224 pixels: by the short side or by both, with each of the filters. */
+const RESIZINGS = [
+  { size: { shortest_edge: 256 }, crop_size: 224, do_center_crop: true, resample: 3 },
+  { size: { shortest_edge: 301 }, crop_size: 224, do_center_crop: true, resample: 1 },
+  { size: { shortest_edge: 224 }, crop_size: 224, do_center_crop: true, resample: 2 },
+  { size: { height: 448, width: 448 }, crop_size: 224, do_center_crop: true, resample: 0 },
+  { size: { height: 224, width: 224 }, resample: 3 },
+];
+
+test("of bitmaps only what the model sees is read, and the vector is that of all pixels", { skip: unlessBuiltIn("photo") }, async () => {
+  const sizes = [[1, 1], [7, 90], [257, 256], [300, 1111], [929, 512]];
+  for (const resizing of RESIZINGS) {
+    const differ = await inPage(`async (bitpane, { resizing, sizes }) => {
+      const model = await bitpane.VisionModel.load("/models/photo.gguf", { threads: 1, cache: false, preprocessor: resizing });
+      const differ = [];
+      for (const [width, height] of sizes) {
+        const pixels = opaque(width, height);
+        const canvas = canvasOf(pixels);
+        // Pixels are given as a whole.
+        const [whole, part, inWorker] = [
+          await model.features(pixels), await model.features(await createImageBitmap(canvas)), await model.features(canvas),
+        ];
+        if (whole.some((x, i) => x !== part[i] || x !== inWorker[i])) differ.push([width, height]);
+      }
+      await model.dispose();
+      return differ;
+    }`, { resizing, sizes });
+    assert.deepEqual(differ, [], JSON.stringify(resizing));
+  }
+});
+
 test("a bitmap that is closed is a typed error, and the model goes on", { skip: unlessBuiltIn("photo") }, async () => {
   const codes = await inPage(`async () => {
     const model = await loaded();

@@ -4,11 +4,11 @@ import { BitpaneError } from "./errors.js";
 import { readPixels } from "./image.js";
 import type { BuildChoice } from "./features.js";
 import { loadModel, readHeader, type LoadContext } from "./loading.js";
-import type { Calls, Op, Timed, WireImage, WireLoadOptions, WireSource } from "./protocol.js";
+import type { Calls, Op, Timed, WireImage, WireLoadOptions, WirePixels, WireSource } from "./protocol.js";
 import { surveyWeights, writeQuantized } from "./quantizing.js";
 import { runEmbedding, runGeneration, runPerplexity, runReranking, wallClock } from "./stepping.js";
 import { settleThreads, startAlone, startRuntime, type Threads } from "./threads.js";
-import type { PixelData, QuantizationPlan, Tensor, TextModelInfo, VisionModelInfo } from "./types.js";
+import type { QuantizationPlan, Resizing, Tensor, TextModelInfo, VisionModelInfo } from "./types.js";
 import type { Context } from "./worker.js";
 import { release } from "./release.js";
 
@@ -19,6 +19,8 @@ let settled: Threads = { n: 1, reason: "" };
 let textModel: WasmText | undefined;
 let encoder: WasmEncoder | undefined;
 let visionModel: WasmVision | undefined;
+/** How the vision model's images are resized. */
+let resizing: Resizing;
 
 /** 16 MiB. */
 const GROWTH_PAGES = 256;
@@ -66,16 +68,19 @@ function timed<T>(work: () => T): Timed<T> {
   return { value, ms: performance.now() - start };
 }
 
-async function onPixels<T>(image: WireImage, work: (pixels: PixelData) => T): Promise<Timed<T>> {
+/** Pixels as the runtime takes them: the bytes, and the size with the part that they are of. */
+type Pixels = [data: Uint8Array, size: Uint32Array];
+
+async function onPixels<T>(image: WireImage, work: (...pixels: Pixels) => T): Promise<Timed<T>> {
   vision(); // without a model, fail before an image is decoded for nothing
-  const pixels = await readPixels(image);
-  return timed(() => work(pixels));
+  const pixels = pixelsOf(await readPixels(image, resizing));
+  return timed(() => work(...pixels));
 }
 
 /** `ImageData` clamps its bytes; the runtime reads them as they are. */
-function bytesOf(pixels: PixelData): Uint8Array {
-  const { buffer, byteOffset, byteLength } = pixels.data;
-  return new Uint8Array(buffer, byteOffset, byteLength);
+function pixelsOf({ data: { buffer, byteOffset, byteLength }, width, height, part }: WirePixels): Pixels {
+  const size = part ? [width, height, part.x, part.y, part.width, part.height] : [width, height];
+  return [new Uint8Array(buffer, byteOffset, byteLength), Uint32Array.from(size)];
 }
 
 function running(): Glue {
@@ -120,6 +125,7 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
     if (textModel && extras.draft) await loadDraft(shared, textModel, extras.draft, options);
     if (options.labels) visionModel?.setLabels([...options.labels]);
     const info = (textModel ?? encoder ?? vision()).info() as TextModelInfo | VisionModelInfo;
+    if (visionModel) ({ resizing } = info as VisionModelInfo);
     const { build: name, buildReason } = runtime;
     Object.assign(info.backend, { build: name, buildReason, threadsReason: threads.reason });
     const loadMs = performance.now() - start;
@@ -189,23 +195,23 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
   },
 
   async classify({ image, topK }) {
-    return onPixels(image, (pixels) => vision().classify(bytesOf(pixels), pixels.width, pixels.height, topK));
+    return onPixels(image, (...pixels) => vision().classify(...pixels, topK));
   },
 
   async features({ image }) {
-    return onPixels(image, (pixels) => vision().features(bytesOf(pixels), pixels.width, pixels.height));
+    return onPixels(image, (...pixels) => vision().features(...pixels));
   },
 
   async patches({ image }) {
-    return onPixels(image, (pixels) => tensorOf(vision().patches(bytesOf(pixels), pixels.width, pixels.height)));
+    return onPixels(image, (...pixels) => tensorOf(vision().patches(...pixels)));
   },
 
   async attention({ image, options }) {
-    return onPixels(image, (pixels) => tensorOf(vision().attention(bytesOf(pixels), pixels.width, pixels.height, options)));
+    return onPixels(image, (...pixels) => tensorOf(vision().attention(...pixels, options)));
   },
 
   async embedImage({ image }) {
-    return onPixels(image, (pixels) => vision().embedImage(bytesOf(pixels), pixels.width, pixels.height));
+    return onPixels(image, (...pixels) => vision().embedImage(...pixels));
   },
 
   async embedText({ text: given }) {
@@ -213,8 +219,7 @@ export const HANDLERS: { [K in Op]: (args: Calls[K]["args"], context: Context) =
   },
 
   async zeroShot({ image, labels, options }) {
-    return onPixels(image, (pixels) =>
-      vision().zeroShot(bytesOf(pixels), pixels.width, pixels.height, labels, options));
+    return onPixels(image, (...pixels) => vision().zeroShot(...pixels, labels, options));
   },
 
   async imageLogits({ pixels, shape }) {

@@ -1,7 +1,7 @@
 /** Images: from whatever shows one, to a message, to pixels. */
 import { badArgument, BitpaneError } from "./errors.js";
-import type { WireImage } from "./protocol.js";
-import type { ImageSource, PixelData } from "./types.js";
+import type { Region, WireImage, WirePixels } from "./protocol.js";
+import type { ImageSource, PixelData, Resizing } from "./types.js";
 
 /** An image made ready to post, and what has to be transferred with it. */
 export interface PostableImage {
@@ -21,22 +21,40 @@ const AS_STORED: ImageBitmapOptions = { premultiplyAlpha: "none", colorSpaceConv
  */
 const READ_HERE = 1 << 20;
 
-/** Makes an image ready to post. What the caller gave stays usable: it is copied. */
-export async function postableImage(source: ImageSource): Promise<PostableImage> {
+/**
+ * The part of an image that is read when it is resized and cut, and a few pixels around it: the runtime, which resizes,
+ * knows exactly and refuses a part that is too small.
+ */
+export function seenPart({ resize, stretch, crop, support }: Resizing, width: number, height: number): Region {
+  const short = Math.min(width, height);
+  const span = (length: number): [from: number, length: number] => {
+    const step = length / (stretch ? resize : Math.floor((resize * length) / short));
+    // Half of the square, which may lie half a pixel beside the middle; what the filter takes in; and what is rounded.
+    const half = (crop / 2 + 1) * step + support * Math.max(1, step) + 1;
+    const from = Math.max(0, Math.floor(length / 2 - half));
+    return [from, Math.min(length, Math.ceil(length / 2 + half)) - from];
+  };
+  const [[x, columns], [y, rows]] = [span(width), span(height)];
+  return { x, y, width: columns, height: rows };
+}
+
+/** Makes an image ready to post for a model that resizes so. What the caller gave stays usable: it is copied. */
+export async function postableImage(source: ImageSource, resizing: Resizing): Promise<PostableImage> {
   if (source instanceof Blob) return { image: source, transfer: [] };
-  if (is<ImageBitmap>(source, "ImageBitmap")) return bitmapToPost(source);
+  if (is<ImageBitmap>(source, "ImageBitmap")) return bitmapToPost(source, resizing);
   if (isElement(source)) return copied(source);
   const { data, width, height } = pixelsOf(source);
   return posted({ data: data.slice(), width, height });
 }
 
-function posted(image: PixelData): PostableImage {
+function posted(image: WirePixels): PostableImage {
   return { image, transfer: [image.data.buffer as ArrayBuffer] };
 }
 
 /** Engines take ten milliseconds and more to post a bitmap that is not given away. */
-async function bitmapToPost(bitmap: ImageBitmap): Promise<PostableImage> {
-  if (typeof OffscreenCanvas === "function" && bitmap.width * bitmap.height <= READ_HERE) return posted(drawn(bitmap));
+async function bitmapToPost(bitmap: ImageBitmap, resizing: Resizing): Promise<PostableImage> {
+  const part = seenPart(resizing, bitmap.width, bitmap.height);
+  if (typeof OffscreenCanvas === "function" && part.width * part.height <= READ_HERE) return posted(drawn(bitmap, part));
   try {
     const copy = await createImageBitmap(bitmap);
     return { image: copy, transfer: [copy] };
@@ -78,15 +96,15 @@ function pixelsOf(source: unknown): PixelData {
   return { data, width, height };
 }
 
-/** The pixels of a posted image at its full size, four bytes each: red, green, blue, alpha. */
-export async function readPixels(image: WireImage): Promise<PixelData> {
+/** The pixels of a posted image that a model sees which resizes so, four bytes each: red, green, blue, alpha. */
+export async function readPixels(image: WireImage, resizing: Resizing): Promise<WirePixels> {
   if (!(image instanceof Blob) && !is<ImageBitmap>(image, "ImageBitmap")) return image;
   if (typeof createImageBitmap !== "function") {
     throw new BitpaneError("RuntimeUnavailable", "nothing here decodes images: give the pixels, { data, width, height }");
   }
   const bitmap = image instanceof Blob ? await decode(image) : image;
   try {
-    return drawn(bitmap);
+    return drawn(bitmap, seenPart(resizing, bitmap.width, bitmap.height));
   } finally {
     bitmap.close();
   }
@@ -97,24 +115,27 @@ const MOST_KEPT = 1 << 22;
 /** The last canvas: making one takes several times as long as reading it. */
 let kept: OffscreenCanvasRenderingContext2D | undefined;
 
-/** The pixels of a bitmap. */
-function drawn(bitmap: ImageBitmap): PixelData {
+/** A part of the pixels of a bitmap. */
+function drawn(bitmap: ImageBitmap, part: Region): WirePixels {
   const { width, height } = bitmap;
   try {
-    let context = kept;
-    if (context?.canvas.width !== width || context.canvas.height !== height) {
-      context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true }) ?? undefined;
-      if (!context) throw new BitpaneError("RuntimeUnavailable", "there is no 2D canvas here");
-      // What was drawn before does not shine through.
-      context.globalCompositeOperation = "copy";
-      kept = width * height <= MOST_KEPT ? context : undefined;
-    }
-    context.drawImage(bitmap, 0, 0);
-    return context.getImageData(0, 0, width, height);
+    const context = canvasOf(part.width, part.height);
+    context.drawImage(bitmap, -part.x, -part.y);
+    return { data: context.getImageData(0, 0, part.width, part.height).data, width, height, part };
   } catch (cause) {
     if (cause instanceof BitpaneError) throw cause;
     throw new BitpaneError("ImageDecodeError", `the pixels of the image (${width} x ${height}) cannot be read`, { cause });
   }
+}
+
+/** A canvas of that size, where what was drawn before does not shine through. */
+function canvasOf(width: number, height: number): OffscreenCanvasRenderingContext2D {
+  if (kept?.canvas.width === width && kept.canvas.height === height) return kept;
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  if (!context) throw new BitpaneError("RuntimeUnavailable", "there is no 2D canvas here");
+  context.globalCompositeOperation = "copy";
+  kept = width * height <= MOST_KEPT ? context : undefined;
+  return context;
 }
 
 async function decode(blob: Blob): Promise<ImageBitmap> {

@@ -33,7 +33,7 @@ export { VERSION } from "./version.js";
 export type {
   AttentionOptions, Backend, CacheOptions, Classification, CurvePoint, Divergence, EmbedOptions, FinishReason, GenerateOptions, ImageSource, Inspection, JsonSource, LoadOptions, LoraOption,
   KvType, ModelFiles, ModelInfo, Perplexity, PerplexityOptions, Piece, PieceLogprobs, PixelData, Pooling, Progress,
-  QuantizationBudget, QuantizationPlan, QuantizationReport, QuantizeType, Ranked, SamplerName, Source, SourceFile,
+  QuantizationBudget, QuantizationPlan, QuantizationReport, QuantizeType, Ranked, Resizing, SamplerName, Source, SourceFile,
   SpeculationOptions, SurveyedTensor, Tensor, TensorSummary, TextLoadOptions, TextModelInfo, TextStats, TokenLogprob, Transfer, TypeChoice, VisionLoadOptions,
   VisionModelInfo, VisionStats, WeightSurvey, ZeroShotOptions,
 } from "./types.js";

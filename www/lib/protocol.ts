@@ -51,8 +51,21 @@ export type PullRequest = "pull" | "cancel";
 /** Page to worker, over the port of a stream: one answer to each `pull`. */
 export type PullReply = { bytes: Uint8Array } | { done: true } | { failed: string };
 
+/** A rectangle of an image, in pixels from its upper left corner. */
+export interface Region {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+/** Decoded pixels of an image of that size, or where there is a part, of that alone. */
+export interface WirePixels extends PixelData {
+  part?: Region;
+}
+
 /** An image in a form that can be posted: encoded, or decoded pixels. */
-export type WireImage = Blob | ImageBitmap | PixelData;
+export type WireImage = Blob | ImageBitmap | WirePixels;
 
 /** Load options as WebAssembly takes them, and those that the worker itself uses. */
 export interface WireLoadOptions {

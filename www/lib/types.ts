@@ -234,6 +234,8 @@ export interface VisionModelInfo extends ModelInfo {
   kind: "vision";
   /** Side of the square that an image is scaled to, in pixels. */
   imageSize: number;
+  /** How that is done. */
+  resizing: Resizing;
   /** Names of the classes; empty where they are not known, and for models without classes. */
   labels: string[];
   /** Layers whose attention can be shown, and heads of each; 0 where there is none. */
@@ -241,6 +243,18 @@ export interface VisionModelInfo extends ModelInfo {
   nHead: number;
   /** Whether pictures can be compared with texts: it has a text tower, and a tokenizer was given. */
   readsTexts: boolean;
+}
+
+/** How images are brought to a model's size: resized, then cut to a square around the centre. */
+export interface Resizing {
+  /** Pixels of the short side, or of both, after resizing. */
+  resize: number;
+  /** Whether both sides become that, whatever their ratio. */
+  stretch: boolean;
+  /** Side of the square, in pixels. */
+  crop: number;
+  /** How far the filter reaches: in pixels of the image where it is enlarged, of the result where it is reduced. */
+  support: number;
 }
 
 /** Values with their shape, row by row. */

@@ -89,7 +89,7 @@ export class VisionModel {
   ): Promise<Classification[] | Classification[][]> {
     const { topK = 5 } = rule.readOptions<ClassifyOptions>(options, { topK: rule.positive });
     return this.#each(image, async (one) => {
-      const { image: pixels, transfer } = await postableImage(one);
+      const { image: pixels, transfer } = await postableImage(one, this.info.resizing);
       return this.#timed(this.#engine.call("classify", { image: pixels, topK }, transfer));
     });
   }
@@ -108,20 +108,20 @@ export class VisionModel {
     const names = rule.texts("labels", labels);
     const given = rule.readOptions<ZeroShotOptions>(options, { template: rule.text });
     return this.#each(image, async (one) => {
-      const { image: pixels, transfer } = await postableImage(one);
+      const { image: pixels, transfer } = await postableImage(one, this.info.resizing);
       return this.#timed(this.#engine.call("zeroShot", { image: pixels, labels: names, options: given }, transfer));
     });
   }
 
   /** One vector of an image: what the classifier's last layer would see. */
   async features(image: ImageSource): Promise<Float32Array> {
-    const { image: pixels, transfer } = await postableImage(image);
+    const { image: pixels, transfer } = await postableImage(image, this.info.resizing);
     return this.#timed(this.#engine.call("features", { image: pixels }, transfer));
   }
 
   /** A vector for each patch of an image (or place of the last feature map): `[rows, columns, length]`. */
   async patches(image: ImageSource): Promise<Tensor> {
-    const { image: pixels, transfer } = await postableImage(image);
+    const { image: pixels, transfer } = await postableImage(image, this.info.resizing);
     return this.#timed(this.#engine.call("patches", { image: pixels }, transfer));
   }
 
@@ -131,7 +131,7 @@ export class VisionModel {
    */
   async attention(image: ImageSource, options: AttentionOptions = {}): Promise<Tensor> {
     const given = rule.readOptions<AttentionOptions>(options, { layer: rule.count, head: rule.count });
-    const { image: pixels, transfer } = await postableImage(image);
+    const { image: pixels, transfer } = await postableImage(image, this.info.resizing);
     return this.#timed(this.#engine.call("attention", { image: pixels, options: given }, transfer));
   }
 
@@ -140,7 +140,7 @@ export class VisionModel {
   async embedImage(images: readonly ImageSource[]): Promise<Float32Array[]>;
   async embedImage(image: ImageSource | readonly ImageSource[]): Promise<Float32Array | Float32Array[]> {
     return this.#each(image, async (one) => {
-      const { image: pixels, transfer } = await postableImage(one);
+      const { image: pixels, transfer } = await postableImage(one, this.info.resizing);
       return this.#timed(this.#engine.call("embedImage", { image: pixels }, transfer));
     });
   }

@@ -5,7 +5,7 @@ mod zero_shot;
 
 pub use zero_shot::{ZeroShotOptions, similarity};
 
-use super::ModelInfo;
+use super::{ModelInfo, Resizing};
 use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
 use crate::image::{PixelView, Preprocess, preprocess};
@@ -75,6 +75,7 @@ impl VisionModel {
         info.n_output = facts.n_class;
         (info.n_layer, info.n_head) = (facts.n_layer, facts.n_head);
         let preprocess = preprocessing::read(metadata, config, preprocessor, facts)?;
+        info.resizing = Some(Resizing::of(&preprocess));
         let mut labels = facts.labels.clone();
         if !labels.is_empty() && labels.len() != facts.n_class {
             info.notes.push(format!("{} names for {} classes are not used", labels.len(), facts.n_class));
