@@ -6,7 +6,7 @@
 //! `PHOTOS` is a folder of pictures, or a ZIP archive of JPEG files, stored without compression (CIFAR-10's test photos,
 //! for example); N of them are taken, spread evenly. Each is stretched to the model's size and normalised by ImageNet's
 //! mean and deviation. Per type, with other types for the tensors whose names fit a pattern, or per file of the same model:
-//! bits per weight, agreement of the first class, divergence in nats, mean and lowest cosine of the logits.
+//! bits per weight, agreement of the first class, divergence in nats with its standard error, mean and lowest cosine of the logits.
 
 use bitpane::image::{Fit, PixelView, Preprocess, preprocess};
 use bitpane::kernels::pool;
@@ -37,20 +37,23 @@ fn main() -> Outcome<()> {
             true => load(&std::fs::read(name)?, None)?,
             false => load(&bytes, Some(name))?,
         };
-        let (mut same, mut sum, mut lowest, mut nats) = (0, 0f64, 1f32, 0f64);
+        let (mut same, mut sum, mut lowest, mut nats, mut squares) = (0, 0f64, 1f32, 0f64, 0f64);
         for (pixels, want) in inputs().zip(&wanted) {
             let got = model.logits(&pixels?, &[3, size, size])?;
             same += usize::from(first(&got) == first(want));
             let cosine = similarity(&got, want);
             sum += f64::from(cosine);
             lowest = lowest.min(cosine);
-            nats += divergence(want, &got);
+            let lost = divergence(want, &got);
+            nats += lost;
+            squares += lost * lost;
         }
         let bits = model.info().bits_per_weight;
         let (share, mean, nats) = (100.0 * same as f64 / n as f64, sum / n as f64, nats / n as f64);
+        let error = ((squares / n as f64 - nats * nats) / n as f64).sqrt();
         println!(
-            "{name}: {bits:.2} bits, first class agrees {share:.2} %, divergence {nats:.5}, cosine {mean:.5}, lowest \
-             {lowest:.5}"
+            "{name}: {bits:.2} bits, first class agrees {share:.2} %, divergence {nats:.5} +- {error:.5}, \
+             cosine {mean:.5}, lowest {lowest:.5}"
         );
     }
     Ok(())

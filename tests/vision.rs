@@ -7,6 +7,8 @@ mod checkpoint;
 mod common;
 
 use bitpane::container::gguf_write::GgufWriter;
+use bitpane::error::Code;
+use bitpane::image::PixelView;
 use bitpane::models::vision::{AttentionMap, Output, Values};
 use bitpane::quant::DType;
 use bitpane::tasks::{LoadOptions, VisionModel, similarity};
@@ -100,6 +102,25 @@ fn every_output_is_the_references() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Layers whose outputs are known need not run again: from any of them on, the logits are the same, bit for bit.
+#[test]
+fn a_picture_goes_on_from_any_layer() {
+    let mut model = load("deit-distilled", LoadOptions::default());
+    let size = model.info().image_size;
+    let bytes: Vec<u8> = (0..3 * size * size).map(|i| (i * 7919 % 251) as u8).collect();
+    let picture = PixelView::new(&bytes, size, size, 3).unwrap();
+    let whole = model.classify(&picture, 1).unwrap()[0].logit;
+    let (logits, inputs) = model.logits_and_inputs(&picture).unwrap();
+    assert!(logits.contains(&whole) && inputs.len() > 1);
+    for (first, input) in inputs.iter().enumerate() {
+        assert_eq!(model.logits_from(&picture, first, input.clone()).unwrap(), logits, "layer {first}");
+    }
+    for (first, input) in [(inputs.len(), inputs[0].clone()), (0, Vec::new())] {
+        assert_eq!(model.logits_from(&picture, first, input).unwrap_err().code, Code::BadArgument);
+    }
+    assert_eq!(model.classify(&picture, 1).unwrap()[0].logit, whole);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What a model does with data: for importance matrices, GPTQ and measured sensitivities.
 
+use super::probe::Probe;
 use super::source::Source;
 use super::{open, photo};
 use crate::error::{Code, Error, Result};
 use crate::image::PixelView;
 use crate::layers::observe;
-use crate::quantizer::{Outline, Plan, Planned, RewriteOptions, Rewriter, Statistics, Survey, pictures};
+use crate::quantizer::{Calibration, Outline, Plan, Planned, RewriteOptions, Rewriter, Statistics, pictures};
 use crate::tasks::{LoadOptions, Loaded, Loader};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -19,14 +20,14 @@ const MAX_TEXT: u64 = 16 << 20;
 /// Tokens that pass through a model together, at most.
 const CHUNK: usize = 256;
 /// Tokens and images of a user with which sensitivities are measured, at most: each tensor takes a run.
-const PROBE: (usize, usize) = (512, 8);
+pub(super) const PROBE: (usize, usize) = (512, 8);
 
 /// What a model is run on.
 pub(super) struct Data {
     /// For language models.
     text: String,
     /// For vision models: RGB, with width and height.
-    images: Vec<(Vec<u8>, usize, usize)>,
+    pub(super) images: Vec<(Vec<u8>, usize, usize)>,
     /// Whether the images are ours.
     is_drawn: bool,
 }
@@ -82,14 +83,19 @@ fn is_image(path: &Path) -> bool {
 }
 
 /// The file under a plan, in memory.
-fn rewritten(source: &Source, outline: &Outline, plan: &Plan) -> Result<Vec<u8>> {
-    let options = RewriteOptions { requantize: true, ..RewriteOptions::default() };
+pub(super) fn rewritten(
+    source: &Source,
+    outline: &Outline,
+    plan: &Plan,
+    calibration: Option<Box<dyn Calibration>>,
+) -> Result<Vec<u8>> {
+    let options = RewriteOptions { requantize: true, calibration, ..RewriteOptions::default() };
     let mut rewriter = Rewriter::new(source.header(), outline.clone(), plan, options, Vec::new())?;
     source.stream(&mut rewriter, |_, _| ())?;
     Ok(rewriter.finish()?.0)
 }
 
-fn loaded(bytes: &[u8]) -> Result<Loaded> {
+pub(super) fn loaded(bytes: &[u8]) -> Result<Loaded> {
     let mut loader = Loader::new(LoadOptions::default(), Some(bytes.len() as u64))?;
     loader.push(bytes)?;
     loader.finish()
@@ -155,16 +161,14 @@ pub(super) fn divergence(reference: &[Vec<f32>], other: &[Vec<f32>]) -> (Vec<f64
     (each, share)
 }
 
-fn mean(values: &[f64]) -> f64 {
+pub(super) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// A model that has been run on data.
 pub(super) struct Calibrated {
     pub(super) statistics: Statistics,
-    /// What sensitivities are measured on, and what the model makes of it.
-    probe: Data,
-    reference: Vec<Vec<f32>>,
+    pub(super) probe: Probe,
 }
 
 /// Runs the model as it is, and keeps what goes into its matrices.
@@ -172,64 +176,20 @@ pub(super) struct Calibrated {
 /// # Errors
 /// What keeps it from running.
 pub(super) fn run(source: &Source, outline: &Outline, data: &Data, with_pairs: bool) -> Result<Calibrated> {
-    let bytes = rewritten(source, outline, &as_is(source)?)?;
+    let bytes = rewritten(source, outline, &as_is(source)?, None)?;
     let mut model = loaded(&bytes)?;
     drop(bytes);
     let statistics = Rc::new(RefCell::new(Statistics::new(with_pairs)));
     let watcher = Rc::clone(&statistics);
     let observer = Box::new(move |name: &str, k: usize, x: &[f32]| watcher.borrow_mut().add(name, k, x));
     observe::watch(observer, || outputs(&mut model, data, (usize::MAX, usize::MAX)))?;
-    let probe = data.probe();
-    let reference = outputs(&mut model, &probe, (PROBE.0, usize::MAX))?;
+    let probe = Probe::of(&mut model, data.probe())?;
     let mut statistics = statistics.take();
     statistics.finish();
     if data.is_drawn && matches!(model, Loaded::Vision(_)) {
         statistics.set_drawn();
     }
-    Ok(Calibrated { statistics, probe, reference })
-}
-
-impl Calibrated {
-    /// Measures how much the output moves when one tensor is rounded, tensor by tensor, and says so in the survey.
-    ///
-    /// # Errors
-    /// What keeps a rounded model from running.
-    pub(super) fn probe(
-        &self,
-        survey: &mut Survey,
-        source: &Source,
-        outline: &Outline,
-        mut progress: impl FnMut(u64, u64),
-    ) -> Result<()> {
-        let total = survey.tensors.len() as u64;
-        for (i, tensor) in survey.tensors.iter_mut().enumerate() {
-            progress(i as u64, total);
-            // In the middle of what it may become: noise that shows, and does not ruin everything.
-            let elements: f64 = tensor.shape.iter().map(|&d| d as f64).product();
-            let bits = |bytes: u64| bytes as f64 * 8.0 / elements;
-            let near = tensor.choices.iter().filter(|c| c.loss > 0.0);
-            let Some(choice) =
-                near.min_by(|a, b| (bits(a.bytes) - 4.5).abs().total_cmp(&(bits(b.bytes) - 4.5).abs()))
-            else {
-                continue;
-            };
-            let relative = choice.loss / tensor.sensitivity;
-            // The others stay as they are: floats of 32 bits are not halved, which would only take time here.
-            let mut plan = as_is(source)?;
-            let planned = plan.tensors.iter_mut().find(|p| p.name == tensor.name);
-            planned.into_iter().for_each(|p| p.dtype.clone_from(&choice.dtype));
-            let mut model = loaded(&rewritten(source, outline, &plan)?)?;
-            let other = outputs(&mut model, &self.probe, (PROBE.0, usize::MAX))?;
-            let (each, _) = divergence(&self.reference, &other);
-            // Below a millionth the kernels' own rounding is measured.
-            let measured = (mean(&each) / relative).max(1e-6);
-            let scale = measured / tensor.sensitivity;
-            tensor.choices.iter_mut().for_each(|c| c.loss *= scale);
-            tensor.sensitivity = measured;
-        }
-        survey.loss_unit = "nats".into();
-        Ok(())
-    }
+    Ok(Calibrated { statistics, probe })
 }
 
 /// Runs two files on the same data, and says how far each matrix's input has moved, and the output.
@@ -239,7 +199,7 @@ impl Calibrated {
 pub(super) fn compare(a: &Source, b: &Source, data: &Data) -> Result<Drift> {
     let limit = (PROBE.0, 16);
     let kept: Rc<RefCell<Vec<Input>>> = Rc::default();
-    let (writer, mut first) = (Rc::clone(&kept), loaded(&rewritten(a, &a.outline()?, &as_is(a)?)?)?);
+    let (writer, mut first) = (Rc::clone(&kept), loaded(&rewritten(a, &a.outline()?, &as_is(a)?, None)?)?);
     let observer =
         Box::new(move |name: &str, _: usize, x: &[f32]| writer.borrow_mut().push((name.into(), x.to_vec())));
     let reference = observe::watch(observer, || outputs(&mut first, data, limit))?;
@@ -247,7 +207,7 @@ pub(super) fn compare(a: &Source, b: &Source, data: &Data) -> Result<Drift> {
     let kept = kept.take();
     let moved: Rc<RefCell<Vec<(String, f64, f64)>>> = Rc::default();
     let (writer, mut at) = (Rc::clone(&moved), 0);
-    let mut second = loaded(&rewritten(b, &b.outline()?, &as_is(b)?)?)?;
+    let mut second = loaded(&rewritten(b, &b.outline()?, &as_is(b)?, None)?)?;
     let observer = Box::new(move |name: &str, _: usize, x: &[f32]| {
         if let Some((_, before)) = kept.get(at).filter(|(n, before)| n == name && before.len() == x.len()) {
             let power: f64 = before.iter().map(|v| f64::from(*v).powi(2)).sum();
@@ -291,7 +251,7 @@ pub(super) struct Drift {
 type Input = (String, Vec<f32>);
 
 /// Every tensor in the type that it has.
-fn as_is(source: &Source) -> Result<Plan> {
+pub(super) fn as_is(source: &Source) -> Result<Plan> {
     let outline = source.outline()?;
     let planned = outline.tensors.iter().map(|t| Planned {
         name: t.name.clone(),

@@ -87,8 +87,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     let source = Source::open(&args.input)?;
     refuse_same_file(&source.files, &args.output)?;
     let outline = source.outline().map_err(|e| open::in_file(&args.input, e))?;
-    let known = Known::of(args, &source, &outline)?;
-    let (plan, survey) = make_plan(args, budget, &source, &outline, &known)?;
+    let mut known = Known::of(args, &source, &outline)?;
+    let (plan, survey) = make_plan(args, budget, &source, &outline, &mut known)?;
     if let Some(path) = &args.plan {
         let json = serde_json::to_vec_pretty(&plan).map_err(|e| Error::new(Code::Io, e.to_string()))?;
         std::fs::write(path, json).map_err(|e| open::io_error(path, "cannot write", e))?;
@@ -136,7 +136,7 @@ fn make_plan(
     budget: Option<Budget>,
     source: &Source,
     outline: &Outline,
-    known: &Known,
+    known: &mut Known,
 ) -> std::result::Result<(Plan, Option<Survey>), Failure> {
     if let Some(name) = &args.dtype {
         let dtype = writable(name, "type").map_err(Failure::Usage)?;
@@ -156,10 +156,10 @@ fn make_plan(
     source.stream(&mut surveyor, |done, total| progress.show("measuring", done, total))?;
     drop(progress);
     let mut survey = surveyor.finish();
-    if let Some(calibrated) = &known.calibrated {
+    if let Some(Calibrated { statistics, probe }) = &mut known.calibrated {
         let mut progress = Progress::new();
-        calibrated
-            .probe(&mut survey, source, outline, |done, total| progress.show("probing", done, total))?;
+        let show = |done, total| progress.show("probing", done, total);
+        probe.measure(&mut survey, statistics, source, outline, show)?;
     }
     let plan = survey.plan(&budget.unwrap_or_default())?;
     Ok((plan, Some(survey)))

@@ -241,7 +241,7 @@ enum Limit {
 }
 
 /// Corners of the lower convex hull of (bytes, loss); `choices` ascend by bytes.
-fn hull(choices: &[Choice]) -> Vec<usize> {
+pub(super) fn hull(choices: &[Choice]) -> Vec<usize> {
     let mut corners: Vec<usize> = Vec::new();
     for (i, choice) in choices.iter().enumerate() {
         if corners.last().is_some_and(|&last| choices[last].loss <= choice.loss) {

@@ -311,7 +311,7 @@ impl<W: Write> Rewriter<W> {
 }
 
 /// The length of a row as declared; vectors and tables are one row each.
-fn row_len(shape: &[usize], target: &Target) -> usize {
+pub(super) fn row_len(shape: &[usize], target: &Target) -> usize {
     match target.matrix() {
         Some(_) if shape.len() == 2 || shape.len() == 3 => shape.last().copied().unwrap_or(1).max(1),
         Some((_, k)) => k,

@@ -1,9 +1,10 @@
 //! What calibration knows of the inputs of each matrix: the importance matrix of llama.cpp, and for GPTQ the products of
 //! all pairs of channels.
 
-use super::Outline;
-use super::gptq::{self, Inputs};
-use super::rewrite::Calibration;
+use super::gptq::{self, Inputs, Prepared};
+use super::plan::declared;
+use super::rewrite::{Calibration, row_len};
+use super::{Outline, Target};
 use crate::container::gguf_write::GgufWriter;
 use crate::container::{Header, parse};
 use crate::error::{Code, Error, Result};
@@ -18,11 +19,13 @@ const DAMPING: f64 = 0.01;
 /// The same for pictures that are drawn: what photos have in common with them is less certain. Measured on DeiT-Tiny
 /// (`docs/quantization.md`); more in deep layers was better by the error of products and worse by that of the output.
 const DAMPING_DRAWN: f64 = 0.15;
+/// Bytes of encoded tensors that are kept for the file, at most: those of large models are encoded again.
+const KEPT: usize = 256 << 20;
 /// Rows that are multiplied with each other in one pass over the sums.
 const TOGETHER: usize = 8;
 
 /// One matrix.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Input {
     /// Sum of squares of each channel.
     squares: Vec<f64>,
@@ -32,10 +35,12 @@ struct Input {
     gram: Vec<f32>,
     /// Mean squares, about 1 in the mean.
     weights: Vec<f32>,
+    /// What GPTQ makes of the pairs, by the length of groups; the error is why it cannot.
+    prepared: BTreeMap<usize, std::result::Result<Prepared, String>>,
 }
 
 /// The inputs of all matrices.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Statistics {
     inputs: BTreeMap<String, Input>,
     /// Whether pairs of channels are kept.
@@ -44,6 +49,9 @@ pub struct Statistics {
     is_drawn: bool,
     /// Remarks on tensors that could not be calibrated.
     notes: Vec<String>,
+    /// What GPTQ has made of tensors so far, and the bytes of all of it.
+    encoded: BTreeMap<(String, &'static str), Vec<u8>>,
+    encoded_bytes: usize,
 }
 
 /// The table of tokens, where it is the output matrix as well. What calibration sees is that use of it only; its rows are
@@ -111,7 +119,7 @@ impl Statistics {
                 squares: input.squares.clone(),
                 rows: input.rows,
                 weights: input.weights.clone(),
-                gram: Vec::new(),
+                ..Input::default()
             };
             (name.clone(), alone)
         };
@@ -273,21 +281,73 @@ impl Calibration for Statistics {
     }
 
     fn wants_whole(&self, name: &str) -> bool {
-        self.inputs.get(name).is_some_and(|i| !i.gram.is_empty())
+        self.has_pairs(name)
     }
 
     fn encode(&mut self, name: &str, values: &[f32], k: usize, dtype: DType) -> Option<Vec<u8>> {
-        let input = self.inputs.get(name).filter(|i| !i.gram.is_empty())?;
-        let damping = if self.is_drawn { DAMPING_DRAWN } else { DAMPING };
-        let inputs =
-            Inputs { columns: input.squares.len(), gram: &input.gram, weights: &input.weights, damping };
-        match gptq::encode(values, k, &inputs, dtype) {
-            Ok(blocks) => blocks,
-            Err(why) => {
-                self.notes.push(format!("{name}: {why}"));
-                None
-            }
+        let key = (name.to_string(), dtype.name());
+        if let Some(blocks) = self.encoded.get(&key) {
+            return Some(blocks.clone());
         }
+        let is_drawn = self.is_drawn;
+        let input = self.inputs.get_mut(name).filter(|i| !i.gram.is_empty())?;
+        let group = gptq::group_len(input.squares.len(), dtype.format()?);
+        let blocks = match input.prepared(group, is_drawn) {
+            (inputs, Ok(prepared)) => gptq::encode(values, k, &inputs, prepared, dtype)?,
+            (_, Err(why)) => {
+                let note = format!("{name}: {why}");
+                if !self.notes.contains(&note) {
+                    self.notes.push(note);
+                }
+                return None;
+            }
+        };
+        if self.encoded_bytes + blocks.len() <= KEPT {
+            self.encoded_bytes += blocks.len();
+            self.encoded.insert(key, blocks.clone());
+        }
+        Some(blocks)
+    }
+}
+
+fn inputs_of<'a>(squares: &[f64], gram: &'a [f32], weights: &'a [f32], is_drawn: bool) -> Inputs<'a> {
+    let damping = if is_drawn { DAMPING_DRAWN } else { DAMPING };
+    Inputs { columns: squares.len(), gram, weights, damping }
+}
+
+impl Input {
+    /// What GPTQ needs for groups of that length, made once.
+    fn prepared(
+        &mut self,
+        group: usize,
+        is_drawn: bool,
+    ) -> (Inputs<'_>, &std::result::Result<Prepared, String>) {
+        let inputs = inputs_of(&self.squares, &self.gram, &self.weights, is_drawn);
+        let prepared = self.prepared.entry(group).or_insert_with(|| gptq::prepare(&inputs, group));
+        (inputs, prepared)
+    }
+}
+
+impl Statistics {
+    /// Whether pairs of the channels of a matrix are known: what GPTQ needs.
+    pub fn has_pairs(&self, name: &str) -> bool {
+        self.inputs.get(name).is_some_and(|i| !i.gram.is_empty())
+    }
+
+    /// What GPTQ makes of a tensor in the type of that name.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for a type that cannot be written.
+    pub fn encode_as(&mut self, target: &Target, values: &[f32], dtype: &str) -> Result<Option<Vec<u8>>> {
+        let dtype = super::writable(dtype, "types")?;
+        let k = row_len(&declared(target, dtype), target);
+        Ok(self.encode(&target.name, values, k, dtype))
+    }
+
+    /// The power of a matrix's products, where pairs of channels are known.
+    pub fn power(&self, name: &str, values: &[f32]) -> Option<f64> {
+        let input = self.inputs.get(name).filter(|i| !i.gram.is_empty())?;
+        Some(gptq::power(values, &inputs_of(&input.squares, &input.gram, &input.weights, self.is_drawn)))
     }
 }
 

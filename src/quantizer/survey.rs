@@ -1,9 +1,10 @@
 //! What each type would cost each tensor: measured on samples of its rows, before a byte is written.
 
+use super::allocate::hull;
 use super::plan::{declared, fits, folds, plain_type};
-use super::rewrite::Calibration;
+use super::rewrite::{Calibration, row_len};
 use super::rows::{self, Loss};
-use super::{Outline, Target, Transform, policy, shapes};
+use super::{Outline, Statistics, Target, Transform, policy, shapes};
 use crate::container::Header;
 use crate::container::stream::Sink;
 use crate::error::Result;
@@ -249,6 +250,34 @@ impl Surveyor {
         let mut loss = Loss::default();
         loss.add(values, &weights, &blocks, &codec);
         Ok(loss)
+    }
+}
+
+impl Surveyed {
+    /// Counts losses anew, as shares of the power of products, each type as GPTQ rounds to it. Types that the search says
+    /// are not worth their bytes are left out: GPTQ takes its time.
+    ///
+    /// # Errors
+    /// [`crate::error::Code::BadArgument`] for a type that cannot be written.
+    pub fn recount(&mut self, target: &Target, values: &[f32], known: &mut Statistics) -> Result<()> {
+        let Some(whole) = known.power(&self.name, values).filter(|power| *power > 0.0) else { return Ok(()) };
+        self.choices = hull(&self.choices).into_iter().map(|i| self.choices[i].clone()).collect();
+        let mut lost = vec![0f32; values.len()];
+        for choice in self.choices.iter_mut().filter(|c| c.loss > 0.0) {
+            let (format, codec) = super::writable(&choice.dtype, "types")?.codec()?;
+            let blocks = match known.encode_as(target, values, &choice.dtype)? {
+                Some(blocks) => blocks,
+                None => {
+                    let k = row_len(&declared(target, format.dtype), target);
+                    rows::encode(values, &vec![1.0; k], k, format, &codec, false)
+                }
+            };
+            (codec.dequantize)(&blocks, &mut lost);
+            lost.iter_mut().zip(values).for_each(|(lost, v)| *lost -= v);
+            let lost = known.power(&self.name, &lost).unwrap_or(0.0);
+            choice.loss = self.sensitivity * lost / whole;
+        }
+        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ pub mod vit;
 pub use block::{EncoderBlock, EncoderSpec};
 pub use config::Config;
 pub use pool::Pool;
-pub use tower::{Tower, TowerSpec};
+pub use tower::{Tap, Tower, TowerSpec};
 
 use super::Weights;
 use crate::container::Metadata;
@@ -111,6 +111,11 @@ pub trait VisionArch {
     /// # Errors
     /// [`Code::BadArgument`] for an output that the model does not have; [`Code::OutOfMemory`].
     fn run(&mut self, picture: Picture, output: Output, mode: Mode) -> Result<Values>;
+
+    /// Its trunk, where that is a [`Tower`] and the only one.
+    fn trunk(&mut self) -> Option<&mut Tower> {
+        None
+    }
 
     /// Its text tower, where it has one.
     fn text(&mut self) -> Option<&mut dyn TextTower> {

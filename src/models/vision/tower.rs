@@ -57,6 +57,20 @@ pub struct Tower {
     fine_kv: Option<KvCache>,
     /// Rows and columns of the last picture's patches.
     grid: (usize, usize),
+    /// What happens to the residual stream between the layers.
+    tap: Tap,
+}
+
+/// What is done with the residual stream before layers, beside running them.
+#[derive(Default)]
+pub enum Tap {
+    /// Nothing.
+    #[default]
+    Off,
+    /// It is kept, `[n_prefix + n_patch, n_embd]` for each layer.
+    Keep(Vec<Vec<f32>>),
+    /// The layers before this one are left out: it reads what is given, as [`Tap::Keep`] has kept it.
+    From(usize, Vec<f32>),
 }
 
 /// Sizes that the tensors show.
@@ -168,6 +182,7 @@ impl Tower {
             kv: None,
             fine_kv: None,
             grid: (0, 0),
+            tap: Tap::Off,
         };
         Ok((tower, info))
     }
@@ -187,6 +202,11 @@ impl Tower {
         &self.work.x
     }
 
+    /// Has the residual stream tapped from the next picture on; what was done until now.
+    pub fn set_tap(&mut self, tap: Tap) -> Tap {
+        std::mem::replace(&mut self.tap, tap)
+    }
+
     /// Its layers.
     pub fn layers_mut(&mut self) -> &mut [EncoderBlock] {
         &mut self.layers
@@ -196,7 +216,7 @@ impl Tower {
     /// multiple of the patch.
     ///
     /// # Errors
-    /// [`Code::BadArgument`] for too many patches; [`Code::OutOfMemory`].
+    /// [`Code::BadArgument`] for too many patches, or where [`Tap::From`] does not fit; [`Code::OutOfMemory`].
     pub fn encode(&mut self, picture: Picture, mode: Mode) -> Result<&[f32]> {
         self.encode_first(None, picture, mode)
     }
@@ -209,7 +229,25 @@ impl Tower {
     pub fn encode_first(&mut self, n: Option<usize>, picture: Picture, mode: Mode) -> Result<&[f32]> {
         self.begin(picture, mode)?;
         let (kv, fine_kv) = (&mut self.kv, &mut self.fine_kv);
-        for (i, layer) in self.layers.iter().enumerate() {
+        let first = match &self.tap {
+            Tap::From(first, x) if x.len() == self.work.x.len() && *first < self.layers.len() => {
+                self.work.x.copy_from_slice(x);
+                *first
+            }
+            Tap::From(first, x) => {
+                let rule = format!(
+                    "{} values of what layer {first} reads, of a model with {}",
+                    x.len(),
+                    self.layers.len()
+                );
+                return Err(Error::new(Code::BadArgument, rule).key("input"));
+            }
+            Tap::Off | Tap::Keep(_) => 0,
+        };
+        for (i, layer) in self.layers.iter().enumerate().skip(first) {
+            if let Tap::Keep(inputs) = &mut self.tap {
+                inputs.push(self.work.x.clone());
+            }
             // Who observes the products shall see all of them.
             let is_last = i + 1 == self.layers.len() && !observe::is_watched();
             self.work.first_only = n.filter(|_| is_last);

@@ -180,6 +180,10 @@ impl VisionArch for Classifier {
         &self.info
     }
 
+    fn trunk(&mut self) -> Option<&mut Tower> {
+        Some(&mut self.tower)
+    }
+
     fn run(&mut self, picture: Picture, output: Output, mode: Mode) -> Result<Values> {
         let row = |values: Vec<f32>| Values { shape: vec![values.len()], values };
         match output {

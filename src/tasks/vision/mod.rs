@@ -10,7 +10,7 @@ use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
 use crate::image::{PixelView, Preprocess, preprocess};
 use crate::layers::Mode;
-use crate::models::vision::{AttentionMap, Config, Output, Picture, Values, VisionArch};
+use crate::models::vision::{AttentionMap, Config, Output, Picture, Tap, Values, VisionArch};
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -166,6 +166,37 @@ impl VisionModel {
         let size = self.preprocess.crop;
         let pixels = preprocess(image, &self.preprocess)?;
         self.run(&pixels, &[3, size, size], output)
+    }
+
+    /// Logits of a picture, and what each layer reads, for [`Self::logits_from`]; nothing where the layers cannot be run
+    /// one by one.
+    ///
+    /// # Errors
+    /// What preprocessing refuses; [`Code::NumericFault`].
+    pub fn logits_and_inputs(&mut self, image: &PixelView) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
+        if let Some(tower) = self.model.trunk() {
+            tower.set_tap(Tap::Keep(Vec::new()));
+        }
+        let logits = self.show(image, Output::Logits);
+        let kept = self.model.trunk().map(|tower| tower.set_tap(Tap::Off));
+        let inputs = if let Some(Tap::Keep(inputs)) = kept { inputs } else { Vec::new() };
+        Ok((logits?.values, inputs))
+    }
+
+    /// Logits of a picture of which layer `first` reads `input`; the layers before it are left out.
+    ///
+    /// # Errors
+    /// As [`Self::logits_and_inputs`], and [`Code::BadArgument`] for a layer that is not there or an input that is not its
+    /// own.
+    pub fn logits_from(&mut self, image: &PixelView, first: usize, input: Vec<f32>) -> Result<Vec<f32>> {
+        let Some(tower) = self.model.trunk() else {
+            let rule = "the layers of this model cannot be run one by one";
+            return Err(Error::new(Code::BadArgument, rule).key("first"));
+        };
+        tower.set_tap(Tap::From(first, input));
+        let logits = self.show(image, Output::Logits);
+        self.model.trunk().map(|tower| tower.set_tap(Tap::Off));
+        Ok(logits?.values)
     }
 
     /// The pooled feature vector of a picture.
