@@ -55,9 +55,9 @@ for (const model of MODELS) {
     assert.deepEqual([wide.backend.build, wide.backend.isa], ["relaxed64", "relaxed-simd"]);
     assertSame(wide, plain);
 
-    // Whether or not the dot product is the faster path on this machine.
+    // Whether or not the dot product is the faster path on this machine. Where it has two bytes only, 8-bit codes take p16.
     const { result: dot } = await onPage(compute, { ...model, build: "relaxed" }, { answers: { [GLUE]: favourTheDot() } });
-    assert.match(dot.backend.kernel, /^d(16|32[us])/);
+    assert.match(dot.backend.kernel, /\bd(16|32[us])\b/);
     assertSame(dot, plain);
   });
 }
