@@ -76,13 +76,13 @@ test("pixels, ImageData, bitmaps, canvases and frames of a video give the same v
   }
 });
 
-/** Ways to bring an image to 224 pixels: by the short side or by both, with each of the filters. */
+/** Ways to bring an image to the model's 32 pixels: by the short side or by both, with each of the filters. */
 const RESIZINGS = [
-  { size: { shortest_edge: 256 }, crop_size: 224, do_center_crop: true, resample: 3 },
-  { size: { shortest_edge: 301 }, crop_size: 224, do_center_crop: true, resample: 1 },
-  { size: { shortest_edge: 224 }, crop_size: 224, do_center_crop: true, resample: 2 },
-  { size: { height: 448, width: 448 }, crop_size: 224, do_center_crop: true, resample: 0 },
-  { size: { height: 224, width: 224 }, resample: 3 },
+  { size: { shortest_edge: 36 }, crop_size: 32, do_center_crop: true, resample: 3 },
+  { size: { shortest_edge: 43 }, crop_size: 32, do_center_crop: true, resample: 1 },
+  { size: { shortest_edge: 32 }, crop_size: 32, do_center_crop: true, resample: 2 },
+  { size: { height: 64, width: 64 }, crop_size: 32, do_center_crop: true, resample: 0 },
+  { size: { height: 32, width: 32 }, resample: 3 },
 ];
 
 test("of bitmaps only what the model sees is read, and the vector is that of all pixels", { skip: unlessBuiltIn("photo") }, async () => {
