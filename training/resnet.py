@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import llama
+
 # Name, input and output channels; whether a 2 x 2 maximum follows.
 CONVS = [
     ("prep", 3, 64, False),
@@ -45,9 +47,7 @@ def maximum(x):
 
 def unit(params, stats, new_stats, name, x, training):
     """Convolution, batch norm, activation; training takes and records the batch's own statistics."""
-    kernel = params[name]
-    if jax.default_backend() != "cpu":
-        x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    x, kernel = llama.factor(x), llama.factor(params[name])
     x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NCHW", "OIHW", "NCHW"))
     x = x.astype(jnp.float32)
     if training:
