@@ -76,20 +76,22 @@ impl Probe {
         let total = survey.tensors.len() as u64;
         for (i, tensor) in survey.tensors.iter_mut().enumerate() {
             progress(i as u64, total);
-            let target = outline.tensors.iter().find(|t| t.name == tensor.name);
-            if let Some(target) = target.filter(|t| known.has_pairs(&t.name)) {
-                tensor.recount(target, &source.values(target)?, known)?;
+            let target = outline.tensors.iter().find(|t| t.name == tensor.name && known.has_pairs(&t.name));
+            let whole = target.map(|t| Ok((t, source.values(t)?))).transpose()?;
+            if let Some((target, values)) = &whole {
+                tensor.recount(target, values, known)?;
             }
-            self.measure_one(tensor, target, known, source, outline)?;
+            self.measure_one(tensor, whole, known, source, outline)?;
         }
         survey.loss_unit = "nats".into();
         Ok(())
     }
 
+    /// `whole` is what GPTQ rounds, for tensors that it can round.
     fn measure_one(
         &self,
         tensor: &mut Surveyed,
-        target: Option<&Target>,
+        whole: Option<(&Target, Vec<f32>)>,
         known: &mut Statistics,
         source: &Source,
         outline: &Outline,
@@ -103,8 +105,8 @@ impl Probe {
         let mut plan = as_is(source)?;
         let planned = plan.tensors.iter_mut().find(|p| p.name == tensor.name);
         planned.into_iter().for_each(|p| p.dtype.clone_from(&choice.dtype));
-        let blocks = match target.filter(|t| known.has_pairs(&t.name)) {
-            Some(target) => known.encode_as(target, &source.values(target)?, &choice.dtype)?,
+        let blocks = match whole {
+            Some((target, values)) => known.encode_as(target, &values, &choice.dtype)?,
             None => None,
         };
         let blocks = blocks.map(|blocks| Box::new(Blocks { name: tensor.name.clone(), blocks }) as Box<_>);
