@@ -35,7 +35,8 @@ pub struct Activations {
     /// Of the one row that products take; [`Self::make_tables`].
     tables: Tables,
     has_tables: bool,
-    twice: bool,
+    /// So many first rows are taken twice.
+    n_twice: usize,
     rest: Option<Box<Rest>>,
 }
 
@@ -119,20 +120,25 @@ impl Activations {
         std::mem::swap(&mut self.x, x);
     }
 
-    /// Has products with integer weights take twice 8 bits of each number, from now on: its code, and that of what the
-    /// code leaves. They take twice as long.
-    pub fn set_twice(&mut self, twice: bool) {
-        self.twice = twice;
+    /// Has products with integer weights take twice 8 bits of each number of the first `n_rows` rows, from now on: its
+    /// code, and that of what the code leaves. Such rows take twice as long.
+    pub fn set_twice(&mut self, n_rows: usize) {
+        self.n_twice = n_rows;
     }
 
-    /// What codes for `w` leave of the floats, where products take that too; to be given back.
+    /// What codes for `w` leave of the floats, in the first rows, where products take that too; to be given back.
+    ///
+    /// # Panics
+    /// Where products take a list of rows, and not all rows are taken twice: a bug in the caller.
     pub(super) fn take_rest(&mut self, w: &PackedWeights) -> Option<Box<Rest>> {
-        if !(self.twice && self.integer && w.packing().is_integer()) {
+        let n_rows = self.n_twice.min(self.m);
+        if n_rows == 0 || !(self.integer && w.packing().is_integer()) {
             return None;
         }
+        assert!(self.taken.is_none() || n_rows == self.m, "some rows of a list cannot be taken twice");
         let mut rest = self.rest.take().unwrap_or_default();
-        let x = rest.act.fill(self.m, self.k, true);
-        x.copy_from_slice(self.x());
+        let x = rest.act.fill(n_rows, self.k, true);
+        x.copy_from_slice(&self.x[..n_rows * self.k]);
         coded::leave_rest(x, Span::of(w.packing()));
         Some(rest)
     }

@@ -100,6 +100,7 @@ pub fn matmul_many(act: &mut Activations, rows: Option<&[usize]>, products: &mut
     parallel::products(codes.n_taken(), products, &|w, strips, out| select::strips(codes, w, strips, out));
     for Product { w, out, .. } in products {
         if let Some(mut rest) = act.take_rest(w) {
+            let out = &mut out[..rows.map_or(rest.act.m(), <[usize]>::len) * w.n()];
             rest.out.resize(out.len(), 0.0);
             matmul_many(&mut rest.act, rows, &mut [Product::new(w, &mut rest.out)]);
             vecmath::add::<isa::Native>(out, &rest.out);

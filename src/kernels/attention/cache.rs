@@ -11,6 +11,8 @@ pub(super) const BLOCK: usize = 32;
 /// Tokens whose keys lie together: floats, codes.
 pub(super) const FLOAT_GROUP: usize = 8;
 pub(super) const CODE_GROUP: usize = 16;
+/// Numbers of values whose codes lie together.
+pub(super) const COLUMNS: usize = 16;
 
 /// How keys and values are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,9 +97,9 @@ const RANGE_BYTES: usize = 4;
 /// Keys and values of one layer. Per head:
 ///
 /// - floats: keys `[n_ctx / 8][dim][8]`, values `[n_ctx][dim]`;
-/// - bytes: keys `[n_ctx / 16][dim / 4][16][4]`, values `[n_ctx / 32][8][dim][4]` of which the last
+/// - bytes: keys `[n_ctx / 16][dim / 4][16][4]`, values `[n_ctx / 32][dim / 16][8][16][4]` of which the last
 ///   index is the token, so that a vector is four tokens (keys) or four numbers (values) times
-///   four of what is summed over;
+///   four of what is summed over, and memory is read front to back;
 /// - nibbles: the same with the second half of a key, or of a block of values, in the high ones;
 /// - codes: their scales and middles, `[2][n_ctx]`.
 pub struct KvCache {
@@ -113,7 +115,7 @@ pub struct KvCache {
     pub(super) v_ranges: Vec<bf16>,
 }
 
-/// Where the numbers of one token lie among the bytes of its head: pieces at equal distances.
+/// Where the numbers of one token lie among the bytes of its head: pieces at equal distances, in runs at equal distances.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     /// Whether the numbers are a key.
@@ -123,6 +125,10 @@ pub(super) struct Place {
     stride: usize,
     n_pieces: usize,
     piece_bytes: usize,
+    /// Pieces of a run.
+    pub(super) run: usize,
+    /// Bytes from one run to the next.
+    pub(super) run_stride: usize,
     /// Which bits of each byte, where not all.
     pub(super) nibble: Option<u32>,
 }
@@ -139,8 +145,12 @@ impl Place {
 
     /// Writes what a place is for.
     pub(super) fn write(self, to: &mut [u8], from: &[u8]) {
-        let to = &mut to[self.offset..];
-        let pieces = to.chunks_mut(self.stride.max(1)).take(self.n_pieces);
+        let runs = to[self.offset..].chunks_mut(self.run_stride);
+        runs.zip(from.chunks(self.run * self.piece_bytes)).for_each(|(to, from)| self.write_run(to, from));
+    }
+
+    fn write_run(self, to: &mut [u8], from: &[u8]) {
+        let pieces = to.chunks_mut(self.stride.max(1)).take(self.run);
         match (self.nibble, self.piece_bytes) {
             (Some(shift), _) => {
                 pieces.zip(from).for_each(|(to, x)| to[0] = to[0] & !(15 << shift) | (x & 15) << shift);
@@ -149,7 +159,7 @@ impl Place {
             (None, 4) => {
                 pieces.zip(from.as_chunks::<4>().0).for_each(|(to, x)| to[..4].copy_from_slice(x));
             }
-            _ if self.n_pieces == 1 => to[..self.piece_bytes].copy_from_slice(&from[..self.piece_bytes]),
+            _ if self.run == 1 => to[..self.piece_bytes].copy_from_slice(&from[..self.piece_bytes]),
             (None, n) => {
                 pieces.zip(from.chunks_exact(n)).for_each(|(to, x)| to[..n].copy_from_slice(x));
             }
@@ -158,7 +168,8 @@ impl Place {
 
     fn read(self, from: &[u8], to: &mut [u8]) {
         for (i, piece) in to.chunks_exact_mut(self.piece_bytes).take(self.n_pieces).enumerate() {
-            piece.copy_from_slice(&from[self.offset + i * self.stride..][..self.piece_bytes]);
+            let at = self.offset + i / self.run * self.run_stride + i % self.run * self.stride;
+            piece.copy_from_slice(&from[at..][..self.piece_bytes]);
             if let Some(shift) = self.nibble {
                 piece[0] = piece[0] >> shift & 15;
             }
@@ -342,25 +353,35 @@ impl Layout {
             KvType::Q8_0 | KvType::Q4_0 => (CODE_GROUP, 4),
         };
         let token_bytes = self.dim * self.kv_type.n_bits() / 8;
+        let n_pieces = token_bytes / piece_bytes;
         // Nibbles: a byte holds two numbers, and `put` gives it both.
         Place {
             of_key: true,
             pos,
             offset: pos / group * group * token_bytes + pos % group * piece_bytes,
             stride: group * piece_bytes,
-            n_pieces: token_bytes / piece_bytes,
+            n_pieces,
             piece_bytes,
+            run: n_pieces,
+            run_stride: usize::MAX,
             nibble: None,
         }
     }
 
     /// The value of a token.
     pub(super) fn value(self, pos: usize) -> Place {
-        let dim = self.dim;
-        let (block, within) = (pos / BLOCK, pos % BLOCK);
+        let coded = |tokens: usize, nibble: Option<u32>| {
+            // `tokens` of a block have their own bits.
+            let (block, within) = (pos / BLOCK, pos % tokens);
+            let run_stride = tokens * COLUMNS;
+            let offset = block * tokens * self.dim + within / 4 * 4 * COLUMNS + within % 4;
+            let n_pieces = self.dim;
+            let run = COLUMNS;
+            Place { of_key: false, pos, offset, stride: 4, n_pieces, piece_bytes: 1, run, run_stride, nibble }
+        };
         match self.kv_type {
             KvType::F32 | KvType::F16 => {
-                let piece_bytes = dim * self.kv_type.n_bits() / 8;
+                let piece_bytes = self.dim * self.kv_type.n_bits() / 8;
                 Place {
                     of_key: false,
                     pos,
@@ -368,26 +389,13 @@ impl Layout {
                     stride: 0,
                     n_pieces: 1,
                     piece_bytes,
+                    run: 1,
+                    run_stride: usize::MAX,
                     nibble: None,
                 }
             }
-            KvType::Q8_0 => {
-                let offset = block * BLOCK * dim + within / 4 * 4 * dim + within % 4;
-                Place { of_key: false, pos, offset, stride: 4, n_pieces: dim, piece_bytes: 1, nibble: None }
-            }
-            KvType::Q4_0 => {
-                let (half, within) = (within / (BLOCK / 2), within % (BLOCK / 2));
-                let offset = block * BLOCK / 2 * dim + within / 4 * 4 * dim + within % 4;
-                Place {
-                    of_key: false,
-                    pos,
-                    offset,
-                    stride: 4,
-                    n_pieces: dim,
-                    piece_bytes: 1,
-                    nibble: Some(4 * half as u32),
-                }
-            }
+            KvType::Q8_0 => coded(BLOCK, None),
+            KvType::Q4_0 => coded(BLOCK / 2, Some(4 * (pos % BLOCK / (BLOCK / 2)) as u32)),
         }
     }
 

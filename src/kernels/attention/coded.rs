@@ -1,6 +1,6 @@
 //! Keys and values as codes: all products are of bytes, summed as integers.
 
-use super::cache::{BLOCK, CODE_GROUP};
+use super::cache::{BLOCK, CODE_GROUP, COLUMNS};
 use super::code::{self, Coding};
 use super::{Buffers, Tile};
 use crate::kernels::act::MR;
@@ -142,6 +142,12 @@ unsafe fn dots<P: DotPath, B: Codes, const R: usize, const C: usize>(
             return sums;
         }
     }
+}
+
+/// Where the codes of a number begin in a block of values of `n` loads per vector; `column` is a multiple of 4.
+#[inline(always)]
+fn column_at(column: usize, n: usize) -> usize {
+    column / COLUMNS * n * 4 * COLUMNS + column % COLUMNS * 4
 }
 
 /// Rows of activations.
@@ -298,8 +304,8 @@ impl Tile<'_> {
             for column in (0..dim).step_by(4) {
                 // SAFETY: n loads of one of the dim / 4 vectors of each; one row of codes; four sums.
                 unsafe {
-                    let values = values.as_ptr().add(4 * column);
-                    let [[sum]] = dots::<P, B, 1, 1>(values, 4 * dim, n, b.codes.as_ptr(), act_stride);
+                    let values = values.as_ptr().add(column_at(column, n));
+                    let [[sum]] = dots::<P, B, 1, 1>(values, 4 * COLUMNS, n, b.codes.as_ptr(), act_stride);
                     P::I::store(to.as_mut_ptr().add(column).cast(), sum);
                 }
             }
@@ -332,8 +338,8 @@ impl Tile<'_> {
             for first in (0..dim / 4).step_by(C) {
                 // SAFETY: n loads of C of the dim / 4 vectors of each; R rows of codes and of results.
                 unsafe {
-                    let values = values.as_ptr().add(first * 16);
-                    let mut sums = dots::<P, B, R, C>(values, 4 * dim, n, b.codes.as_ptr(), act_stride);
+                    let values = values.as_ptr().add(column_at(4 * first, n));
+                    let mut sums = dots::<P, B, R, C>(values, 4 * COLUMNS, n, b.codes.as_ptr(), act_stride);
                     if self.finer {
                         let lacking = &b.lacking[block * dim + 4 * first..][..4 * C];
                         let lacking: [_; C] =

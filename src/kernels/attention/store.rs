@@ -132,8 +132,11 @@ impl Layout {
             (to.ranges[pos + i], to.ranges[self.n_ctx + pos + i]) = (range.scale, range.middle);
             Coder::new(BYTES, range)
         });
-        let (to, x) = (&mut to.bytes[place.offset..][..4 * d], &b.x[..FOUR * d]);
-        for (j, to) in to.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let (to, x) = (&mut to.bytes[place.offset..], &b.x[..FOUR * d]);
+        let (per_run, n) = (place.run / 4, d / 4);
+        let runs =
+            to.chunks_mut(place.run_stride).flat_map(|run| run.as_chunks_mut::<16>().0[..per_run].iter_mut());
+        for (j, to) in runs.take(n).enumerate() {
             // SAFETY: numbers 4j .. 4j + 4 of the d of each token; 16 bytes.
             unsafe {
                 let code = |i: usize| coders[i].codes(Native::fload(x.as_ptr().add(i * d + 4 * j)));

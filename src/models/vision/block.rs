@@ -35,8 +35,8 @@ pub struct EncoderBlock {
     norm2: Norm,
     mlp: Mlp,
     scale2: Option<Vec<f32>>,
-    /// Whether products take twice the bits of their inputs.
-    is_fine: bool,
+    /// Of how many first tokens products take twice the bits of their inputs.
+    n_fine: usize,
 }
 
 impl EncoderBlock {
@@ -54,19 +54,20 @@ impl EncoderBlock {
             norm2: norm(weights, &name("norm2"), n_embd, spec.eps)?,
             mlp: mlp(weights, &name("mlp"), spec)?,
             scale2: weights.optional_values(&name("ls2.gamma"), n_embd)?,
-            is_fine: false,
+            n_fine: 0,
         })
     }
 
-    /// Has all products take twice the bits of their inputs, unless the weights are coarse. For the first layer of a
-    /// picture: what is rounded there costs DeiT-Tiny about as much as in all others together (`docs/quantization.md`).
-    pub fn set_fine(&mut self) {
-        self.is_fine = !self.qkv().weight.packing().is_coarse();
+    /// Has all products take twice the bits of their inputs in the first `n` tokens, unless the weights are coarse. All
+    /// tokens for the first layer of a picture, where what is rounded costs DeiT-Tiny about as much as in all others together,
+    /// and for these the tokens that are read off at last (`docs/quantization.md`).
+    pub fn set_fine(&mut self, n: usize) {
+        self.n_fine = if self.qkv().weight.packing().is_coarse() { 0 } else { n };
     }
 
-    /// Whether products take twice the bits of their inputs.
+    /// Whether products take twice the bits of the inputs of all tokens.
     pub fn is_fine(&self) -> bool {
-        self.is_fine
+        self.n_fine == usize::MAX
     }
 
     /// Has the attention add a bias to its scores.
@@ -89,14 +90,14 @@ impl EncoderBlock {
 
     /// Updates the residual stream `w.x`.
     pub fn forward(&self, w: &mut Workspace, kv: &mut KvCache) {
-        w.act.set_twice(self.is_fine);
+        w.act.set_twice(self.n_fine);
         w.input_norm(&self.norm1);
         self.attention.forward(w, kv);
         add_scaled(w, self.scale1.as_deref());
         w.input_norm(&self.norm2);
         self.mlp.forward(w);
         add_scaled(w, self.scale2.as_deref());
-        w.act.set_twice(false);
+        w.act.set_twice(0);
     }
 }
 

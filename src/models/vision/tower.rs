@@ -156,7 +156,9 @@ impl Tower {
         let mut layers = (0..n_layer)
             .map(|i| EncoderBlock::build(weights, &format!("blocks.{i}"), &spec.layers))
             .collect::<Result<Vec<_>>>()?;
-        layers.first_mut().into_iter().for_each(EncoderBlock::set_fine);
+        for (i, layer) in layers.iter_mut().enumerate() {
+            layer.set_fine(if i == 0 { usize::MAX } else { n_class_token });
+        }
         let info = VisionInfo {
             image_size,
             stride: patch_size,
