@@ -92,6 +92,7 @@ export const cases = [
   threads("smollm2-135m", "Q4_0"),
   threads("qwen3-0.6b", "Q4_0"),
   depth("qwen3-0.6b", "Q4_0", "Q8_0"),
+  depth("qwen3-0.6b", "Q8_0", "Q8_0"),
 ];
 
 // Ids of one-syllable words with a leading space in the vocabulary of

@@ -104,7 +104,7 @@ fn part(layer: &mut Layer, which: usize) {
             }
             Qkv::Separate(_) => {}
         },
-        3 => kv.store(0, &w.k, &w.v, n_embd),
+        3 => kv.store(0, &w.qkv[n_embd..], &w.qkv[2 * n_embd..], 3 * n_embd),
         4 => {
             let query = Query::plain(n_embd / 64, 64, Mask::Full { n: m });
             attention(&w.q, &query, kv, w.act.fill(m, n_embd, true));

@@ -193,25 +193,49 @@ pub(super) fn rotate(x: &mut [f32]) {
     }
     rotate_fours::<Native>(x, scale);
     let mut h = 4;
-    while h < n {
-        for pair in x.chunks_exact_mut(2 * h) {
-            let (low, high) = pair.split_at_mut(h);
-            for (a, b) in low.as_chunks_mut::<4>().0.iter_mut().zip(high.as_chunks_mut().0) {
-                butterfly::<Native>(a, b);
-            }
-        }
-        h *= 2;
+    while 4 * h <= n {
+        x.chunks_exact_mut(4 * h).for_each(two_steps::<Native>);
+        h *= 4;
+    }
+    if 2 * h <= n {
+        x.chunks_exact_mut(2 * h).for_each(one_step::<Native>);
     }
 }
 
 /// `(a, b) = (a + b, a - b)`.
 #[inline(always)]
-fn butterfly<I: Isa>(a: &mut [f32; 4], b: &mut [f32; 4]) {
-    // SAFETY: 4 floats each.
-    unsafe {
-        let (x, y) = (I::fload(a.as_ptr()), I::fload(b.as_ptr()));
-        I::fstore(a.as_mut_ptr(), I::fadd(x, y));
-        I::fstore(b.as_mut_ptr(), I::fsub(x, y));
+fn butterfly<I: Isa>(a: I::F, b: I::F) -> (I::F, I::F) {
+    (I::fadd(a, b), I::fsub(a, b))
+}
+
+/// Butterflies of the two halves of `x`.
+#[inline(always)]
+fn one_step<I: Isa>(x: &mut [f32]) {
+    let (low, high) = x.split_at_mut(x.len() / 2);
+    for (a, b) in low.as_chunks_mut::<4>().0.iter_mut().zip(high.as_chunks_mut::<4>().0) {
+        // SAFETY: 4 floats each.
+        unsafe {
+            let (x, y) = butterfly::<I>(I::fload(a.as_ptr()), I::fload(b.as_ptr()));
+            I::fstore(a.as_mut_ptr(), x);
+            I::fstore(b.as_mut_ptr(), y);
+        }
+    }
+}
+
+/// Butterflies of the two halves of each half of `x`, then of the halves: memory is gone through once for both.
+#[inline(always)]
+fn two_steps<I: Isa>(x: &mut [f32]) {
+    let h = x.len() / 4;
+    let p = x.as_mut_ptr();
+    for i in (0..h / 4 * 4).step_by(4) {
+        // SAFETY: four floats within each quarter.
+        unsafe {
+            let at = |quarter: usize| p.add(quarter * h + i);
+            let [a, b, c, d] = [0, 1, 2, 3].map(|quarter| I::fload(at(quarter)));
+            let ((a, b), (c, d)) = (butterfly::<I>(a, b), butterfly::<I>(c, d));
+            let ((a, c), (b, d)) = (butterfly::<I>(a, c), butterfly::<I>(b, d));
+            [a, b, c, d].into_iter().enumerate().for_each(|(quarter, x)| I::fstore(at(quarter), x));
+        }
     }
 }
 

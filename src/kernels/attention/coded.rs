@@ -9,6 +9,7 @@ use crate::kernels::path::DotPath;
 use crate::kernels::vecmath;
 use half::bf16;
 use std::array;
+use std::hint::black_box;
 
 /// How the codes lie in bytes.
 pub(super) trait Codes {
@@ -79,22 +80,21 @@ fn loads_at_once<P: DotPath, B: Codes>() -> usize {
 }
 
 /// Sums of `n` loads for `C` vectors, which lie side by side every `stride` bytes, with `R` rows of
-/// activations, `act_stride` bytes apart.
+/// activations, `act_stride` bytes apart. The compiler shall not know `n`, so that loops stay rolled: unrolled ones keep
+/// more alive than there are registers.
 ///
 /// # Safety
 /// All of that is readable.
 #[inline(always)]
 unsafe fn dots<P: DotPath, B: Codes, const R: usize, const C: usize>(
+    consts: P::Consts,
     w: *const u8,
     stride: usize,
     n: usize,
     act: *const u8,
     act_stride: usize,
 ) -> [[<P::I as Isa>::V; C]; R] {
-    // Opaque, so that loops stay rolled: unrolled ones keep more alive than there are registers.
-    let n = std::hint::black_box(n);
     let at_once = loads_at_once::<P, B>();
-    let consts = P::consts();
     let zero = P::I::splat32(0);
     let mut sums = [[zero; C]; R];
     if at_once == 1 {
@@ -238,7 +238,7 @@ impl Tile<'_> {
     ) {
         const GROUPS: usize = BLOCK / CODE_GROUP;
         let (dim, n_ctx) = (self.kv.dim, self.kv.n_ctx);
-        let n = dim / 4 / B::GROUPS;
+        let (consts, n) = (P::consts(), black_box(dim / 4 / B::GROUPS));
         let (keys, ranges) = (self.kv.keys(self.head), self.kv.key_ranges(self.head));
         let end = self.visible.iter().map(|seen| seen.end).max().unwrap_or(0);
         for group in self.blocks.start * GROUPS..end.div_ceil(CODE_GROUP) {
@@ -250,7 +250,7 @@ impl Tile<'_> {
                 // has room for all tokens.
                 unsafe {
                     let keys = keys.as_ptr().add(first * 16);
-                    let sums = dots::<P, B, R, C>(keys, 64, n, b.codes.as_ptr(), act_stride);
+                    let sums = dots::<P, B, R, C>(consts, keys, 64, n, b.codes.as_ptr(), act_stride);
                     let ranges: [[_; 2]; C] = array::from_fn(|c| {
                         let [scale, middle] =
                             ranges.map(|range| P::I::load_bf16(range.as_ptr().add(4 * c).cast()));
@@ -293,7 +293,7 @@ impl Tile<'_> {
     /// What sums of values lack where the codes of weights begin at -127: the values' own codes times 127.
     fn fill_lacking<P: DotPath, B: Codes>(&self, b: &mut Buffers) {
         const { assert!(code::SHARE_OFFSET == 127) };
-        let (dim, n) = (self.kv.dim, BLOCK / 4 / B::GROUPS);
+        let (dim, consts, n) = (self.kv.dim, P::consts(), black_box(BLOCK / 4 / B::GROUPS));
         let act_stride = BLOCK / 4 * P::ACT_BYTES;
         b.codes.resize((MR * act_stride).max(b.codes.len()), 0);
         // Ones become the largest code.
@@ -305,7 +305,8 @@ impl Tile<'_> {
                 // SAFETY: n loads of one of the dim / 4 vectors of each; one row of codes; four sums.
                 unsafe {
                     let values = values.as_ptr().add(column_at(column, n));
-                    let [[sum]] = dots::<P, B, 1, 1>(values, 4 * COLUMNS, n, b.codes.as_ptr(), act_stride);
+                    let [[sum]] =
+                        dots::<P, B, 1, 1>(consts, values, 4 * COLUMNS, n, b.codes.as_ptr(), act_stride);
                     P::I::store(to.as_mut_ptr().add(column).cast(), sum);
                 }
             }
@@ -318,7 +319,7 @@ impl Tile<'_> {
     fn sum_rows<P: DotPath, B: Codes, const R: usize, const C: usize>(&self, b: &mut Buffers) -> [f32; MR] {
         let (dim, n_ctx) = (self.kv.dim, self.kv.n_ctx);
         let act_stride = BLOCK / 4 * P::ACT_BYTES;
-        let n = BLOCK / 4 / B::GROUPS;
+        let (consts, n) = (P::consts(), black_box(BLOCK / 4 / B::GROUPS));
         let (values, ranges) = (self.kv.values(self.head), self.kv.value_ranges(self.head));
         b.codes.resize((MR * act_stride).max(b.codes.len()), 0);
         let mut bases = [0f32; MR];
@@ -335,11 +336,14 @@ impl Tile<'_> {
                 bases[r] += sum as f32 * base + middles;
             }
             let values = &values[block * n * dim * 4..][..n * dim * 4];
+            assert!(b.out.len() >= R * dim);
+            let out = b.out.as_mut_ptr();
             for first in (0..dim / 4).step_by(C) {
-                // SAFETY: n loads of C of the dim / 4 vectors of each; R rows of codes and of results.
+                // SAFETY: n loads of C of the dim / 4 vectors of each; R rows of codes and of results (asserted).
                 unsafe {
                     let values = values.as_ptr().add(column_at(4 * first, n));
-                    let mut sums = dots::<P, B, R, C>(values, 4 * COLUMNS, n, b.codes.as_ptr(), act_stride);
+                    let mut sums =
+                        dots::<P, B, R, C>(consts, values, 4 * COLUMNS, n, b.codes.as_ptr(), act_stride);
                     if self.finer {
                         let lacking = &b.lacking[block * dim + 4 * first..][..4 * C];
                         let lacking: [_; C] =
@@ -349,10 +353,9 @@ impl Tile<'_> {
                         }
                     }
                     for (r, sums) in sums.into_iter().enumerate() {
-                        let out = &mut b.out[r * dim + 4 * first..][..4 * C];
                         let slope = P::I::fsplat(slopes[r]);
                         for (c, sum) in sums.into_iter().enumerate() {
-                            let p = out.as_mut_ptr().add(4 * c);
+                            let p = out.add(r * dim + 4 * (first + c));
                             let sum = P::I::fmul(P::I::to_float(sum), slope);
                             P::I::fstore(p, P::I::fadd(P::I::fload(p), sum));
                         }
