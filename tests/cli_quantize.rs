@@ -243,7 +243,10 @@ fn calibration_lowers_the_divergence() {
     std::fs::write(&data, &text[200_000..206_000]).unwrap();
     std::fs::write(&test, &text[..2000]).unwrap();
     let (imatrix, record) = (folder.join("imatrix.gguf"), folder.join("record"));
-    bitpane!("imatrix", model, imatrix, data).document_or_text();
+    bitpane!("imatrix", model, imatrix, data, "--threads", "1").document_or_text();
+    let of_one_thread = std::fs::read(&imatrix).unwrap();
+    bitpane!("imatrix", model, imatrix, data, "--threads", "2").document_or_text();
+    assert!(std::fs::read(&imatrix).unwrap() == of_one_thread, "the file depends on the number of threads");
     bitpane!("perplexity", model, test, "--context", "256", "--record", record).document_or_text();
     let (out, plan) = (folder.join("out.gguf"), folder.join("plan.json"));
     let kinds = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];

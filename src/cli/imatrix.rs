@@ -1,6 +1,7 @@
 //! `bitpane imatrix`: which inputs of a model's matrices matter.
 
 use super::calibrate::{self, Data};
+use super::open::Threads;
 use super::source::Source;
 use super::{Outcome, open, output, output::Output};
 use serde::Serialize;
@@ -17,6 +18,8 @@ pub(super) struct Args {
     output: PathBuf,
     /// Texts, images or folders with images; by default a short text and drawings that come with this program
     data: Vec<PathBuf>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 #[derive(Serialize)]
@@ -26,6 +29,7 @@ struct Document {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
+    args.threads.start();
     let data = Data::read(&args.data)?;
     let source = Source::open(&args.model)?;
     let outline = source.outline().map_err(|e| open::in_file(&args.model, e))?;

@@ -1,6 +1,7 @@
 //! `bitpane inspect`: what rounding costs, tensor by tensor.
 
 use super::calibrate::{self, Data, Drift};
+use super::open::Threads;
 use super::source::Source;
 use super::{Outcome, open, output, output::Output, output::Progress};
 use crate::error::{Error, Result};
@@ -24,6 +25,8 @@ pub(super) struct Args {
     /// Print the tensors as CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 /// One tensor in both files.
@@ -50,6 +53,7 @@ struct Document<'a> {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
+    args.threads.start();
     let source = Source::open(&args.file)?;
     let outline = source.outline().map_err(|e| open::in_file(&args.file, e))?;
     let mut surveyor = Surveyor::new(source.header(), outline, SurveyOptions::default())?;

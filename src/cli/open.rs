@@ -30,10 +30,8 @@ pub(super) struct LoadArgs {
     /// Compute with float activations: slow and exact, for comparison
     #[arg(long)]
     reference: bool,
-    /// Threads to compute with, 1 to 16; results are the same [default: half of this machine's logical
-    /// cores, but all of up to four, and at most 8]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=pool::MAX_THREADS as i64))]
-    threads: Option<u8>,
+    #[command(flatten)]
+    threads: Threads,
     /// Change the model by this LoRA adapter, a GGUF file; a scale may follow (may be given several times)
     #[arg(long, value_name = "FILE[=SCALE]")]
     lora: Vec<String>,
@@ -96,15 +94,26 @@ impl LoadArgs {
     pub(super) fn without_adapters(&self) -> LoadArgs {
         LoadArgs { lora: Vec::new(), ..self.clone() }
     }
+}
 
-    /// Starts the threads.
-    fn start_threads(&self) {
+/// How many threads compute.
+#[derive(clap::Args, Clone)]
+pub(super) struct Threads {
+    /// Threads to compute with, 1 to 16; results are the same [default: half of this machine's logical
+    /// cores, but all of up to four, and at most 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=pool::MAX_THREADS as i64))]
+    threads: Option<u8>,
+}
+
+impl Threads {
+    /// Starts them.
+    pub(super) fn start(&self) {
         pool::set_threads(self.threads.map_or_else(default_threads, usize::from));
     }
 }
 
 /// A guess of the physical cores: small processors often have one for each logical core.
-pub(super) fn default_threads() -> usize {
+fn default_threads() -> usize {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
     logical.div_ceil(2).max(logical.min(4)).min(8)
 }
@@ -270,7 +279,7 @@ pub(super) fn one_header(path: &Path) -> Result<Header> {
 fn load(path: &Path, args: &LoadArgs, context_length: Option<usize>) -> std::result::Result<Loaded, Failure> {
     // Options are judged before the file, so that a mistyped one never costs a long load.
     Loader::new(args.options(context_length), None).map_err(Failure::Usage)?;
-    args.start_threads();
+    args.threads.start();
     let adapters = args.lora.iter().map(|given| adapter(given)).collect::<Result<Vec<_>>>()?;
     let mut loader = read_into(path, args.options_for(path, context_length)?)?;
     for (adapter, scale) in adapters {

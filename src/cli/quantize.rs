@@ -1,10 +1,10 @@
 //! `bitpane quantize`: a model file of fewer bits.
 
 use super::calibrate::{self, Calibrated, Data};
+use super::open::Threads;
 use super::source::Source;
 use super::{Failure, Outcome, open, output, output::Output, output::Progress};
 use crate::error::{Code, Error, Result};
-use crate::kernels::pool;
 use crate::quantizer::{
     Budget, Calibration, Outline, Plan, Report, RewriteOptions, Rewriter, Statistics, Survey, SurveyOptions,
     Surveyor, writable,
@@ -65,9 +65,8 @@ pub(super) struct Args {
     /// What to do with weights that are NaN or infinite, instead of refusing them
     #[arg(long, value_name = "zero", value_parser = ["zero"])]
     allow_nonfinite: Option<String>,
-    /// Threads, 1 to 16; the file is the same
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=pool::MAX_THREADS as i64))]
-    threads: Option<u8>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 #[derive(Serialize)]
@@ -82,7 +81,7 @@ struct Document<'a> {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     let budget = check(args).map_err(Failure::Usage)?;
-    pool::set_threads(args.threads.map_or_else(open::default_threads, usize::from));
+    args.threads.start();
     let begin = Instant::now();
     let source = Source::open(&args.input)?;
     refuse_same_file(&source.files, &args.output)?;
