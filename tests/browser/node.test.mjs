@@ -1,7 +1,8 @@
 /** The package in Node, without a browser: what the package's manifest gives Node is what runs here. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { readdir, readFile, readlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -85,4 +86,17 @@ test("a program ends by itself although a model is still loaded", () => {
   const { status, stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], { encoding: "utf8", timeout: 60_000 });
   assert.equal(status, 0, stderr);
   assert.match(stdout, /pieces [3-6]/);
+});
+
+const DESCRIPTORS = "/proc/self/fd";
+
+test("files are closed once they have been read", { skip: !existsSync(DESCRIPTORS) && `there is no ${DESCRIPTORS}` }, async () => {
+  const path = join(MODELS, "story.gguf");
+  const model = await TextModel.load(path);
+  await inspect(path);
+  await quantizeFile(path, { type: "Q4_0", allowRequantize: true });
+  const open = await Promise.all((await readdir(DESCRIPTORS)).map((fd) => readlink(join(DESCRIPTORS, fd)).catch(() => "")));
+  await model.dispose();
+  assert.ok(open.some((file) => file.startsWith("/")), "no descriptor is open at all");
+  assert.deepEqual(open.filter((file) => file === path), []);
 });

@@ -30,9 +30,11 @@ async function readFile(url: URL, init: RequestInit | undefined): Promise<Respon
       const bytes = new Uint8Array(Math.min(CHUNK_BYTES, Math.max(end - at, 0)));
       const { bytesRead } = await file.read(bytes, 0, bytes.length, at);
       at += bytesRead;
-      if (bytesRead > 0) return controller.enqueue(bytes.subarray(0, bytesRead));
+      if (bytesRead > 0) controller.enqueue(bytes.subarray(0, bytesRead));
+      // At once: who has got all the bytes that were announced does not ask for more.
+      if (bytesRead > 0 && at < end) return;
       await file.close();
-      return controller.close();
+      controller.close();
     },
     cancel: () => file.close(),
   }, { highWaterMark: 0 });
