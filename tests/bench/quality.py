@@ -85,7 +85,8 @@ def text_tables(folder):
     print("| llama.cpp's type | bytes | quantizer | KL | perplexity / F16 | / llama.cpp's |\n|---|--:|---|--:|--:|--:|")
     run("imatrix", OPTIONS.model, name("imatrix.gguf"), name("calibration.txt"))
     imatrix = legacy_imatrix(name("imatrix.gguf"), name("imatrix.gguf"))
-    for label, number in FILE_TYPES:
+    wanted = OPTIONS.types.split(",") if OPTIONS.types else [label for label, _ in FILE_TYPES]
+    for label, number in [row for row in FILE_TYPES if row[0] in wanted]:
         theirs, ours = name("theirs.gguf"), name("ours.gguf")
         lib = llama()
         params = lib.llama_model_quantize_default_params()
@@ -295,7 +296,7 @@ def main():
     parser.add_argument("--chars", type=int, default=12000)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--types", help="of the rows of photos, separated by commas")
+    parser.add_argument("--types", help="of the rows, separated by commas")
     parser.add_argument("--bitpane", default="target/release/bitpane")
     OPTIONS = parser.parse_args()
     if OPTIONS.what != "encoders" and OPTIONS.data is None:
