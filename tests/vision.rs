@@ -9,7 +9,7 @@ mod common;
 use bitpane::container::gguf_write::GgufWriter;
 use bitpane::error::Code;
 use bitpane::image::PixelView;
-use bitpane::models::vision::{AttentionMap, Output, Values};
+use bitpane::models::vision::{AttentionMap, Half, Output, Tap, Values};
 use bitpane::quant::DType;
 use bitpane::tasks::{LoadOptions, VisionModel, similarity};
 use bitpane::tokenizer::Tokenizer;
@@ -102,6 +102,29 @@ fn every_output_is_the_references() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Halves of layers, run one after the other, hand on what whole layers do, bit for bit.
+#[test]
+fn a_picture_goes_through_halves_of_layers() {
+    for name in ["deit-distilled", "dinov2", "dinov3-gated", "beit", "timm-eva02"] {
+        let mut model = load(name, LoadOptions::default());
+        let size = model.info().image_size;
+        let bytes: Vec<u8> = (0..3 * size * size).map(|i| (i * 7919 % 251) as u8).collect();
+        let picture = PixelView::new(&bytes, size, size, 3).unwrap();
+        let mut stream = model.first_input(&picture).unwrap();
+        model.trunk().unwrap().set_tap(Tap::Keep(Vec::new()));
+        model.patches(&picture).unwrap();
+        let tower = model.trunk().unwrap();
+        let Tap::Keep(inputs) = tower.set_tap(Tap::Off) else { panic!("{name}: nothing is kept") };
+        assert!(inputs.len() > 1, "{name}");
+        for (layer, input) in inputs.iter().enumerate() {
+            assert!(*input == stream, "{name}: layer {layer}");
+            for half in [Half::Attention, Half::Mlp] {
+                tower.run_half(layer, half, &mut stream);
+            }
+        }
+    }
 }
 
 /// Layers whose outputs are known need not run again: from any of them on, the logits are the same, bit for bit.

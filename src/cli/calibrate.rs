@@ -2,12 +2,13 @@
 
 use super::probe::Probe;
 use super::source::Source;
-use super::{open, photo};
+use super::{open, photo, sequential};
 use crate::error::{Code, Error, Result};
 use crate::image::PixelView;
 use crate::layers::observe;
 use crate::quantizer::{Calibration, Outline, Plan, Planned, RewriteOptions, Rewriter, Statistics, pictures};
 use crate::tasks::{LoadOptions, Loaded, Loader};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,12 +23,15 @@ const CHUNK: usize = 256;
 /// Tokens and images of a user with which sensitivities are measured, at most: each tensor takes a run.
 pub(super) const PROBE: (usize, usize) = (512, 8);
 
+/// RGB, with width and height.
+pub(super) type Image = (Vec<u8>, usize, usize);
+
 /// What a model is run on.
 pub(super) struct Data {
     /// For language models.
     text: String,
-    /// For vision models: RGB, with width and height.
-    pub(super) images: Vec<(Vec<u8>, usize, usize)>,
+    /// For vision models.
+    pub(super) images: Vec<Image>,
     /// Whether the images are ours.
     is_drawn: bool,
 }
@@ -67,13 +71,21 @@ impl Data {
         Data { text: self.text.clone(), images, is_drawn: self.is_drawn }
     }
 
+    /// What layers are rounded on: of what is drawn, more pictures.
+    pub(super) fn for_layers(&self) -> Cow<'_, [Image]> {
+        match self.is_drawn {
+            true => [self.images.as_slice(), &drawn(pictures::ROUND)].concat().into(),
+            false => self.images.as_slice().into(),
+        }
+    }
+
     fn add_image(&mut self, path: &Path) -> Result<()> {
         self.images.push(photo::read(path)?.into_pixels());
         Ok(())
     }
 }
 
-fn drawn(numbers: Range<u32>) -> Vec<(Vec<u8>, usize, usize)> {
+fn drawn(numbers: Range<u32>) -> Vec<Image> {
     numbers.map(pictures::draw).map(|p| (p.rgb, p.side, p.side)).collect()
 }
 
@@ -167,29 +179,53 @@ pub(super) fn mean(values: &[f64]) -> f64 {
 
 /// A model that has been run on data.
 pub(super) struct Calibrated {
+    /// What it has been run on.
+    pub(super) data: Data,
     pub(super) statistics: Statistics,
     pub(super) probe: Probe,
+    /// Whether its layers can be rounded one after the other.
+    pub(super) is_layered: bool,
+}
+
+/// What is kept of a model's inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Squares of each channel.
+    Squares,
+    /// And products of all pairs, for GPTQ.
+    Pairs,
+    /// The same, and nothing of the matrices that [`sequential`] rounds.
+    OtherPairs,
 }
 
 /// Runs the model as it is, and keeps what goes into its matrices.
 ///
 /// # Errors
 /// What keeps it from running.
-pub(super) fn run(source: &Source, outline: &Outline, data: &Data, with_pairs: bool) -> Result<Calibrated> {
+pub(super) fn run(source: &Source, outline: &Outline, data: Data, keep: Keep) -> Result<Calibrated> {
     let bytes = rewritten(source, outline, &as_is(source)?, None)?;
     let mut model = loaded(&bytes)?;
     drop(bytes);
-    let statistics = Rc::new(RefCell::new(Statistics::new(with_pairs)));
+    let statistics = Rc::new(RefCell::new(Statistics::new(keep != Keep::Squares)));
     let watcher = Rc::clone(&statistics);
-    let observer = Box::new(move |name: &str, k: usize, x: &[f32]| watcher.borrow_mut().add(name, k, x));
-    observe::watch(observer, || outputs(&mut model, data, (usize::MAX, usize::MAX)))?;
+    let mut others = sequential::names(&mut model);
+    let is_layered = !others.is_empty();
+    if keep != Keep::OtherPairs {
+        others.clear();
+    }
+    let observer = Box::new(move |name: &str, k: usize, x: &[f32]| {
+        if !others.iter().any(|other| other == name) {
+            watcher.borrow_mut().add(name, k, x);
+        }
+    });
+    observe::watch(observer, || outputs(&mut model, &data, (usize::MAX, usize::MAX)))?;
     let probe = Probe::of(&mut model, data.probe())?;
     let mut statistics = statistics.take();
     statistics.finish();
     if data.is_drawn && matches!(model, Loaded::Vision(_)) {
         statistics.set_drawn();
     }
-    Ok(Calibrated { statistics, probe })
+    Ok(Calibrated { data, statistics, probe, is_layered })
 }
 
 /// Runs two files on the same data, and says how far each matrix's input has moved, and the output.

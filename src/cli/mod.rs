@@ -23,6 +23,7 @@ mod probe;
 mod quantize;
 mod rerank;
 mod sampling;
+mod sequential;
 mod serve;
 mod session;
 mod source;

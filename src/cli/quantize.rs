@@ -1,7 +1,8 @@
 //! `bitpane quantize`: a model file of fewer bits.
 
-use super::calibrate::{self, Calibrated, Data};
+use super::calibrate::{self, Calibrated, Data, Keep};
 use super::open::Threads;
+use super::sequential;
 use super::source::Source;
 use super::{Failure, Outcome, open, output, output::Output, output::Progress};
 use crate::error::{Code, Error, Result};
@@ -97,7 +98,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
         true => {
             Report { bytes_after: plan.bytes, bits_per_weight: plan.bits_per_weight, ..Report::default() }
         }
-        false => write(args, &source, outline, &plan, known.into_statistics())?,
+        false => {
+            if args.gptq {
+                known.round_layers(&source, &outline, &plan)?;
+            }
+            write(args, &source, outline, &plan, known.into_statistics())?
+        }
     };
     let ms = begin.elapsed().as_secs_f64() * 1e3;
     report.notes.iter().for_each(|note| output::note(format!("note: {note}")));
@@ -155,7 +161,7 @@ fn make_plan(
     source.stream(&mut surveyor, |done, total| progress.show("measuring", done, total))?;
     drop(progress);
     let mut survey = surveyor.finish();
-    if let Some(Calibrated { statistics, probe }) = &mut known.calibrated {
+    if let Some(Calibrated { statistics, probe, .. }) = &mut known.calibrated {
         let mut progress = Progress::new();
         let show = |done, total| progress.show("probing", done, total);
         probe.measure(&mut survey, statistics, source, outline, show)?;
@@ -179,8 +185,22 @@ impl Known {
             return Ok(Known { imatrix, ..Known::default() });
         }
         let Some(paths) = &args.calibrate else { return Ok(Known::default()) };
-        let calibrated = calibrate::run(source, outline, &Data::read(paths)?, args.gptq)?;
+        let has_types = args.dtype.is_some() || args.plan_in.is_some();
+        let keep = match args.gptq {
+            true if has_types => Keep::OtherPairs,
+            true => Keep::Pairs,
+            false => Keep::Squares,
+        };
+        let calibrated = calibrate::run(source, outline, Data::read(paths)?, keep)?;
         Ok(Known { calibrated: Some(calibrated), ..Known::default() })
+    }
+
+    /// Rounds layer after layer what can be.
+    fn round_layers(&mut self, source: &Source, outline: &Outline, plan: &Plan) -> Result<()> {
+        let Some(known) = self.calibrated.as_mut().filter(|known| known.is_layered) else { return Ok(()) };
+        let mut progress = Progress::new();
+        let show = |done, total| progress.show("rounding", done, total);
+        sequential::run(source, outline, plan, &known.data, &mut known.statistics, show)
     }
 
     fn statistics(&self) -> Option<&Statistics> {

@@ -42,6 +42,25 @@ pub struct Prepared {
     added: f32,
 }
 
+impl Prepared {
+    /// Multiplies rows by the inverse of the damped Gram matrix.
+    pub fn solve(&self, rows: &mut [f32]) {
+        let k = self.order.len();
+        parallel::chunks(rows, k, k * k, &|_, rows| {
+            let mut solved = vec![0f32; k];
+            for row in rows.chunks_exact_mut(k) {
+                let x: Vec<f32> = self.order.iter().map(|&column| row[column]).collect();
+                solved.fill(0.0);
+                for (i, factor) in self.factor.chunks_exact(k).enumerate() {
+                    let sum = factor[i..].iter().zip(&x[i..]).map(|(f, x)| f * x).sum();
+                    add_scaled(&mut solved[i..], sum, &factor[i..]);
+                }
+                self.order.iter().zip(&solved).for_each(|(&column, v)| row[column] = *v);
+            }
+        });
+    }
+}
+
 /// Columns that are visited together, in a matrix of so many columns.
 pub fn group_len(columns: usize, format: &Format) -> usize {
     if columns.is_multiple_of(format.block_len) { format.block_len } else { columns }

@@ -17,8 +17,10 @@ mod plan;
 pub mod policy;
 mod rewrite;
 mod rows;
+mod sequential;
 mod shapes;
 mod statistics;
+mod sums;
 mod survey;
 
 pub use allocate::{Budget, CurvePoint};
@@ -27,6 +29,7 @@ pub use import::Files;
 pub use outline::{Extra, Outline, Target, Transform};
 pub use plan::{Plan, Planned};
 pub use rewrite::{Calibration, Report, RewriteOptions, Rewriter, TensorReport};
+pub use sequential::{MovedInputs, Rounded};
 pub use shapes::restore_shapes;
 pub use statistics::Statistics;
 pub use survey::{Choice, Survey, SurveyOptions, Surveyed, Surveyor};

@@ -4,16 +4,17 @@
 use super::gptq::{self, Inputs, Prepared};
 use super::plan::declared;
 use super::rewrite::{Calibration, row_len};
+use super::sequential::Rounded;
+use super::sums::{add_pairs, fill_lower};
 use super::{Outline, Target};
 use crate::container::gguf_write::GgufWriter;
 use crate::container::{Header, parse};
 use crate::error::{Code, Error, Result};
-use crate::kernels::parallel;
 use crate::quant::DType;
 use std::collections::BTreeMap;
 
 /// The least weight of a column, as a share of the mean one: columns that calibration has not seen used may yet be.
-const LEAST: f64 = 1e-3;
+pub(super) const LEAST: f64 = 1e-3;
 /// GPTQ's damping, as its authors have it.
 const DAMPING: f64 = 0.01;
 /// The same for pictures that are drawn: what photos have in common with them is less certain. Measured on DeiT-Tiny
@@ -21,8 +22,6 @@ const DAMPING: f64 = 0.01;
 const DAMPING_DRAWN: f64 = 0.15;
 /// Bytes of encoded tensors that are kept for the file, at most: those of large models are encoded again.
 const KEPT: usize = 256 << 20;
-/// Rows that are multiplied with each other in one pass over the sums.
-const TOGETHER: usize = 8;
 
 /// One matrix.
 #[derive(Default)]
@@ -281,7 +280,7 @@ impl Calibration for Statistics {
     }
 
     fn wants_whole(&self, name: &str) -> bool {
-        self.has_pairs(name)
+        self.has_pairs(name) || self.encoded.keys().any(|(known, _)| known == name)
     }
 
     fn encode(&mut self, name: &str, values: &[f32], k: usize, dtype: DType) -> Option<Vec<u8>> {
@@ -289,19 +288,7 @@ impl Calibration for Statistics {
         if let Some(blocks) = self.encoded.get(&key) {
             return Some(blocks.clone());
         }
-        let is_drawn = self.is_drawn;
-        let input = self.inputs.get_mut(name).filter(|i| !i.gram.is_empty())?;
-        let group = gptq::group_len(input.squares.len(), dtype.format()?);
-        let blocks = match input.prepared(group, is_drawn) {
-            (inputs, Ok(prepared)) => gptq::encode(values, k, &inputs, prepared, dtype)?,
-            (_, Err(why)) => {
-                let note = format!("{name}: {why}");
-                if !self.notes.contains(&note) {
-                    self.notes.push(note);
-                }
-                return None;
-            }
-        };
+        let blocks = self.encode_rows(name, values, k, dtype)?;
         if self.encoded_bytes + blocks.len() <= KEPT {
             self.encoded_bytes += blocks.len();
             self.encoded.insert(key, blocks.clone());
@@ -311,8 +298,12 @@ impl Calibration for Statistics {
 }
 
 fn inputs_of<'a>(squares: &[f64], gram: &'a [f32], weights: &'a [f32], is_drawn: bool) -> Inputs<'a> {
-    let damping = if is_drawn { DAMPING_DRAWN } else { DAMPING };
-    Inputs { columns: squares.len(), gram, weights, damping }
+    Inputs { columns: squares.len(), gram, weights, damping: damping(is_drawn) }
+}
+
+/// What is added to all squares, as a share of the mean one.
+pub(super) fn damping(is_drawn: bool) -> f64 {
+    if is_drawn { DAMPING_DRAWN } else { DAMPING }
 }
 
 impl Input {
@@ -329,6 +320,51 @@ impl Input {
 }
 
 impl Statistics {
+    /// What GPTQ makes of some rows of a matrix, of declared rows of `k`.
+    pub(super) fn encode_rows(
+        &mut self,
+        name: &str,
+        values: &[f32],
+        k: usize,
+        dtype: DType,
+    ) -> Option<Vec<u8>> {
+        let is_drawn = self.is_drawn;
+        let input = self.inputs.get_mut(name).filter(|i| !i.gram.is_empty())?;
+        let group = gptq::group_len(input.squares.len(), dtype.format()?);
+        match input.prepared(group, is_drawn) {
+            (inputs, Ok(prepared)) => gptq::encode(values, k, &inputs, prepared, dtype),
+            (_, Err(why)) => {
+                let note = format!("{name}: {why}");
+                if !self.notes.contains(&note) {
+                    self.notes.push(note);
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether the inputs are of drawn pictures.
+    pub fn is_drawn(&self) -> bool {
+        self.is_drawn
+    }
+
+    /// Says what a tensor becomes in the file. What it would become otherwise, and pairs of its channels, are forgotten.
+    pub fn decide(&mut self, name: &str, dtype: DType, rounded: Rounded) {
+        let bytes = &mut self.encoded_bytes;
+        self.encoded.retain(|(known, _), blocks| {
+            let is_other = known != name;
+            *bytes -= if is_other { 0 } else { blocks.len() };
+            is_other
+        });
+        self.encoded_bytes += rounded.blocks.len();
+        self.encoded.insert((name.into(), dtype.name()), rounded.blocks);
+        self.notes.extend(rounded.note.filter(|note| !self.notes.contains(note)));
+        if let Some(input) = self.inputs.get_mut(name) {
+            input.gram = Vec::new();
+            input.prepared.clear();
+        }
+    }
+
     /// Whether pairs of the channels of a matrix are known: what GPTQ needs.
     pub fn has_pairs(&self, name: &str) -> bool {
         self.inputs.get(name).is_some_and(|i| !i.gram.is_empty())
@@ -348,42 +384,5 @@ impl Statistics {
     pub fn power(&self, name: &str, values: &[f32]) -> Option<f64> {
         let input = self.inputs.get(name).filter(|i| !i.gram.is_empty())?;
         Some(gptq::power(values, &inputs_of(&input.squares, &input.gram, &input.weights, self.is_drawn)))
-    }
-}
-
-/// Adds the products of all pairs of channels of rows, above the diagonal and on it. The order of the sums depends on
-/// nothing but the rows.
-fn add_pairs(gram: &mut [f32], k: usize, x: &[f32]) {
-    parallel::chunks(gram, k, x.len() / k, &|first, sums| {
-        for rows in x.chunks(TOGETHER * k) {
-            for (at, sums) in sums.chunks_exact_mut(k).enumerate() {
-                let i = first / k + at;
-                add_row(&mut sums[i..], rows, k, i);
-            }
-        }
-    });
-}
-
-/// Of channel `i` with itself and all later ones.
-fn add_row(sums: &mut [f32], rows: &[f32], k: usize, i: usize) {
-    if rows.len() == TOGETHER * k {
-        let row = |r: usize| &rows[r * k + i..(r + 1) * k][..sums.len()];
-        let [a, b, c, d, e, f, g, h]: [&[f32]; TOGETHER] = std::array::from_fn(row);
-        for j in 0..sums.len() {
-            let first = (a[0] * a[j] + b[0] * b[j]) + (c[0] * c[j] + d[0] * d[j]);
-            sums[j] += first + ((e[0] * e[j] + f[0] * f[j]) + (g[0] * g[j] + h[0] * h[j]));
-        }
-        return;
-    }
-    for row in rows.chunks_exact(k) {
-        sums.iter_mut().zip(&row[i..]).for_each(|(sum, v)| *sum += row[i] * v);
-    }
-}
-
-fn fill_lower(gram: &mut [f32], k: usize) {
-    for i in 1..if gram.is_empty() { 0 } else { k } {
-        for j in 0..i {
-            gram[i * k + j] = gram[j * k + i];
-        }
     }
 }

@@ -26,6 +26,15 @@ pub struct EncoderSpec {
     pub rope: Option<usize>,
 }
 
+/// The halves of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// The first.
+    Attention,
+    /// The second.
+    Mlp,
+}
+
 /// `x += s1 * A(norm1(x))`, then `x += s2 * F(norm2(x))`, where s1 and s2 scale each channel (LayerScale,
 /// Touvron et al. 2021, "Going deeper with image transformers", section 2) or are absent.
 pub struct EncoderBlock {
@@ -90,14 +99,56 @@ impl EncoderBlock {
 
     /// Updates the residual stream `w.x`.
     pub fn forward(&self, w: &mut Workspace, kv: &mut KvCache) {
+        self.forward_half(Half::Attention, w, kv);
+        self.forward_half(Half::Mlp, w, kv);
+    }
+
+    /// Updates the residual stream by one half.
+    pub fn forward_half(&self, half: Half, w: &mut Workspace, kv: &mut KvCache) {
         w.act.set_twice(self.n_fine);
-        w.input_norm(&self.norm1);
-        self.attention.forward(w, kv);
-        add_scaled(w, self.scale1.as_deref());
-        w.input_norm(&self.norm2);
-        self.mlp.forward(w);
-        add_scaled(w, self.scale2.as_deref());
+        self.read(half, w);
+        match half {
+            Half::Attention => self.attention.forward(w, kv),
+            Half::Mlp => self.mlp.forward(w),
+        }
+        add_scaled(w, self.scale(half));
         w.act.set_twice(0);
+    }
+
+    /// Has `w.act` be what the first products of a half read.
+    pub fn read(&self, half: Half, w: &mut Workspace) {
+        w.input_norm(match half {
+            Half::Attention => &self.norm1,
+            Half::Mlp => &self.norm2,
+        });
+    }
+
+    /// What the channels of a half's output are multiplied with.
+    pub fn scale(&self, half: Half) -> Option<&[f32]> {
+        match half {
+            Half::Attention => self.scale1.as_deref(),
+            Half::Mlp => self.scale2.as_deref(),
+        }
+    }
+
+    /// The products of a half: those that read the normalised residual stream, and the one that adds to it.
+    pub fn products_mut(&mut self, half: Half) -> (&mut [Linear], &mut Linear) {
+        match half {
+            Half::Attention => {
+                let first = match &mut self.attention.qkv {
+                    Qkv::Fused(qkv) => std::slice::from_mut(qkv),
+                    Qkv::Separate(parts) => parts.as_mut_slice(),
+                };
+                (first, &mut self.attention.output)
+            }
+            Half::Mlp => {
+                let first = match &mut self.mlp.up {
+                    Up::Plain(up) | Up::Fused(up) => std::slice::from_mut(up),
+                    Up::Gated(both) => both.as_mut_slice(),
+                };
+                (first, &mut self.mlp.down)
+            }
+        }
     }
 }
 

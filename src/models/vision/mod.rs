@@ -19,7 +19,7 @@ mod text_tower;
 mod tower;
 pub mod vit;
 
-pub use block::{EncoderBlock, EncoderSpec};
+pub use block::{EncoderBlock, EncoderSpec, Half};
 pub use config::Config;
 pub use pool::Pool;
 pub use tower::{Tap, Tower, TowerSpec};
@@ -114,6 +114,11 @@ pub trait VisionArch {
 
     /// Its trunk, where that is a [`Tower`] and the only one.
     fn trunk(&mut self) -> Option<&mut Tower> {
+        None
+    }
+
+    /// How many of the first tokens are all that its heads read of the trunk, where that is so.
+    fn n_read(&self) -> Option<usize> {
         None
     }
 

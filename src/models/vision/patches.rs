@@ -3,6 +3,7 @@
 use super::Picture;
 use crate::kernels::act::Activations;
 use crate::layers::{Linear, observe};
+use crate::repack::PackedWeights;
 
 /// Colours of a pixel.
 const N_CHANNEL: usize = 3;
@@ -40,6 +41,12 @@ impl PatchEmbed {
             sums.iter_mut().for_each(|sum| *sum *= scale);
         }
         PatchEmbed { linear, patch, sums, means: Vec::new() }
+    }
+
+    /// Has it multiply with other weights, of floats.
+    pub fn set_weight(&mut self, weight: PackedWeights) {
+        self.linear.weight = weight;
+        self.sums.clear();
     }
 
     /// Outputs of a patch.

@@ -1,6 +1,6 @@
 //! The trunk that vision transformers share: patches, tokens put before them, positions, layers, a norm.
 
-use super::block::{EncoderBlock, EncoderSpec, n_layer, optional_norm};
+use super::block::{EncoderBlock, EncoderSpec, Half, n_layer, optional_norm};
 use super::patches::PatchEmbed;
 use super::{AttentionMap, Config, MAX_SIDE, Picture, Values, VisionInfo};
 use crate::error::{Code, Error, Result};
@@ -8,6 +8,7 @@ use crate::kernels::attention::{KvCache, KvType};
 use crate::kernels::vecmath;
 use crate::layers::{Batch, I, Mode, Norm, Rope, Workspace, observe};
 use crate::models::Weights;
+use crate::repack::PackedWeights;
 
 /// Most patches of a picture: scores of all pairs must fit into memory.
 const MAX_PATCHES: usize = 16384;
@@ -212,6 +213,42 @@ impl Tower {
     /// Its layers.
     pub fn layers_mut(&mut self) -> &mut [EncoderBlock] {
         &mut self.layers
+    }
+
+    /// Has patches be multiplied with other weights, of floats.
+    pub fn set_patch_embed(&mut self, weight: PackedWeights) {
+        self.patch_embed.set_weight(weight);
+    }
+
+    /// What the first layer reads of a picture, `[n_prefix + n_patch, n_embd]`. Its size is a multiple of the patch.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn first_input(&mut self, picture: Picture, mode: Mode) -> Result<&[f32]> {
+        self.begin(picture, mode)?;
+        Ok(&self.work.x)
+    }
+
+    /// Passes what a layer reads, or the second half of one, through half a layer. It is of a picture of the last one's
+    /// size.
+    ///
+    /// # Panics
+    /// Where it is not, or there is no such layer: a bug in the caller.
+    pub fn run_half(&mut self, layer: usize, half: Half, x: &mut [f32]) {
+        self.work.x.copy_from_slice(x);
+        let kv = kv_of(layer, &mut self.kv, &mut self.fine_kv);
+        self.layers[layer].forward_half(half, &mut self.work, kv);
+        x.copy_from_slice(&self.work.x);
+    }
+
+    /// What the first products of half a layer are multiplied with, which reads `x`.
+    ///
+    /// # Panics
+    /// As [`Self::run_half`].
+    pub fn half_input(&mut self, layer: usize, half: Half, x: &[f32]) -> &[f32] {
+        self.work.x.copy_from_slice(x);
+        self.layers[layer].read(half, &mut self.work);
+        self.work.act.x()
     }
 
     /// Passes a picture through all layers and the last norm: `[n_prefix + n_patch, n_embd]`. Its size is a

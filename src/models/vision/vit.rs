@@ -157,8 +157,7 @@ impl Classifier {
 
     fn pooled(&mut self, picture: Picture, mode: Mode) -> Result<Vec<f32>> {
         let (n_prefix, n_embd) = (self.tower.n_prefix(), self.tower.n_embd());
-        let first = self.pool.n_first().map(|n| if self.head_dist.is_some() { n + 1 } else { n });
-        let tokens = self.tower.encode_first(first, picture, mode)?;
+        let tokens = self.tower.encode_first(self.n_read(), picture, mode)?;
         let mut x = self.pool.apply(tokens, n_prefix, n_embd, mode);
         if let Some(norm) = &self.fc_norm {
             norm.in_place(&mut x, &mut Vec::new());
@@ -182,6 +181,10 @@ impl VisionArch for Classifier {
 
     fn trunk(&mut self) -> Option<&mut Tower> {
         Some(&mut self.tower)
+    }
+
+    fn n_read(&self) -> Option<usize> {
+        self.pool.n_first().map(|n| if self.head_dist.is_some() { n + 1 } else { n })
     }
 
     fn run(&mut self, picture: Picture, output: Output, mode: Mode) -> Result<Values> {

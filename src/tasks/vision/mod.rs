@@ -10,7 +10,7 @@ use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
 use crate::image::{PixelView, Preprocess, preprocess};
 use crate::layers::Mode;
-use crate::models::vision::{AttentionMap, Config, Output, Picture, Tap, Values, VisionArch};
+use crate::models::vision::{AttentionMap, Config, Output, Picture, Tap, Tower, Values, VisionArch};
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -183,16 +183,35 @@ impl VisionModel {
         Ok((logits?.values, inputs))
     }
 
+    /// Its trunk, where layers can be run one by one.
+    pub fn trunk(&mut self) -> Option<&mut Tower> {
+        self.model.trunk()
+    }
+
+    /// How many of the first tokens are all that its heads read of the trunk, where that is so.
+    pub fn n_read(&self) -> Option<usize> {
+        self.model.n_read()
+    }
+
+    /// What the first layer of the trunk reads of a picture.
+    ///
+    /// # Errors
+    /// What preprocessing refuses, and [`Code::BadArgument`] where layers cannot be run one by one.
+    pub fn first_input(&mut self, image: &PixelView) -> Result<Vec<f32>> {
+        let size = self.preprocess.crop;
+        let pixels = preprocess(image, &self.preprocess)?;
+        let Some(tower) = self.model.trunk() else { return Err(no_trunk()) };
+        let picture = Picture { pixels: &pixels, height: size, width: size };
+        Ok(tower.first_input(picture, self.mode)?.to_vec())
+    }
+
     /// Logits of a picture of which layer `first` reads `input`; the layers before it are left out.
     ///
     /// # Errors
     /// As [`Self::logits_and_inputs`], and [`Code::BadArgument`] for a layer that is not there or an input that is not its
     /// own.
     pub fn logits_from(&mut self, image: &PixelView, first: usize, input: Vec<f32>) -> Result<Vec<f32>> {
-        let Some(tower) = self.model.trunk() else {
-            let rule = "the layers of this model cannot be run one by one";
-            return Err(Error::new(Code::BadArgument, rule).key("first"));
-        };
+        let Some(tower) = self.model.trunk() else { return Err(no_trunk()) };
         tower.set_tap(Tap::From(first, input));
         let logits = self.show(image, Output::Logits);
         self.model.trunk().map(|tower| tower.set_tap(Tap::Off));
@@ -224,6 +243,10 @@ impl VisionModel {
     pub fn attention(&mut self, image: &PixelView, options: AttentionOptions) -> Result<Values> {
         self.show(image, Output::Attention(options.map()?))
     }
+}
+
+fn no_trunk() -> Error {
+    Error::new(Code::BadArgument, "the layers of this model cannot be run one by one").key("first")
 }
 
 /// ImageNet-1k's classes, where a model has as many (or one more before them, "background", as in TensorFlow).
