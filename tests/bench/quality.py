@@ -14,6 +14,7 @@ import ctypes
 import json
 import math
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -73,7 +74,11 @@ def text_tables(folder):
     with open(OPTIONS.data, encoding="utf-8") as f:
         text = f.read()
     if OPTIONS.data.endswith(".json"):
-        text = " ".join(json.loads(text)).replace("\n", " ")
+        stories = json.loads(text)
+        if OPTIONS.lines:
+            text = "\n".join(re.sub(r"\s*\n\s*", "\n", story.strip()) for story in stories)
+        else:
+            text = " ".join(stories).replace("\n", " ")
     open(name("test.txt"), "w").write(text[: OPTIONS.chars])
     # Calibration never sees what is measured.
     given = OPTIONS.calibration
@@ -293,6 +298,7 @@ def main():
     parser.add_argument("--also", action="append", default=[], help="another model, in the same run")
     parser.add_argument("--calibration")
     parser.add_argument("--data-free", action="store_true", help="of ours only what needs no data: quick")
+    parser.add_argument("--lines", action="store_true", help="of a list of texts keep the line breaks, one at a time, as training/ has them")
     parser.add_argument("--chars", type=int, default=12000)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--images", type=int, default=200)
