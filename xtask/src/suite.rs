@@ -13,7 +13,7 @@ use crate::setup::{self, Tool};
 use crate::workspace::Workspace;
 
 /// No step of the tests takes this long unless it hangs.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
+const LIMIT: Duration = Duration::from_secs(40 * 60);
 
 /// Options of `test`.
 #[derive(Debug, Default, PartialEq, Eq)]
