@@ -140,7 +140,12 @@ fn a_picture_goes_on_from_any_layer() {
     for (first, input) in inputs.iter().enumerate() {
         assert_eq!(model.logits_from(&picture, first, input.clone()).unwrap(), logits, "layer {first}");
     }
-    for (first, input) in [(inputs.len(), inputs[0].clone()), (0, Vec::new())] {
+    let n_layer = inputs.len();
+    let mut stream = inputs[n_layer - 1].clone();
+    let tower = model.trunk().unwrap();
+    [Half::Attention, Half::Mlp].iter().for_each(|half| tower.run_half(n_layer - 1, *half, &mut stream));
+    assert_eq!(model.logits_from(&picture, n_layer, stream).unwrap(), logits, "behind the last layer");
+    for (first, input) in [(n_layer + 1, inputs[0].clone()), (0, Vec::new())] {
         assert_eq!(model.logits_from(&picture, first, input).unwrap_err().code, Code::BadArgument);
     }
     assert_eq!(model.classify(&picture, 1).unwrap()[0].logit, whole);

@@ -2,15 +2,14 @@
 
 use super::probe::Probe;
 use super::source::Source;
-use super::{open, photo, sequential};
+use super::{open, photo, pictures, sequential};
 use crate::error::{Code, Error, Result};
 use crate::image::PixelView;
 use crate::layers::observe;
-use crate::quantizer::{Calibration, Outline, Plan, Planned, RewriteOptions, Rewriter, Statistics, pictures};
+use crate::quantizer::{Calibration, Outline, Plan, Planned, RewriteOptions, Rewriter, Statistics};
 use crate::tasks::{LoadOptions, Loaded, Loader};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -33,7 +32,7 @@ pub(super) struct Data {
     /// For vision models.
     pub(super) images: Vec<Image>,
     /// Whether the images are ours.
-    is_drawn: bool,
+    is_ours: bool,
 }
 
 impl Data {
@@ -43,9 +42,9 @@ impl Data {
     /// What cannot be read.
     pub(super) fn read(paths: &[PathBuf]) -> Result<Self> {
         if paths.is_empty() {
-            return Ok(Data { text: TEXT.into(), images: drawn(pictures::LEARN), is_drawn: true });
+            return Ok(Data { text: TEXT.into(), images: pictures::to_learn()?, is_ours: true });
         }
-        let mut data = Data { text: String::new(), images: Vec::new(), is_drawn: false };
+        let mut data = Data { text: String::new(), images: Vec::new(), is_ours: false };
         for path in paths {
             if path.is_dir() {
                 let entries = std::fs::read_dir(path).map_err(|e| open::io_error(path, "cannot read", e))?;
@@ -62,31 +61,27 @@ impl Data {
         Ok(data)
     }
 
-    /// What sensitivities are measured on: of what is drawn, pictures that nothing has been learnt from.
-    fn probe(&self) -> Data {
-        let images = match self.is_drawn {
-            true => drawn(pictures::JUDGE),
+    /// What sensitivities are measured on: of ours, pictures that nothing has been learnt from.
+    fn probe(&self) -> Result<Data> {
+        let images = match self.is_ours {
+            true => pictures::to_judge()?,
             false => self.images.iter().take(PROBE.1).cloned().collect(),
         };
-        Data { text: self.text.clone(), images, is_drawn: self.is_drawn }
+        Ok(Data { text: self.text.clone(), images, is_ours: self.is_ours })
     }
 
-    /// What layers are rounded on: of what is drawn, more pictures.
-    pub(super) fn for_layers(&self) -> Cow<'_, [Image]> {
-        match self.is_drawn {
-            true => [self.images.as_slice(), &drawn(pictures::ROUND)].concat().into(),
+    /// What layers are rounded on: of ours, more pictures.
+    pub(super) fn for_layers(&self) -> Result<Cow<'_, [Image]>> {
+        Ok(match self.is_ours {
+            true => pictures::to_round()?.into(),
             false => self.images.as_slice().into(),
-        }
+        })
     }
 
     fn add_image(&mut self, path: &Path) -> Result<()> {
         self.images.push(photo::read(path)?.into_pixels());
         Ok(())
     }
-}
-
-fn drawn(numbers: Range<u32>) -> Vec<Image> {
-    numbers.map(pictures::draw).map(|p| (p.rgb, p.side, p.side)).collect()
 }
 
 fn is_image(path: &Path) -> bool {
@@ -182,7 +177,8 @@ pub(super) struct Calibrated {
     /// What it has been run on.
     pub(super) data: Data,
     pub(super) statistics: Statistics,
-    pub(super) probe: Probe,
+    /// Where types are to be chosen.
+    pub(super) probe: Option<Probe>,
     /// Whether its layers can be rounded one after the other.
     pub(super) is_layered: bool,
 }
@@ -194,36 +190,37 @@ pub(super) enum Keep {
     Squares,
     /// And products of all pairs, for GPTQ.
     Pairs,
-    /// The same, and nothing of the matrices that [`sequential`] rounds.
-    OtherPairs,
+    /// The same of models that [`sequential`] does not round: it gathers what it needs by itself.
+    PairsUnlessLayered,
 }
 
-/// Runs the model as it is, and keeps what goes into its matrices.
+/// Runs the model as it is, and keeps what goes into its matrices; with `has_types` nothing that only the choice of types
+/// asks for.
 ///
 /// # Errors
 /// What keeps it from running.
-pub(super) fn run(source: &Source, outline: &Outline, data: Data, keep: Keep) -> Result<Calibrated> {
+pub(super) fn run(
+    source: &Source,
+    outline: &Outline,
+    data: Data,
+    keep: Keep,
+    has_types: bool,
+) -> Result<Calibrated> {
     let bytes = rewritten(source, outline, &as_is(source)?, None)?;
     let mut model = loaded(&bytes)?;
     drop(bytes);
     let statistics = Rc::new(RefCell::new(Statistics::new(keep != Keep::Squares)));
-    let watcher = Rc::clone(&statistics);
-    let mut others = sequential::names(&mut model);
-    let is_layered = !others.is_empty();
-    if keep != Keep::OtherPairs {
-        others.clear();
+    let is_layered = sequential::can_run(&mut model);
+    if keep != Keep::PairsUnlessLayered || !is_layered {
+        let watcher = Rc::clone(&statistics);
+        let observer = Box::new(move |name: &str, k: usize, x: &[f32]| watcher.borrow_mut().add(name, k, x));
+        observe::watch(observer, || outputs(&mut model, &data, (usize::MAX, usize::MAX)))?;
     }
-    let observer = Box::new(move |name: &str, k: usize, x: &[f32]| {
-        if !others.iter().any(|other| other == name) {
-            watcher.borrow_mut().add(name, k, x);
-        }
-    });
-    observe::watch(observer, || outputs(&mut model, &data, (usize::MAX, usize::MAX)))?;
-    let probe = Probe::of(&mut model, data.probe())?;
+    let probe = if has_types { None } else { Some(Probe::of(&mut model, data.probe()?)?) };
     let mut statistics = statistics.take();
     statistics.finish();
-    if data.is_drawn && matches!(model, Loaded::Vision(_)) {
-        statistics.set_drawn();
+    if matches!(model, Loaded::Vision(_)) {
+        statistics.set_few();
     }
     Ok(Calibrated { data, statistics, probe, is_layered })
 }

@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     let data = Data::read(&args.data)?;
     let source = Source::open(&args.model)?;
     let outline = source.outline().map_err(|e| open::in_file(&args.model, e))?;
-    let found = calibrate::run(&source, &outline, data, Keep::Squares)?.statistics;
+    let found = calibrate::run(&source, &outline, data, Keep::Squares, true)?.statistics;
     let names: Vec<String> = args.data.iter().map(|p| p.display().to_string()).collect();
     let named = if names.is_empty() { "bitpane".into() } else { names.join(", ") };
     let bytes = found.to_gguf(&named)?;

@@ -19,6 +19,7 @@ mod open;
 mod output;
 mod perplexity;
 mod photo;
+mod pictures;
 mod probe;
 mod quantize;
 mod rerank;

@@ -95,9 +95,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     }
     let loss_unit = survey.as_ref().map(|s| s.loss_unit.as_str());
     let report = match args.dry_run {
-        true => {
-            Report { bytes_after: plan.bytes, bits_per_weight: plan.bits_per_weight, ..Report::default() }
-        }
+        true => Report {
+            bytes_before: source.header().data_bytes(),
+            bytes_after: plan.bytes,
+            bits_per_weight: plan.bits_per_weight,
+            ..Report::default()
+        },
         false => {
             if args.gptq {
                 known.round_layers(&source, &outline, &plan)?;
@@ -161,7 +164,7 @@ fn make_plan(
     source.stream(&mut surveyor, |done, total| progress.show("measuring", done, total))?;
     drop(progress);
     let mut survey = surveyor.finish();
-    if let Some(Calibrated { statistics, probe, .. }) = &mut known.calibrated {
+    if let Some(Calibrated { statistics, probe: Some(probe), .. }) = &mut known.calibrated {
         let mut progress = Progress::new();
         let show = |done, total| progress.show("probing", done, total);
         probe.measure(&mut survey, statistics, source, outline, show)?;
@@ -187,11 +190,11 @@ impl Known {
         let Some(paths) = &args.calibrate else { return Ok(Known::default()) };
         let has_types = args.dtype.is_some() || args.plan_in.is_some();
         let keep = match args.gptq {
-            true if has_types => Keep::OtherPairs,
+            true if has_types => Keep::PairsUnlessLayered,
             true => Keep::Pairs,
             false => Keep::Squares,
         };
-        let calibrated = calibrate::run(source, outline, Data::read(paths)?, keep)?;
+        let calibrated = calibrate::run(source, outline, Data::read(paths)?, keep, has_types)?;
         Ok(Known { calibrated: Some(calibrated), ..Known::default() })
     }
 
@@ -329,8 +332,9 @@ fn print(out: &mut Output, args: &Args, report: &Report, plan: &Plan, ms: f64) -
         out.table([false, false], &rows)?;
     }
     let mut line = format!(
-        "{} of weights become a file of {}, {:.3} bits per weight",
+        "{} of weights {} a file of {}, {:.3} bits per weight",
         output::bytes(report.bytes_before),
+        if args.dry_run { "would become" } else { "become" },
         output::bytes(report.bytes_after),
         report.bits_per_weight
     );

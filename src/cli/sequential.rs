@@ -15,6 +15,7 @@ use crate::quantizer::{MovedInputs, Outline, Plan, Statistics, Target, policy};
 use crate::repack::{PackedWeights, Packer};
 use crate::tasks::{Loaded, VisionModel};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// How much the tokens that the head reads count, compared with others: their errors reach the output as they are, while
@@ -28,18 +29,9 @@ const STREAMS: usize = 256 << 20;
 /// The product with patches.
 const PATCH_EMBED: &str = "patch_embed.proj.weight";
 
-/// The matrices that [`run`] rounds.
-pub(super) fn names(model: &mut Loaded) -> Vec<String> {
-    let Some(tower) = trunk(model) else { return Vec::new() };
-    let mut names = Vec::new();
-    for layer in tower.layers_mut() {
-        for half in [Half::Attention, Half::Mlp] {
-            let (first, last) = layer.products_mut(half);
-            names.extend(first.iter().map(|linear| linear.name.to_string()));
-            names.push(last.name.to_string());
-        }
-    }
-    names
+/// Whether [`run`] can round a model: its layers can be run one by one.
+pub(super) fn can_run(model: &mut Loaded) -> bool {
+    trunk(model).is_some()
 }
 
 fn trunk(model: &mut Loaded) -> Option<&mut Tower> {
@@ -49,8 +41,8 @@ fn trunk(model: &mut Loaded) -> Option<&mut Tower> {
     }
 }
 
-/// Rounds the matrices of all layers under a plan, and tells `statistics` what they become. Models whose layers cannot be
-/// run one by one are left alone.
+/// Rounds the matrices of patches, layers and heads under a plan, and tells `statistics` what they become. Models whose
+/// layers cannot be run one by one are left alone.
 ///
 /// # Errors
 /// What keeps the model from running, and a plan that does not fit.
@@ -69,25 +61,32 @@ pub(super) fn run(
         return Ok(());
     }
     let Loaded::Vision(mut model) = model else { return Ok(()) };
-    let images = data.for_layers();
+    let images = data.for_layers()?;
     let pictures = fitting(&mut model, &images)?;
     let n_read = model.n_read();
-    let exact = streams(&mut model, &pictures)?;
+    let mut patches = None;
+    let exact = streams(&mut model, &pictures, |name, k, x| {
+        if name == PATCH_EMBED {
+            patches.get_or_insert_with(|| MovedInputs::new(k)).add(x);
+        }
+    })?;
     let mut rounding = Rounding { source, outline, plan, statistics };
     let Some(tower) = model.trunk() else { return Ok(()) };
-    if let Some(weights) = rounding.patch_embed()? {
-        tower.set_patch_embed(weights);
+    if let Some(mut sums) = patches {
+        sums.finish();
+        let weights = rounding.round(PATCH_EMBED, &sums)?;
+        weights.into_iter().for_each(|weights| tower.set_patch_embed(weights));
     }
-    let mut streams = Streams { n_read, exact, moved: streams(&mut model, &pictures)? };
-    let Some(tower) = model.trunk() else { return Ok(()) };
     let n_layer = tower.layers_mut().len();
+    let mut streams = Streams { n_read, exact, moved: streams(&mut model, &pictures, |_, _, _| ())? };
+    let Some(tower) = model.trunk() else { return Ok(()) };
     for layer in 0..n_layer {
         progress(layer as u64, n_layer as u64);
         for half in [Half::Attention, Half::Mlp] {
             streams.round_half(tower, layer, half, &mut rounding)?;
         }
     }
-    Ok(())
+    streams.round_heads(&mut model, n_layer, &pictures, &mut rounding)
 }
 
 /// As many pictures as have room, spread over all.
@@ -98,9 +97,18 @@ fn fitting<'a>(model: &mut VisionModel, images: &'a [Image]) -> Result<Vec<&'a I
     Ok(images.iter().step_by(images.len().div_ceil(n)).collect())
 }
 
-/// What the first layer reads, of each picture.
-fn streams(model: &mut VisionModel, images: &[&Image]) -> Result<Vec<Vec<f32>>> {
-    images.iter().map(|image| first_input(model, image)).collect()
+/// What the first layer reads, of each picture; `seen` is told what matrices before it are multiplied with.
+fn streams(
+    model: &mut VisionModel,
+    images: &[&Image],
+    mut seen: impl FnMut(&str, usize, &[f32]),
+) -> Result<Vec<Vec<f32>>> {
+    let stream = |image: &&Image| {
+        let (stream, inputs) = inputs_of(|| first_input(model, image));
+        inputs.iter().for_each(|input| seen(&input.name, input.k, &input.rows));
+        stream
+    };
+    images.iter().map(stream).collect()
 }
 
 fn first_input(model: &mut VisionModel, (rgb, width, height): &Image) -> Result<Vec<f32>> {
@@ -145,11 +153,11 @@ impl Streams {
         }
         sums.finish();
         let (first, _) = tower.layers_mut()[layer].products_mut(half);
-        first.iter_mut().try_for_each(|linear| rounding.round(linear, &sums))?;
+        first.iter_mut().try_for_each(|linear| rounding.round_linear(linear, &sums))?;
         drop(sums);
         let sums = self.last_inputs(tower, layer, half, &added, if is_last { READ_LAST } else { READ });
         drop(added);
-        rounding.round(tower.layers_mut()[layer].products_mut(half).1, &sums)?;
+        rounding.round_linear(tower.layers_mut()[layer].products_mut(half).1, &sums)?;
         self.moved.iter_mut().for_each(|moved| tower.run_half(layer, half, moved));
         Ok(())
     }
@@ -171,7 +179,9 @@ impl Streams {
         let mut sums = MovedInputs::new(k);
         for (moved, added) in self.moved.iter().zip(added) {
             let mut after = moved.clone();
-            let mut input = input_of(&name, || tower.run_half(layer, half, &mut after));
+            let ((), inputs) = inputs_of(|| tower.run_half(layer, half, &mut after));
+            let input = inputs.into_iter().find(|input| *input.name == *name);
+            let mut input = input.map(|input| input.rows).unwrap_or_default();
             let mut lack: Vec<f32> =
                 added.iter().zip(after.iter().zip(moved)).map(|(a, (after, x))| a - (after - x)).collect();
             if let Some(scale) = &scale {
@@ -188,6 +198,34 @@ impl Streams {
         sums.finish();
         sums
     }
+
+    /// Rounds what follows the layers.
+    fn round_heads(
+        self,
+        model: &mut VisionModel,
+        n_layer: usize,
+        pictures: &[&Image],
+        rounding: &mut Rounding,
+    ) -> Result<()> {
+        let mut all: BTreeMap<String, MovedInputs> = BTreeMap::new();
+        for (((rgb, width, height), exact), moved) in pictures.iter().zip(self.exact).zip(self.moved) {
+            let view = PixelView::new(rgb, *width, *height, 3)?;
+            let (logits, exact) = inputs_of(|| model.logits_from(&view, n_layer, exact));
+            logits?;
+            let (logits, moved) = inputs_of(|| model.logits_from(&view, n_layer, moved));
+            logits?;
+            for (exact, moved) in exact.into_iter().zip(moved).filter(|(input, _)| input.name != PATCH_EMBED)
+            {
+                let sums = all.entry(moved.name).or_insert_with(|| MovedInputs::new(moved.k));
+                sums.add_inputs(&moved.rows, &exact.rows);
+            }
+        }
+        for (name, mut sums) in all {
+            sums.finish();
+            rounding.round(&name, &sums)?;
+        }
+        Ok(())
+    }
 }
 
 /// Has the products of rows with each other count so much.
@@ -195,17 +233,22 @@ fn weigh(rows: &mut [f32], weight: f32) {
     rows.iter_mut().for_each(|v| *v *= weight.sqrt());
 }
 
-/// What the matrix of that name was multiplied with in `work`.
-fn input_of(name: &str, work: impl FnOnce()) -> Vec<f32> {
-    let kept: Rc<RefCell<Vec<f32>>> = Rc::default();
-    let (writer, wanted) = (Rc::clone(&kept), name.to_string());
-    let observer = Box::new(move |name: &str, _: usize, x: &[f32]| {
-        if name == wanted {
-            writer.replace(x.to_vec());
-        }
+/// What a matrix was multiplied with.
+struct Input {
+    name: String,
+    k: usize,
+    rows: Vec<f32>,
+}
+
+/// What `work` gives, and what matrices were multiplied with in it.
+fn inputs_of<T>(work: impl FnOnce() -> T) -> (T, Vec<Input>) {
+    let kept: Rc<RefCell<Vec<Input>>> = Rc::default();
+    let writer = Rc::clone(&kept);
+    let observer = Box::new(move |name: &str, k: usize, x: &[f32]| {
+        writer.borrow_mut().push(Input { name: name.into(), k, rows: x.to_vec() });
     });
-    observe::watch(observer, work);
-    kept.take()
+    let result = observe::watch(observer, work);
+    (result, kept.take())
 }
 
 /// What is rounded to what.
@@ -225,21 +268,19 @@ impl<'a> Rounding<'a> {
         dtype.map(|dtype| Ok((target, dtype, self.source.values(target)?))).transpose()
     }
 
-    /// The product with patches as the file will have it. Nothing before it moves its inputs.
-    fn patch_embed(&mut self) -> Result<Option<PackedWeights>> {
-        let Some((target, dtype, values)) = self.wanted(PATCH_EMBED)? else { return Ok(None) };
-        let Some(blocks) = self.statistics.encode_as(target, &values, dtype.name())? else { return Ok(None) };
-        let mut rounded = vec![0f32; values.len()];
-        (dtype.codec()?.1.dequantize)(&blocks, &mut rounded);
+    /// Rounds the matrix of that name, if the plan says so; its values as products take them.
+    fn round(&mut self, name: &str, inputs: &MovedInputs) -> Result<Option<PackedWeights>> {
+        let Some((target, dtype, values)) = self.wanted(name)? else { return Ok(None) };
         let Some((n, k)) = target.matrix() else { return Ok(None) };
-        packed(&rounded, n, k).map(Some)
+        let rounded = inputs.round(target, &values, dtype, self.statistics.are_few())?;
+        let weights = packed(&rounded.values, n, k)?;
+        self.statistics.decide(name, dtype, rounded);
+        Ok(Some(weights))
     }
 
-    fn round(&mut self, linear: &mut Linear, inputs: &MovedInputs) -> Result<()> {
-        let Some((target, dtype, values)) = self.wanted(&linear.name)? else { return Ok(()) };
-        let rounded = inputs.round(target, &values, dtype, self.statistics.is_drawn())?;
-        linear.weight = packed(&rounded.values, linear.weight.n(), linear.weight.k())?;
-        self.statistics.decide(&linear.name, dtype, rounded);
+    fn round_linear(&mut self, linear: &mut Linear, inputs: &MovedInputs) -> Result<()> {
+        let weights = self.round(&linear.name, inputs)?;
+        weights.into_iter().for_each(|weights| linear.weight = weights);
         Ok(())
     }
 }

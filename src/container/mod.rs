@@ -61,6 +61,11 @@ pub struct Header {
 }
 
 impl Header {
+    /// Bytes of all tensors.
+    pub fn data_bytes(&self) -> u64 {
+        self.tensors.iter().map(|t| t.n_bytes).fold(0, u64::saturating_add)
+    }
+
     /// The tensor of that name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.iter().find(|t| t.name == name)

@@ -1,18 +1,25 @@
 //! Float products: float weights, the reference mode of integer weights, and attention.
 //!
-//! The micro-kernel multiplies up to [`MR`] rows with 8 columns; k is summed in order in one
+//! The micro-kernel multiplies a few rows with 8 columns; k is summed in order in one
 //! accumulator per output, so the result does not depend on the tiling.
 
 use super::act::MR;
 use super::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use super::isa::Sse2;
 use super::output::Output;
 use super::strip_columns;
 use super::tile::HalfConsts;
 use crate::repack::{NR, PackedWeights, Packing, TILE_K};
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+mod avx;
+
 /// Columns per micro-kernel.
 pub const TILE_NR: usize = 8;
+/// Rows that are multiplied with a panel together: in registers of 128 bits they are two micro-kernels'.
+const ROWS: usize = 2 * MR;
 /// k per unpacked panel: 512 x 8 floats are 16 KiB.
 const SLAB_K: usize = 512;
 
@@ -25,7 +32,7 @@ pub struct Operand<'a> {
     pub stride: usize,
 }
 
-/// `c[r, j] (+)= sum over k of a[r, k] * w[k, j]` for `rows` <= [`MR`] rows and 8 columns.
+/// `c[r, j] (+)= sum over k of a[r, k] * w[k, j]` for `rows` <= 8 rows and 8 columns.
 ///
 /// # Panics
 /// Where an operand is too short for its shape.
@@ -41,9 +48,38 @@ pub fn tile<I: Isa>(
     if rows == 0 || k == 0 {
         return;
     }
-    assert!(rows <= MR && a.data.len() >= (rows - 1) * a.stride + k);
+    assert!(rows <= ROWS && a.data.len() >= (rows - 1) * a.stride + k);
     assert!(w.data.len() >= (k - 1) * w.stride + TILE_NR && c.len() >= (rows - 1) * c_stride + TILE_NR);
+    #[cfg(target_arch = "x86_64")]
+    if I::NAME == Sse2::NAME && std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX, and the asserts cover every access of `rows` rows.
+        unsafe { avx::tile(rows, k, a, w, c, c_stride, add) };
+        return;
+    }
+    let few = rows.min(MR);
     // SAFETY: the asserts cover every access of `rows` rows.
+    unsafe {
+        few_rows::<I>(few, k, a, w, c, c_stride, add);
+        if rows > MR {
+            let rest = Operand { data: &a.data[MR * a.stride..], ..a };
+            few_rows::<I>(rows - MR, k, rest, w, &mut c[MR * c_stride..], c_stride, add);
+        }
+    }
+}
+
+/// # Safety
+/// As asserted by [`tile`], with up to [`MR`] rows.
+#[inline(always)]
+unsafe fn few_rows<I: Isa>(
+    rows: usize,
+    k: usize,
+    a: Operand,
+    w: Operand,
+    c: &mut [f32],
+    c_stride: usize,
+    add: bool,
+) {
+    // SAFETY: the caller's.
     unsafe {
         match rows {
             1 => micro::<I, 1>(k, a, w, c, c_stride, add),
@@ -150,7 +186,7 @@ pub fn matmul<I: Isa>(x: &[f32], w: &PackedWeights, strips: Range<usize>, out: O
         return row::<I>(x, w, strips, out);
     }
     let mut panel = vec![0f32; SLAB_K.min(k) * TILE_NR];
-    let mut c = [0f32; MR * TILE_NR];
+    let mut c = [0f32; ROWS * TILE_NR];
     for strip in strips {
         for half in 0..NR / TILE_NR {
             let columns = strip_columns(w, strip).saturating_sub(half * TILE_NR).min(TILE_NR);
@@ -159,8 +195,8 @@ pub fn matmul<I: Isa>(x: &[f32], w: &PackedWeights, strips: Range<usize>, out: O
             for k0 in (0..k).step_by(SLAB_K).take_while(|_| columns > 0) {
                 let len = (k - k0).min(SLAB_K);
                 unpack::<I>(w, strip, half, k0, &mut panel[..len * TILE_NR]);
-                for row in (0..m).step_by(MR) {
-                    let rows = (m - row).min(MR);
+                for row in (0..m).step_by(ROWS) {
+                    let rows = (m - row).min(ROWS);
                     // SAFETY: these columns belong to the caller's strips.
                     let place = |r: usize| unsafe { out.columns(row + r, first, columns) };
                     if k0 > 0 {

@@ -29,6 +29,7 @@ pub mod reference;
 pub mod resample;
 pub mod scan;
 mod select;
+pub mod sums;
 pub mod superblock;
 pub mod tile;
 pub mod vecmath;

@@ -20,7 +20,6 @@ mod rows;
 mod sequential;
 mod shapes;
 mod statistics;
-mod sums;
 mod survey;
 
 pub use allocate::{Budget, CurvePoint};

@@ -6,15 +6,6 @@
 //! picture shows depends on its number only, and everything is computed in the same order with the same roundings natively
 //! and in WebAssembly.
 
-use std::ops::Range;
-
-/// Pictures that inputs are learnt from.
-pub const LEARN: Range<u32> = 0..64;
-/// Others, on which plans are judged.
-pub const JUDGE: Range<u32> = 64..72;
-/// What layers are rounded on beside [`LEARN`]: each matrix once, not in many types, so that more of them are affordable.
-pub const ROUND: Range<u32> = 80..144;
-
 /// Sides of the squares, in turns.
 const SIDES: [usize; 4] = [32, 224, 64, 112];
 /// Textures of each picture.

@@ -167,7 +167,7 @@ impl<W: Write> Rewriter<W> {
         outline.tensors.iter().enumerate().for_each(|(i, t)| target_of[t.source] = Some(i));
         let note = |t: &Target| plan.tensors.iter().find(|p| p.name == t.name).and_then(|p| p.note.clone());
         let report = Report {
-            bytes_before: header.tensors.iter().map(|t| t.n_bytes).fold(0, u64::saturating_add),
+            bytes_before: header.data_bytes(),
             bits_per_weight: data_bytes as f64 * 8.0 / outline.parameters().max(1) as f64,
             ..Report::default()
         };

@@ -9,9 +9,9 @@ use super::gptq::{self, Inputs};
 use super::plan::declared;
 use super::rewrite::row_len;
 use super::statistics::{LEAST, damping};
-use super::sums::{add_pairs, add_products, fill_lower};
 use super::{Target, rows};
 use crate::error::Result;
+use crate::kernels::sums::{add_pairs, add_products, fill_lower};
 use crate::quant::DType;
 
 /// Sums over the inputs of a matrix in a model of which a part has been rounded.
@@ -42,6 +42,11 @@ impl MovedInputs {
         MovedInputs { columns, gram, inputs_lack: Vec::new(), products_lack: Vec::new() }
     }
 
+    /// Adds rows of inputs that have not moved.
+    pub fn add(&mut self, x: &[f32]) {
+        add_pairs(&mut self.gram, self.columns, x);
+    }
+
     /// Adds rows of inputs, and what they are in the float model.
     pub fn add_inputs(&mut self, x: &[f32], exact: &[f32]) {
         let k = self.columns;
@@ -69,7 +74,7 @@ impl MovedInputs {
     ///
     /// # Errors
     /// [`crate::error::Code::UnsupportedDtype`] for a type without encoder.
-    pub fn round(&self, target: &Target, values: &[f32], dtype: DType, is_drawn: bool) -> Result<Rounded> {
+    pub fn round(&self, target: &Target, values: &[f32], dtype: DType, are_few: bool) -> Result<Rounded> {
         let k = self.columns;
         let (format, codec) = dtype.codec()?;
         let row = row_len(&declared(target, dtype), target);
@@ -77,7 +82,7 @@ impl MovedInputs {
         let weight =
             |i| if mean > 0.0 { (f64::from(self.gram[i * k + i]) / mean).max(LEAST) as f32 } else { 1.0 };
         let weights: Vec<f32> = (0..k).map(weight).collect();
-        let inputs = Inputs { columns: k, gram: &self.gram, weights: &weights, damping: damping(is_drawn) };
+        let inputs = Inputs { columns: k, gram: &self.gram, weights: &weights, damping: damping(are_few) };
         let mut wanted = values.to_vec();
         let (mut blocks, mut note) = (None, None);
         match gptq::prepare(&inputs, gptq::group_len(k, format)) {

@@ -5,11 +5,11 @@ use super::gptq::{self, Inputs, Prepared};
 use super::plan::declared;
 use super::rewrite::{Calibration, row_len};
 use super::sequential::Rounded;
-use super::sums::{add_pairs, fill_lower};
 use super::{Outline, Target};
 use crate::container::gguf_write::GgufWriter;
 use crate::container::{Header, parse};
 use crate::error::{Code, Error, Result};
+use crate::kernels::sums::{add_pairs, fill_lower};
 use crate::quant::DType;
 use std::collections::BTreeMap;
 
@@ -17,9 +17,10 @@ use std::collections::BTreeMap;
 pub(super) const LEAST: f64 = 1e-3;
 /// GPTQ's damping, as its authors have it.
 const DAMPING: f64 = 0.01;
-/// The same for pictures that are drawn: what photos have in common with them is less certain. Measured on DeiT-Tiny
-/// (`docs/quantization.md`); more in deep layers was better by the error of products and worse by that of the output.
-const DAMPING_DRAWN: f64 = 0.15;
+/// The same for pictures: rows of one resemble each other, and some hundreds of pictures stand for all that there are.
+/// Measured on DeiT-Tiny (`docs/quantization.md`), on pictures of ours and on photos; more in deep layers was better by the
+/// error of products and worse by that of the output.
+const DAMPING_FEW: f64 = 0.15;
 /// Bytes of encoded tensors that are kept for the file, at most: those of large models are encoded again.
 const KEPT: usize = 256 << 20;
 
@@ -44,8 +45,8 @@ pub struct Statistics {
     inputs: BTreeMap<String, Input>,
     /// Whether pairs of channels are kept.
     with_pairs: bool,
-    /// Whether they come of drawn pictures.
-    is_drawn: bool,
+    /// Whether they come of few pictures.
+    are_few: bool,
     /// Remarks on tensors that could not be calibrated.
     notes: Vec<String>,
     /// What GPTQ has made of tensors so far, and the bytes of all of it.
@@ -86,9 +87,9 @@ impl Statistics {
         }
     }
 
-    /// Says that the inputs are of drawn pictures: GPTQ trusts them less.
-    pub fn set_drawn(&mut self) {
-        self.is_drawn = true;
+    /// Says that the inputs are of few pictures: GPTQ trusts them less.
+    pub fn set_few(&mut self) {
+        self.are_few = true;
     }
 
     /// Makes the weights, after the last row or after reading.
@@ -297,13 +298,13 @@ impl Calibration for Statistics {
     }
 }
 
-fn inputs_of<'a>(squares: &[f64], gram: &'a [f32], weights: &'a [f32], is_drawn: bool) -> Inputs<'a> {
-    Inputs { columns: squares.len(), gram, weights, damping: damping(is_drawn) }
+fn inputs_of<'a>(squares: &[f64], gram: &'a [f32], weights: &'a [f32], are_few: bool) -> Inputs<'a> {
+    Inputs { columns: squares.len(), gram, weights, damping: damping(are_few) }
 }
 
 /// What is added to all squares, as a share of the mean one.
-pub(super) fn damping(is_drawn: bool) -> f64 {
-    if is_drawn { DAMPING_DRAWN } else { DAMPING }
+pub(super) fn damping(are_few: bool) -> f64 {
+    if are_few { DAMPING_FEW } else { DAMPING }
 }
 
 impl Input {
@@ -311,9 +312,9 @@ impl Input {
     fn prepared(
         &mut self,
         group: usize,
-        is_drawn: bool,
+        are_few: bool,
     ) -> (Inputs<'_>, &std::result::Result<Prepared, String>) {
-        let inputs = inputs_of(&self.squares, &self.gram, &self.weights, is_drawn);
+        let inputs = inputs_of(&self.squares, &self.gram, &self.weights, are_few);
         let prepared = self.prepared.entry(group).or_insert_with(|| gptq::prepare(&inputs, group));
         (inputs, prepared)
     }
@@ -328,10 +329,10 @@ impl Statistics {
         k: usize,
         dtype: DType,
     ) -> Option<Vec<u8>> {
-        let is_drawn = self.is_drawn;
+        let are_few = self.are_few;
         let input = self.inputs.get_mut(name).filter(|i| !i.gram.is_empty())?;
         let group = gptq::group_len(input.squares.len(), dtype.format()?);
-        match input.prepared(group, is_drawn) {
+        match input.prepared(group, are_few) {
             (inputs, Ok(prepared)) => gptq::encode(values, k, &inputs, prepared, dtype),
             (_, Err(why)) => {
                 let note = format!("{name}: {why}");
@@ -343,9 +344,9 @@ impl Statistics {
         }
     }
 
-    /// Whether the inputs are of drawn pictures.
-    pub fn is_drawn(&self) -> bool {
-        self.is_drawn
+    /// Whether the inputs are of few pictures.
+    pub fn are_few(&self) -> bool {
+        self.are_few
     }
 
     /// Says what a tensor becomes in the file. What it would become otherwise, and pairs of its channels, are forgotten.
@@ -383,6 +384,6 @@ impl Statistics {
     /// The power of a matrix's products, where pairs of channels are known.
     pub fn power(&self, name: &str, values: &[f32]) -> Option<f64> {
         let input = self.inputs.get(name).filter(|i| !i.gram.is_empty())?;
-        Some(gptq::power(values, &inputs_of(&input.squares, &input.gram, &input.weights, self.is_drawn)))
+        Some(gptq::power(values, &inputs_of(&input.squares, &input.gram, &input.weights, self.are_few)))
     }
 }

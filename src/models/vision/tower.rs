@@ -70,7 +70,8 @@ pub enum Tap {
     Off,
     /// It is kept, `[n_prefix + n_patch, n_embd]` for each layer.
     Keep(Vec<Vec<f32>>),
-    /// The layers before this one are left out: it reads what is given, as [`Tap::Keep`] has kept it.
+    /// The layers before this one are left out: it reads what is given, as [`Tap::Keep`] has kept it. The one behind the
+    /// last layer is what follows.
     From(usize, Vec<f32>),
 }
 
@@ -269,7 +270,7 @@ impl Tower {
         self.begin(picture, mode)?;
         let (kv, fine_kv) = (&mut self.kv, &mut self.fine_kv);
         let first = match &self.tap {
-            Tap::From(first, x) if x.len() == self.work.x.len() && *first < self.layers.len() => {
+            Tap::From(first, x) if x.len() == self.work.x.len() && *first <= self.layers.len() => {
                 self.work.x.copy_from_slice(x);
                 *first
             }

@@ -205,7 +205,8 @@ impl VisionModel {
         Ok(tower.first_input(picture, self.mode)?.to_vec())
     }
 
-    /// Logits of a picture of which layer `first` reads `input`; the layers before it are left out.
+    /// Logits of a picture of which layer `first` reads `input`, or what follows the last one; the layers before it are
+    /// left out.
     ///
     /// # Errors
     /// As [`Self::logits_and_inputs`], and [`Code::BadArgument`] for a layer that is not there or an input that is not its

@@ -1,9 +1,36 @@
 //! Sums of products of channels over many rows of inputs. Their order depends on nothing but the rows.
 
-use crate::kernels::parallel;
+use super::parallel;
 
 /// Rows that are multiplied with each other in one pass over the sums.
 const TOGETHER: usize = 8;
+
+/// Calls a function, compiled for registers of 256 bits where the processor has them: the same operations on each lane, and the
+/// same bits.
+macro_rules! widest {
+    ($name:ident($($arg:expr),*)) => {{
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx") {
+            // SAFETY: the processor has AVX.
+            unsafe { wide::$name($($arg),*) };
+            continue;
+        }
+        $name($($arg),*);
+    }};
+}
+
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    #[target_feature(enable = "avx")]
+    pub fn add_row(sums: &mut [f32], rows: &[f32], k: usize, i: usize) {
+        super::add_row(sums, rows, k, i);
+    }
+
+    #[target_feature(enable = "avx")]
+    pub fn add_scaled_rows(sums: &mut [f32], a: &[f32], n: usize, x: &[f32]) {
+        super::add_scaled_rows(sums, a, n, x);
+    }
+}
 
 /// Adds the products of all pairs of channels of rows, above the diagonal and on it.
 pub fn add_pairs(gram: &mut [f32], k: usize, x: &[f32]) {
@@ -11,13 +38,14 @@ pub fn add_pairs(gram: &mut [f32], k: usize, x: &[f32]) {
         for rows in x.chunks(TOGETHER * k) {
             for (at, sums) in sums.chunks_exact_mut(k).enumerate() {
                 let i = first / k + at;
-                add_row(&mut sums[i..], rows, k, i);
+                widest!(add_row(&mut sums[i..], rows, k, i));
             }
         }
     });
 }
 
 /// Of channel `i` with itself and all later ones.
+#[inline(always)]
 fn add_row(sums: &mut [f32], rows: &[f32], k: usize, i: usize) {
     if rows.len() == TOGETHER * k {
         let row = |r: usize| &rows[r * k + i..(r + 1) * k][..sums.len()];
@@ -33,6 +61,7 @@ fn add_row(sums: &mut [f32], rows: &[f32], k: usize, i: usize) {
     }
 }
 
+/// Fills in the half below the diagonal, `[k, k]`.
 pub fn fill_lower(gram: &mut [f32], k: usize) {
     for i in 1..if gram.is_empty() { 0 } else { k } {
         for j in 0..i {
@@ -46,13 +75,14 @@ pub fn add_products(sums: &mut [f32], a: &[f32], n: usize, x: &[f32], k: usize) 
     parallel::chunks(sums, k, x.len() / k, &|first, sums| {
         for (a, x) in a.chunks(TOGETHER * n).zip(x.chunks(TOGETHER * k)) {
             for (at, sums) in sums.chunks_exact_mut(k).enumerate() {
-                add_scaled_rows(sums, &a[first / k + at..], n, x);
+                widest!(add_scaled_rows(sums, &a[first / k + at..], n, x));
             }
         }
     });
 }
 
 /// Adds rows of `x`, each times a value of `a`, of which every `n`th is one.
+#[inline(always)]
 fn add_scaled_rows(sums: &mut [f32], a: &[f32], n: usize, x: &[f32]) {
     let k = sums.len();
     if x.len() == TOGETHER * k {
