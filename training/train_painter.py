@@ -64,7 +64,7 @@ def paint(args):
     pictures = painter.paint(params, args.pictures, args.seed)
     rows = pictures.reshape(-1, COLUMNS, painter.SIDE, painter.SIDE, 3)
     sheet = rows.transpose(0, 2, 1, 3, 4).reshape(-1, COLUMNS * painter.SIDE, 3)
-    Image.fromarray(sheet).save(args.out, quality=args.quality, subsampling=0)
+    Image.fromarray(sheet).save(args.out, quality=args.quality, subsampling="4:2:0")
     print(f"{len(pictures)} pictures, {os.path.getsize(args.out)} bytes")
 
 
@@ -82,8 +82,8 @@ def main():
     learn.set_defaults(run=train)
     show = what.add_parser("paint", parents=[common])
     show.add_argument("--out", required=True, help="JPEG file, 16 pictures a row")
-    show.add_argument("--pictures", type=int, default=384)
-    show.add_argument("--quality", type=int, default=90)
+    show.add_argument("--pictures", type=int, default=480)
+    show.add_argument("--quality", type=int, default=85)
     show.set_defaults(run=paint)
     args = args.parse_args()
     args.run(args)

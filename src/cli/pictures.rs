@@ -18,16 +18,14 @@ const SIDE: usize = 32;
 struct Set {
     drawn: Range<u32>,
     painted: Range<usize>,
-    /// Whether painted ones are taken in the mirror as well.
-    mirrored: bool,
 }
 
 /// Pictures that inputs are learnt from, for sensitivities.
-const LEARN: Set = Set { drawn: 0..32, painted: 0..32, mirrored: false };
+const LEARN: Set = Set { drawn: 0..32, painted: 0..32 };
 /// Others, on which plans are judged.
-const JUDGE: Set = Set { drawn: 64..68, painted: 32..36, mirrored: false };
+const JUDGE: Set = Set { drawn: 64..68, painted: 32..36 };
 /// What layers are rounded on: each matrix once, not in many types, so that more of them are affordable.
-const ROUND: Set = Set { drawn: 0..64, painted: 0..usize::MAX, mirrored: true };
+const ROUND: Set = Set { drawn: 0..64, painted: 0..usize::MAX };
 
 pub(super) fn to_learn() -> Result<Vec<Image>> {
     LEARN.images()
@@ -46,8 +44,7 @@ impl Set {
         let drawn = self.drawn.clone().map(draw).map(|p| (p.rgb, p.side, p.side));
         let painted = painted()?;
         let chosen = &painted[self.painted.start.min(painted.len())..self.painted.end.min(painted.len())];
-        let mirrored = if self.mirrored { chosen } else { &[] };
-        Ok(drawn.chain(chosen.iter().cloned()).chain(mirrored.iter().map(mirror)).collect())
+        Ok(drawn.chain(chosen.iter().cloned()).collect())
     }
 }
 
@@ -67,11 +64,6 @@ fn painted() -> Result<Vec<Image>> {
     Ok((0..n_col * n_row).map(cut).collect())
 }
 
-fn mirror((rgb, width, height): &Image) -> Image {
-    let rows = rgb.chunks_exact(3 * width);
-    (rows.flat_map(|row| row.rchunks_exact(3).flatten()).copied().collect(), *width, *height)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,10 +80,8 @@ mod tests {
         distinct.sort();
         distinct.dedup();
         assert_eq!(distinct.len(), small.len());
-        let half = small.len() / 2;
-        assert_eq!(small[half].0[..3], small[0].0[3 * 31..]);
         let sheet = image::load_from_memory(SHEET).unwrap().into_rgb8();
-        assert_eq!(small[17].0[..3], sheet.get_pixel(32, 32).0);
+        assert_eq!(small[17].0[3 * (32 + 5)..][..3], sheet.get_pixel(32 + 5, 32 + 1).0);
         assert_eq!((to_learn().unwrap().len(), to_judge().unwrap().len()), (64, 8));
     }
 }

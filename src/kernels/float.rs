@@ -19,7 +19,7 @@ mod avx;
 /// Columns per micro-kernel.
 pub const TILE_NR: usize = 8;
 /// Rows that are multiplied with a panel together: in registers of 128 bits they are two micro-kernels'.
-const ROWS: usize = 2 * MR;
+pub const ROWS: usize = 2 * MR;
 /// k per unpacked panel: 512 x 8 floats are 16 KiB.
 const SLAB_K: usize = 512;
 

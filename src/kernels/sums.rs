@@ -1,64 +1,59 @@
 //! Sums of products of channels over many rows of inputs. Their order depends on nothing but the rows.
 
+use super::float::{Operand, ROWS, TILE_NR, tile};
+use super::isa::Native;
 use super::parallel;
-
-/// Rows that are multiplied with each other in one pass over the sums.
-const TOGETHER: usize = 8;
-
-/// Calls a function, compiled for registers of 256 bits where the processor has them: the same operations on each lane, and the
-/// same bits.
-macro_rules! widest {
-    ($name:ident($($arg:expr),*)) => {{
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx") {
-            // SAFETY: the processor has AVX.
-            unsafe { wide::$name($($arg),*) };
-            continue;
-        }
-        $name($($arg),*);
-    }};
-}
-
-#[cfg(target_arch = "x86_64")]
-mod wide {
-    #[target_feature(enable = "avx")]
-    pub fn add_row(sums: &mut [f32], rows: &[f32], k: usize, i: usize) {
-        super::add_row(sums, rows, k, i);
-    }
-
-    #[target_feature(enable = "avx")]
-    pub fn add_scaled_rows(sums: &mut [f32], a: &[f32], n: usize, x: &[f32]) {
-        super::add_scaled_rows(sums, a, n, x);
-    }
-}
 
 /// Adds the products of all pairs of channels of rows, above the diagonal and on it.
 pub fn add_pairs(gram: &mut [f32], k: usize, x: &[f32]) {
-    parallel::chunks(gram, k, x.len() / k, &|first, sums| {
-        for rows in x.chunks(TOGETHER * k) {
-            for (at, sums) in sums.chunks_exact_mut(k).enumerate() {
-                let i = first / k + at;
-                widest!(add_row(&mut sums[i..], rows, k, i));
+    add(gram, x, k, x, k, true);
+}
+
+/// Adds `a^T x` of rows `a`, `[m, n]`, and `x`, `[m, k]`, to `[n, k]`.
+pub fn add_products(sums: &mut [f32], a: &[f32], n: usize, x: &[f32], k: usize) {
+    add(sums, a, n, x, k, false);
+}
+
+/// [`add_products`]; with `is_upper` as far as columns are not before rows, and some of the others.
+fn add(sums: &mut [f32], a: &[f32], n: usize, x: &[f32], k: usize, is_upper: bool) {
+    let m = x.len().checked_div(k).unwrap_or(0);
+    if m == 0 {
+        return;
+    }
+    let a = transposed(a, n);
+    parallel::chunks(sums, k, m, &|first, sums| {
+        let first = first / k;
+        let mut panel = vec![0f32; m * TILE_NR];
+        for j in (0..k).step_by(TILE_NR) {
+            let columns = (k - j).min(TILE_NR);
+            for (to, from) in panel.chunks_exact_mut(TILE_NR).zip(x.chunks_exact(k)) {
+                to[..columns].copy_from_slice(&from[j..][..columns]);
+            }
+            for (at, sums) in sums.chunks_mut(ROWS * k).enumerate() {
+                let i = first + at * ROWS;
+                if is_upper && i >= j + TILE_NR {
+                    break;
+                }
+                let mut products = [0f32; ROWS * TILE_NR];
+                let (a, x) =
+                    (Operand { data: &a[i * m..], stride: m }, Operand { data: &panel, stride: TILE_NR });
+                tile::<Native>(sums.len() / k, m, a, x, &mut products, TILE_NR, false);
+                for (sums, products) in sums.chunks_exact_mut(k).zip(products.chunks_exact(TILE_NR)) {
+                    sums[j..].iter_mut().zip(products).for_each(|(sum, v)| *sum += v);
+                }
             }
         }
     });
 }
 
-/// Of channel `i` with itself and all later ones.
-#[inline(always)]
-fn add_row(sums: &mut [f32], rows: &[f32], k: usize, i: usize) {
-    if rows.len() == TOGETHER * k {
-        let row = |r: usize| &rows[r * k + i..(r + 1) * k][..sums.len()];
-        let [a, b, c, d, e, f, g, h]: [&[f32]; TOGETHER] = std::array::from_fn(row);
-        for j in 0..sums.len() {
-            let first = (a[0] * a[j] + b[0] * b[j]) + (c[0] * c[j] + d[0] * d[j]);
-            sums[j] += first + ((e[0] * e[j] + f[0] * f[j]) + (g[0] * g[j] + h[0] * h[j]));
-        }
-        return;
+/// `[m, n]` as `[n, m]`.
+fn transposed(a: &[f32], n: usize) -> Vec<f32> {
+    let m = a.len() / n;
+    let mut out = vec![0f32; a.len()];
+    for (i, row) in a.chunks_exact(n).enumerate() {
+        row.iter().enumerate().for_each(|(j, v)| out[j * m + i] = *v);
     }
-    for row in rows.chunks_exact(k) {
-        sums.iter_mut().zip(&row[i..]).for_each(|(sum, v)| *sum += row[i] * v);
-    }
+    out
 }
 
 /// Fills in the half below the diagonal, `[k, k]`.
@@ -67,35 +62,5 @@ pub fn fill_lower(gram: &mut [f32], k: usize) {
         for j in 0..i {
             gram[i * k + j] = gram[j * k + i];
         }
-    }
-}
-
-/// Adds `a^T x` of rows `a`, `[m, n]`, and `x`, `[m, k]`, to `[n, k]`.
-pub fn add_products(sums: &mut [f32], a: &[f32], n: usize, x: &[f32], k: usize) {
-    parallel::chunks(sums, k, x.len() / k, &|first, sums| {
-        for (a, x) in a.chunks(TOGETHER * n).zip(x.chunks(TOGETHER * k)) {
-            for (at, sums) in sums.chunks_exact_mut(k).enumerate() {
-                widest!(add_scaled_rows(sums, &a[first / k + at..], n, x));
-            }
-        }
-    });
-}
-
-/// Adds rows of `x`, each times a value of `a`, of which every `n`th is one.
-#[inline(always)]
-fn add_scaled_rows(sums: &mut [f32], a: &[f32], n: usize, x: &[f32]) {
-    let k = sums.len();
-    if x.len() == TOGETHER * k {
-        let rows: [&[f32]; TOGETHER] = std::array::from_fn(|r| &x[r * k..][..k]);
-        let f: [f32; TOGETHER] = std::array::from_fn(|r| a[r * n]);
-        for (j, sum) in sums.iter_mut().enumerate() {
-            let first = (f[0] * rows[0][j] + f[1] * rows[1][j]) + (f[2] * rows[2][j] + f[3] * rows[3][j]);
-            let second = (f[4] * rows[4][j] + f[5] * rows[5][j]) + (f[6] * rows[6][j] + f[7] * rows[7][j]);
-            *sum += first + second;
-        }
-        return;
-    }
-    for (a, row) in a.iter().step_by(n).zip(x.chunks_exact(k)) {
-        sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += a * v);
     }
 }
