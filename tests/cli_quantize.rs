@@ -325,15 +325,15 @@ fn mean_divergence(exact: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
     exact.iter().zip(other).map(of).sum::<f64>() / exact.len() as f64
 }
 
-/// Drawn pictures stand for photos well enough: GPTQ on them, which sees no photo, takes a third off the divergence on
+/// Pictures of ours stand for photos well enough: GPTQ on them, which sees no photo, takes most of the divergence off on
 /// small ones. The eight sharp ones tell less than 0.007 nats apart, a third of what they have, so that the bound for them
 /// is wide.
 #[test]
-fn drawn_pictures_calibrate_for_photos() {
+fn pictures_of_ours_calibrate_for_photos() {
     let Some(model) = shared("data/vit/deit_tiny_patch16_224_imagenet1k.f32.safetensors") else { return };
     let Some(archive) = shared("data/images/cifar10_test_jpeg.zip") else { return };
     let Some(sharp) = shared("data/images") else { return };
-    let folder = folder("drawn");
+    let folder = folder("pictures");
     let small = stored_photos(&std::fs::read(archive).unwrap(), &folder, 40);
     let entries = std::fs::read_dir(sharp).unwrap().map(|e| e.unwrap().path());
     let mut sharp: Vec<PathBuf> =
@@ -342,12 +342,12 @@ fn drawn_pictures_calibrate_for_photos() {
     let (searched, gptq) = (folder.join("searched.gguf"), folder.join("gptq.gguf"));
     bitpane!("quantize", model, searched, "--type", "Q4_K").document_or_text();
     bitpane!("quantize", model, gptq, "--type", "Q4_K", "--calibrate", "--gptq").document_or_text();
-    for (what, photos, most) in [("small", small, 0.67), ("sharp", sharp, 1.5)] {
+    for (what, photos, most) in [("small", small, 0.4), ("sharp", sharp, 1.5)] {
         assert!(photos.len() >= 8, "{} {what} photos", photos.len());
         let exact = photo_logits(&model, &photos);
         let [searched, gptq] =
             [&searched, &gptq].map(|file| mean_divergence(&exact, &photo_logits(file, &photos)));
-        println!("{what} photos: searched {searched:.4}, GPTQ on drawn pictures {gptq:.4}");
+        println!("{what} photos: searched {searched:.4}, GPTQ on pictures of ours {gptq:.4}");
         assert!(gptq < most * searched, "{what}: {gptq} against {searched}");
     }
     std::fs::remove_dir_all(folder).unwrap();

@@ -5,6 +5,7 @@ mod blocks;
 
 use bitpane::container::gguf_write::GgufWriter;
 use bitpane::container::{Header, parse};
+use bitpane::kernels::sums;
 use bitpane::quant::DType;
 use bitpane::quantizer::{Files, MovedInputs, Outline};
 use blocks::splitmix_bytes;
@@ -91,4 +92,30 @@ fn matrices_without_inputs_are_searched_for() {
     (DType::Q4_K.codec().unwrap().1.dequantize)(&rounded.blocks, &mut values);
     assert_eq!(values, rounded.values);
     assert!(distance(&values, &weights) < 0.01 * distance(&vec![0.0; N * K], &weights));
+}
+
+/// Sums of products are those of a plain loop, for any number of channels and rows, and are added to what is there.
+#[test]
+fn products_of_channels_add_up() {
+    for (m, n, k) in [(1, 1, 1), (3, 5, 17), (197, 24, 40), (50, 13, 96), (0, 3, 8)] {
+        let (a, x) = (noise(m * n, 5), noise(m * k, 6));
+        let naive = |a: &[f32], n: usize, i: usize, j: usize| {
+            (0..m).map(|r| f64::from(a[r * n + i]) * f64::from(x[r * k + j])).sum::<f64>()
+        };
+        let (mut gram, mut products) = (vec![0f32; k * k], vec![0f32; n * k]);
+        for _ in 0..2 {
+            sums::add_pairs(&mut gram, k, &x);
+            sums::add_products(&mut products, &a, n, &x, k);
+        }
+        sums::fill_lower(&mut gram, k);
+        for (got, rows, of) in [(&gram, k, &x), (&products, n, &a)] {
+            for (at, got) in got.iter().enumerate() {
+                let want = 2.0 * naive(of, rows, at / k, at % k);
+                assert!(
+                    (f64::from(*got) - want).abs() <= 1e-5 * (m as f64).sqrt(),
+                    "{m} {n} {k}, {at}: {got}, {want}"
+                );
+            }
+        }
+    }
 }
