@@ -142,6 +142,7 @@ fn a_picture_goes_on_from_any_layer() {
     }
     let n_layer = inputs.len();
     let mut stream = inputs[n_layer - 1].clone();
+    model.first_input(&picture).unwrap();
     let tower = model.trunk().unwrap();
     [Half::Attention, Half::Mlp].iter().for_each(|half| tower.run_half(n_layer - 1, *half, &mut stream));
     assert_eq!(model.logits_from(&picture, n_layer, stream).unwrap(), logits, "behind the last layer");
