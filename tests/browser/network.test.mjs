@@ -220,7 +220,8 @@ test("N09 an empty hash, a hash of another file, a missing one: refused, never n
 for (const [what, rule, after] of [
   ["before an answer", { delay: 60_000 }, 30],
   ["at 1 %", { stall: Math.floor(STORY.length / 100) }, 60],
-  ["at 99 %", { stall: Math.floor(STORY.length * 0.99) }, 120],
+  // In one answer: of two at once neither is as long.
+  ["at 99 %", { ranges: false, stall: Math.floor(STORY.length * 0.99) }, 120],
 ]) {
   test(`N10 aborted ${what}: AbortError within 100 ms, the socket is closed, the next load works`, async () => {
     let isAborted = false;
