@@ -353,6 +353,13 @@ fn pictures_of_ours_calibrate_for_photos() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// The bytes of a tensor of a GGUF file.
+fn tensor<'a>(file: &'a [u8], name: &str) -> &'a [u8] {
+    let header = bitpane::container::parse(file, Some(file.len() as u64)).unwrap().unwrap();
+    let found = header.tensor(name).unwrap();
+    &file[found.offset as usize..][..found.n_bytes as usize]
+}
+
 /// What is rounded layer after layer is the same for any number of threads.
 #[test]
 fn threads_change_nothing_about_gptq() {
@@ -376,7 +383,18 @@ fn threads_change_nothing_about_gptq() {
         .document_or_text();
         std::fs::read(out).unwrap()
     };
-    assert!(file("1") == file("3"));
+    let rounded = file("1");
+    assert!(rounded == file("3"));
+    // What stands before and behind the layers is rounded for its inputs as well.
+    let searched = folder.join("searched");
+    bitpane!("quantize", model, searched, "--type", "Q4_0").document_or_text();
+    let searched = std::fs::read(searched).unwrap();
+    for name in ["patch_embed.proj.weight", "blocks.11.mlp.fc2.weight", "head.weight"] {
+        assert!(
+            tensor(&rounded, name) != tensor(&searched, name),
+            "{name} has not been rounded for its inputs"
+        );
+    }
     std::fs::remove_dir_all(folder).unwrap();
 }
 
