@@ -133,6 +133,21 @@ impl<'a, T> Shared<'a, T> {
         Shared { start: slice.as_mut_ptr(), len: slice.len(), lifetime: PhantomData }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where a part of the slice begins that only one thread writes.
+    ///
+    /// # Safety
+    /// `range` is within the slice; nobody else reads or writes it meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn start(&self, range: Range<usize>) -> *mut T {
+        debug_assert!(range.start <= range.end && range.end <= self.len, "outside of the slice");
+        // SAFETY: within the slice, as the caller vouches.
+        unsafe { self.start.add(range.start) }
+    }
+
     /// A part of the slice.
     ///
     /// # Safety

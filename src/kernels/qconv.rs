@@ -1,16 +1,23 @@
-//! Convolutions with the fixed scales of a quantized file: integers in, integers out.
+//! Convolutions with the fixed scales of a quantized file: codes in, codes out.
 //!
 //! ```text
-//! out[i, j] = clamp(round(scale[j] * (bias[j] + sum over k of a[i, k] * (w[j, k] - zero))))
+//! out[i, j] = clamp(round(scale[j] * (bias[j] + sum over k of (a[i, k] - zero_a) * (w[j, k] - zero_w)))) + zero_out
 //! ```
-//! Activations and outputs have their zero points subtracted and are held as i16 (they are within
-//! +-255): padding is then zero, and products need no correction. Sums are exact; the one rounding is
-//! to nearest, ties to even, of a product in f32, as XNNPACK rounds. Where an engine multiplies bytes four at a time
-//! in full, matrices do so, with the same sums ([`Dense::forward_bytes`]).
+//! Sums are exact; the one rounding is to nearest, ties to even, of a product in f32, as XNNPACK rounds. Activations are
+//! bytes from layer to layer. Where an engine multiplies bytes four at a time in full, matrices are multiplied as they
+//! lie, and zero points are put right afterwards ([`Dense::forward_bytes`]); others take pairs of halves less their zero
+//! points ([`Dense::forward`]), with the same sums.
 //!
 //! Source: Jacob et al. 2017 (arXiv 1712.05877), section 2.
 
 mod bytes;
+mod depthwise;
+mod gather;
+mod halves;
+mod sum;
+
+pub use depthwise::Depthwise;
+pub use sum::Weighted;
 
 use super::isa::Isa;
 use super::parallel::{self, Shared};
@@ -21,10 +28,25 @@ use std::ops::Range;
 
 /// Outputs of a strip.
 pub const STRIP: usize = 8;
-/// Rows that meet a panel together.
-const ROWS: usize = 4;
-/// Bytes of activations that stay in the first-level cache beside a panel.
+/// Bytes of activations that stay in the first-level cache beside a strip of weights.
 const BLOCK_BYTES: usize = 24 * 1024;
+/// Most rows of a block.
+const MAX_ROWS: usize = 240;
+/// Least rows of a block that is smaller so that all threads have work: whole tiles of both kinds.
+const LEAST_ROWS: usize = 20;
+/// Blocks of rows and outputs per thread, where there are several.
+const ITEMS_PER_THREAD: usize = 6;
+/// Least strips that several threads share: rows are read anew for each part of them.
+const LEAST_STRIPS: usize = 4;
+
+/// The zero points of a layer: what its codes of 0 stand for.
+#[derive(Clone, Copy, Debug)]
+pub struct Zeros {
+    /// Of its weights.
+    pub weights: i8,
+    /// Of what it reads.
+    pub input: u8,
+}
 
 /// What turns sums into outputs.
 pub struct Requantize {
@@ -32,18 +54,38 @@ pub struct Requantize {
     bias: Vec<i32>,
     /// Multiplies sums; padded.
     scale: Vec<f32>,
-    /// Least and largest output.
+    /// Least and largest output, less the zero point.
     clamp: [f32; 2],
+    zero: u8,
+    /// Whether sums can be far from all codes, or some codes are not to be given: else narrowing clamps enough.
+    is_clamped: bool,
 }
 
 impl Requantize {
-    /// `bias` and `scale` of each output, and the least and largest output.
-    pub fn new(bias: &[i32], scale: &[f32], clamp: [i32; 2]) -> Self {
+    /// `bias` and `scale` of each output, the least and largest code, and the output's zero point.
+    pub fn new(bias: &[i32], scale: &[f32], clamp: [u8; 2], zero: u8) -> Self {
         let padded = bias.len().next_multiple_of(STRIP);
         let (mut bias, mut scale) = (bias.to_vec(), scale.to_vec());
         bias.resize(padded, 0);
         scale.resize(padded, 0.0);
-        Requantize { bias, scale, clamp: clamp.map(|c| c as f32) }
+        Requantize {
+            bias,
+            scale,
+            clamp: clamp.map(|c| f32::from(c) - f32::from(zero)),
+            zero,
+            is_clamped: true,
+        }
+    }
+
+    /// Says that sums without their biases are within +-`reach` of each output.
+    fn set_reach(&mut self, reach: &[i64]) {
+        // Products below this are rounded by adding a number, and fit 32 bits with any zero point.
+        const LARGEST: f64 = (1 << 21) as f64;
+        let all = [0, 255].map(|code| f32::from(code as u8) - f32::from(self.zero));
+        let outputs = reach.iter().zip(&self.bias).zip(&self.scale);
+        let mut products = outputs
+            .map(|((reach, bias), scale)| (*reach as f64 + f64::from(*bias).abs()) * f64::from(*scale));
+        self.is_clamped = self.clamp != all || !products.all(|product| product < LARGEST);
     }
 
     /// The outputs of eight sums, from output `first` on.
@@ -51,23 +93,45 @@ impl Requantize {
     /// # Safety
     /// `first + 8` is within the padded outputs; 8 of `out` are writable.
     #[inline(always)]
-    unsafe fn store<I: Isa>(&self, first: usize, sums: [I::V; 2], out: *mut i16) {
-        let [low, high] = self.clamp.map(I::fsplat);
+    unsafe fn store<I: Isa>(&self, first: usize, sums: [I::V; 2], out: *mut u8) {
         // SAFETY: the caller's.
         unsafe {
             let scale = self.scale.as_ptr().add(first);
-            let round = |sum, scale| I::round(I::fmax(I::fmin(I::fmul(I::to_float(sum), scale), high), low));
-            let [a, b] = [round(sums[0], I::fload(scale)), round(sums[1], I::fload(scale.add(4)))];
-            I::store(out.cast(), I::narrow16(a, b));
+            let [a, b] = [(sums[0], scale), (sums[1], scale.add(4))]
+                .map(|(sum, scale)| I::fmul(I::to_float(sum), I::fload(scale)));
+            let [a, b] = match self.is_clamped {
+                true => [a, b].map(|x| {
+                    let [low, high] = self.clamp.map(I::fsplat);
+                    I::fmax(I::fmin(x, high), low)
+                }),
+                false => [a, b],
+            };
+            let zero = I::splat32(self.zero.into());
+            let [a, b] = [a, b].map(|x| I::add32(I::round(x), zero));
+            let codes = I::narrow16(a, b);
+            I::store64(out, I::narrow8_unsigned(codes, codes));
+        }
+    }
+
+    /// The biases of eight outputs, from `first` on.
+    ///
+    /// # Safety
+    /// `first + 8` is within the padded outputs.
+    #[inline(always)]
+    unsafe fn bias<I: Isa>(&self, first: usize) -> [I::V; 2] {
+        // SAFETY: the caller's.
+        unsafe {
+            let p = self.bias.as_ptr().add(first);
+            [I::load(p.cast()), I::load(p.add(4).cast())]
         }
     }
 }
 
-/// A feature map, `[height, width, stride]`, of whose `stride` channels the last may be zeros.
+/// A feature map, `[height, width, stride]`, of whose `stride` channels the last may count for nothing.
 #[derive(Clone, Copy)]
 pub struct Map<'a> {
-    /// The centred values.
-    pub data: &'a [i16],
+    /// The codes.
+    pub data: &'a [u8],
     /// Rows.
     pub height: usize,
     /// Columns.
@@ -82,53 +146,73 @@ pub struct Map<'a> {
 pub struct Dense {
     n: usize,
     k: usize,
-    /// Subtracted from the codes.
-    zero: i16,
-    /// Strips of 8 outputs: for each two k, 8 pairs of codes.
+    zeros: Zeros,
+    /// Strips of 8 outputs: for each four k, 8 times the four codes of an output.
     codes: Vec<u8>,
     /// Of the codes of each output; padded as they are.
     sums: Vec<i32>,
-    /// Subtracted from the codes of the input.
-    input_zero: i8,
     requantize: Requantize,
 }
 
-/// Multiplies some strips with rows of a block ([`Dense::block`]).
-type Block = fn(&Dense, Rows, Range<usize>, &mut Scratch, &Shared<i16>);
+/// Multiplies some strips with rows of a block.
+type Block = fn(&Dense, Rows, Range<usize>, &mut Vec<u8>, &Shared<u8>);
 
 /// Consecutive rows of inputs, `stride` apart, and the number of the first.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
-    a: &'a [i16],
+    a: &'a [u8],
     stride: usize,
     first: usize,
     n: usize,
 }
 
+/// How a product is cut for the threads: blocks of rows, and parts of the strips.
+struct Cut {
+    block: usize,
+    groups: usize,
+}
+
+impl Cut {
+    /// Of `m` rows of `k` bytes and `n_strips` strips.
+    fn new(m: usize, k: usize, n_strips: usize) -> Self {
+        let whole = (BLOCK_BYTES / k).clamp(LEAST_ROWS, MAX_ROWS);
+        let n_items = match pool::threads() {
+            1 => 1,
+            threads => ITEMS_PER_THREAD * threads,
+        };
+        let block = whole.min((m / n_items).max(LEAST_ROWS)).next_multiple_of(LEAST_ROWS);
+        let groups = n_items.div_ceil(m.div_ceil(block).max(1)).min(n_strips / LEAST_STRIPS);
+        Cut { block, groups: groups.max(1) }
+    }
+}
+
 impl Dense {
-    /// Packs `codes` `[n, k]`, whose rows are in the order rows, columns, channels of taps; the zero points are those of
-    /// the codes and of the input's.
+    /// Packs `codes` `[n, k]`, whose rows are in the order rows, columns, channels of taps.
     ///
     /// # Panics
     /// Where the lengths do not agree: a bug in the caller.
-    pub fn new(codes: &[i8], k: usize, [zero, input_zero]: [i8; 2], requantize: Requantize) -> Self {
+    pub fn new(codes: &[i8], k: usize, zeros: Zeros, mut requantize: Requantize) -> Self {
         let n = codes.len() / k.max(1);
         assert!(k > 0 && codes.len() == n * k && requantize.bias.len() == n.next_multiple_of(STRIP));
         let padded_k = k.next_multiple_of(4);
-        let mut packed = vec![zero as u8; n.next_multiple_of(STRIP) * padded_k];
+        let mut packed = vec![zeros.weights as u8; n.next_multiple_of(STRIP) * padded_k];
         for (j, row) in codes.chunks_exact(k).enumerate() {
             let strip = &mut packed[j / STRIP * STRIP * padded_k..][..STRIP * padded_k];
             for (i, &code) in row.iter().enumerate() {
-                strip[i / 2 * 2 * STRIP + j % STRIP * 2 + i % 2] = code as u8;
+                strip[i / 4 * 4 * STRIP + j % STRIP * 4 + i % 4] = code as u8;
             }
         }
-        let n_padding = (padded_k - k) as i32 * i32::from(zero);
-        let mut sums = vec![padded_k as i32 * i32::from(zero); n.next_multiple_of(STRIP)];
+        let zero = i32::from(zeros.weights);
+        let n_padding = (padded_k - k) as i32 * zero;
+        let mut sums = vec![padded_k as i32 * zero; n.next_multiple_of(STRIP)];
         for (sum, row) in sums.iter_mut().zip(codes.chunks_exact(k)) {
             *sum = row.iter().map(|&code| i32::from(code)).sum::<i32>() + n_padding;
         }
+        let reach =
+            |row: &[i8]| row.iter().map(|&code| 255 * (i64::from(code) - i64::from(zero)).abs()).sum();
+        requantize.set_reach(&codes.chunks_exact(k).map(reach).collect::<Vec<_>>());
         super::hold(Packing::I8);
-        Dense { n, k, zero: zero.into(), codes: packed, sums, input_zero, requantize }
+        Dense { n, k, zeros, codes: packed, sums, requantize }
     }
 
     /// Outputs.
@@ -150,15 +234,20 @@ impl Dense {
         self.k.next_multiple_of(4)
     }
 
+    /// The codes of a strip.
+    fn strip(&self, strip: usize) -> &[u8] {
+        &self.codes[strip * STRIP * self.padded_k()..][..STRIP * self.padded_k()]
+    }
+
     /// Convolves `input`; `out` is `[height, width, n padded to 8]` of the output.
     ///
     /// # Panics
     /// Where the shapes do not agree: a bug in the caller.
-    pub fn forward<I: Isa>(&self, input: Map, window: &Window, out_width: usize, out: &mut [i16]) {
-        self.forward_by(Self::block::<I>, input, window, out_width, out);
+    pub fn forward<I: Isa>(&self, input: Map, window: &Window, out_width: usize, out: &mut [u8]) {
+        self.forward_by(Self::halves_block::<I>, input, window, out_width, out);
     }
 
-    fn forward_by(&self, by: Block, input: Map, window: &Window, out_width: usize, out: &mut [i16]) {
+    fn forward_by(&self, by: Block, input: Map, window: &Window, out_width: usize, out: &mut [u8]) {
         assert_eq!(self.k, window.n_taps() * input.channels, "weights and map disagree");
         assert_eq!(input.data.len(), input.height * input.width * input.stride);
         let padded_n = self.n.next_multiple_of(STRIP);
@@ -166,240 +255,36 @@ impl Dense {
         assert!(out.len() == m * padded_n && m.is_multiple_of(out_width.max(1)));
         let is_same_size = m == input.height * input.width && out_width == input.width;
         let direct = window.is_point() && is_same_size && input.stride >= self.padded_k();
-        let block = (BLOCK_BYTES / 2 / self.padded_k()).clamp(32, 256) / ROWS * ROWS;
-        let (n_blocks, n_strips) = (m.div_ceil(block), padded_n / STRIP);
-        // Few rows are cut by outputs; else each part makes its panels anew, which many rows pay for.
-        let groups = match pool::threads() {
-            threads if threads > 1 && direct && n_blocks < 8 => n_strips.min(4 * threads),
-            _ => 1,
-        };
+        let n_strips = padded_n / STRIP;
+        let Cut { block, groups } = Cut::new(m, self.padded_k(), n_strips);
         let out = Shared::new(out);
         let work = block * self.padded_k() * n_strips.div_ceil(groups) * STRIP;
-        parallel::ranges(n_blocks * groups, work, &|items| {
-            let mut scratch = Scratch::default();
+        parallel::ranges(m.div_ceil(block) * groups, work, &|items| {
+            let (mut gathered, mut scratch) = (Vec::new(), Vec::new());
+            let mut held = usize::MAX;
             for item in items {
-                let rows = item / groups * block..(item / groups * block + block).min(m);
+                let first = item / groups * block;
+                let n = block.min(m - first);
                 let strip = |group: usize| group * n_strips / groups;
                 let strips = strip(item % groups)..strip(item % groups + 1);
-                let (first, n) = (rows.start, rows.len());
-                if direct {
-                    let (a, stride) = (&input.data[first * input.stride..], input.stride);
-                    by(self, Rows { a, stride, first, n }, strips, &mut scratch, &out);
+                let rows = if direct {
+                    Rows { a: &input.data[first * input.stride..], stride: input.stride, first, n }
                 } else {
-                    let (mut gathered, stride) = (std::mem::take(&mut scratch.rows), self.padded_k());
-                    gather(input, window, out_width, rows, stride, &mut gathered);
-                    by(self, Rows { a: &gathered, stride, first, n }, strips, &mut scratch, &out);
-                    scratch.rows = gathered;
-                }
+                    if held != first {
+                        gather::rows(
+                            input,
+                            self.zeros.input,
+                            window,
+                            out_width,
+                            first..first + n,
+                            &mut gathered,
+                        );
+                        held = first;
+                    }
+                    Rows { a: &gathered, stride: self.padded_k(), first, n }
+                };
+                by(self, rows, strips, &mut scratch, &out);
             }
         });
-    }
-
-    /// Some strips of the outputs of `rows`.
-    fn block<I: Isa>(&self, rows: Rows, strips: Range<usize>, scratch: &mut Scratch, out: &Shared<i16>) {
-        let padded_n = self.n.next_multiple_of(STRIP);
-        let Rows { a, stride, n: n_rows, .. } = rows;
-        let panel = &mut scratch.panel;
-        assert!(a.len() >= (n_rows - 1) * stride + self.padded_k());
-        panel.resize(self.padded_k() * STRIP, 0);
-        let pairs = std::hint::black_box(self.padded_k() / 2);
-        for strip in strips {
-            self.unpack::<I>(strip, panel);
-            // SAFETY: the bias is padded to whole strips.
-            let bias = unsafe {
-                let p = self.requantize.bias.as_ptr().add(strip * STRIP);
-                [I::load(p.cast()), I::load(p.add(4).cast())]
-            };
-            for first in (0..n_rows).step_by(ROWS) {
-                // SAFETY: rows are within `a` (asserted), the last stands in for those beyond; the panel holds
-                // `pairs`; these columns of these rows are this part's alone.
-                unsafe {
-                    let row = |r: usize| a.as_ptr().add((first + r).min(n_rows - 1) * stride);
-                    let sums = tile::<I>(panel.as_ptr(), std::array::from_fn(row), pairs, bias);
-                    for (r, sums) in sums.into_iter().enumerate().take(n_rows - first) {
-                        let at = (rows.first + first + r) * padded_n + strip * STRIP;
-                        let to = out.part(at..at + STRIP);
-                        self.requantize.store::<I>(strip * STRIP, sums, to.as_mut_ptr());
-                    }
-                }
-            }
-        }
-    }
-
-    /// The codes of a strip as i16, less their zero point.
-    fn unpack<I: Isa>(&self, strip: usize, panel: &mut [i16]) {
-        let codes = &self.codes[strip * STRIP * self.padded_k()..][..STRIP * self.padded_k()];
-        let zero = I::splat16(self.zero as u16);
-        for (from, to) in codes.chunks_exact(8).zip(panel.chunks_exact_mut(8)) {
-            // SAFETY: 8 bytes, 8 halves.
-            unsafe { I::store(to.as_mut_ptr().cast(), I::sub16(I::load8x8(from.as_ptr()), zero)) }
-        }
-    }
-}
-
-#[derive(Default)]
-struct Scratch {
-    rows: Vec<i16>,
-    panel: Vec<i16>,
-    bytes: bytes::Scratch,
-}
-
-/// Four rows times 8 columns.
-///
-/// # Safety
-/// `2 * pairs` of each row and `16 * pairs` of the panel are readable.
-#[inline(always)]
-unsafe fn tile<I: Isa>(
-    panel: *const i16,
-    rows: [*const i16; ROWS],
-    pairs: usize,
-    bias: [I::V; 2],
-) -> [[I::V; 2]; ROWS] {
-    let mut sums = [bias; ROWS];
-    let (mut w, mut rows) = (panel, rows);
-    for _ in 0..pairs {
-        // SAFETY: the caller's.
-        unsafe {
-            let columns = [I::load(w.cast()), I::load(w.add(8).cast())];
-            for (sums, row) in sums.iter_mut().zip(&mut rows) {
-                let a = I::load32_splat(row.cast());
-                sums[0] = I::add32(sums[0], I::dot16(columns[0], a));
-                sums[1] = I::add32(sums[1], I::dot16(columns[1], a));
-                *row = row.add(2);
-            }
-            w = w.add(16);
-        }
-    }
-    sums
-}
-
-/// The taps of some outputs as rows of `padded_k`, zeros after the last.
-fn gather(
-    input: Map,
-    window: &Window,
-    out_width: usize,
-    outputs: Range<usize>,
-    padded_k: usize,
-    to: &mut Vec<i16>,
-) {
-    to.clear();
-    to.resize(outputs.len() * padded_k, 0);
-    let c = input.channels;
-    for (row, output) in to.chunks_exact_mut(padded_k).zip(outputs) {
-        let (y, x) = (output / out_width, output % out_width);
-        for ky in 0..window.size[0] {
-            let Some(iy) = window.input(0, y, ky, input.height) else { continue };
-            for kx in 0..window.size[1] {
-                let Some(ix) = window.input(1, x, kx, input.width) else { continue };
-                let tap = ky * window.size[1] + kx;
-                let from = &input.data[(iy * input.width + ix) * input.stride..][..c];
-                // A loop: runs are short, and copying by call costs more.
-                row[tap * c..][..c].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-            }
-        }
-    }
-}
-
-/// A convolution of each channel by itself.
-pub struct Depthwise {
-    channels: usize,
-    /// For each two taps and 8 channels, 16 weights less their zero point: channel by channel, the
-    /// first tap's, then the second's (or zero).
-    weights: Vec<i16>,
-    n_taps: usize,
-    requantize: Requantize,
-}
-
-impl Depthwise {
-    /// Packs `codes` `[taps, channels]`.
-    ///
-    /// # Panics
-    /// Where the lengths do not agree: a bug in the caller.
-    pub fn new(codes: &[i8], channels: usize, zero: i8, requantize: Requantize) -> Self {
-        let n_taps = codes.len() / channels.max(1);
-        assert!(channels > 0 && codes.len() == n_taps * channels);
-        assert_eq!(requantize.bias.len(), channels.next_multiple_of(STRIP));
-        let stride = channels.next_multiple_of(STRIP);
-        let mut weights = vec![0; n_taps.next_multiple_of(2) * stride];
-        for (tap, row) in codes.chunks_exact(channels).enumerate() {
-            for (c, &code) in row.iter().enumerate() {
-                weights[tap / 2 * 2 * stride + c * 2 + tap % 2] = i16::from(code) - i16::from(zero);
-            }
-        }
-        Depthwise { channels, weights, n_taps, requantize }
-    }
-
-    /// Channels.
-    pub fn channels(&self) -> usize {
-        self.channels
-    }
-
-    /// Taps.
-    pub fn n_taps(&self) -> usize {
-        self.n_taps
-    }
-
-    /// Bytes of the weights in memory.
-    pub fn n_bytes(&self) -> usize {
-        self.weights.len() * 2
-    }
-
-    /// Convolves `input`; `out` is `[height, out_width, channels padded to 8]`.
-    ///
-    /// # Panics
-    /// Where the shapes do not agree: a bug in the caller.
-    pub fn forward<I: Isa>(&self, input: Map, window: &Window, out_width: usize, out: &mut [i16]) {
-        let stride = self.channels.next_multiple_of(STRIP);
-        assert!(self.n_taps == window.n_taps() && input.channels == self.channels && input.stride == stride);
-        assert_eq!(input.data.len(), input.height * input.width * stride);
-        let height = out.len() / (out_width * stride).max(1);
-        assert_eq!(out.len(), height * out_width * stride);
-        let zeros = vec![0i16; stride];
-        let out = Shared::new(out);
-        // A multiplication takes about as long as 8 in a matrix product.
-        let work = out_width * stride * self.n_taps * 8;
-        parallel::ranges(height, work, &|ys| {
-            let mut taps = vec![zeros.as_ptr(); self.n_taps.next_multiple_of(2)];
-            for y in ys {
-                for x in 0..out_width {
-                    for (tap, to) in taps.iter_mut().take(self.n_taps).enumerate() {
-                        let iy = window.input(0, y, tap / window.size[1], input.height);
-                        let ix = window.input(1, x, tap % window.size[1], input.width);
-                        *to = match (iy, ix) {
-                            (Some(iy), Some(ix)) => input.data[(iy * input.width + ix) * stride..].as_ptr(),
-                            _ => zeros.as_ptr(),
-                        };
-                    }
-                    let at = (y * out_width + x) * stride;
-                    // SAFETY: a row of outputs is one part's; each tap has `stride` channels.
-                    unsafe { self.pixel::<I>(&taps, out.part(at..at + stride)) };
-                }
-            }
-        });
-    }
-
-    /// All channels of one output.
-    ///
-    /// # Safety
-    /// `out.len()` of each tap are readable; that is the padded number of channels.
-    #[inline(always)]
-    unsafe fn pixel<I: Isa>(&self, taps: &[*const i16], out: &mut [i16]) {
-        let stride = out.len();
-        for c in (0..stride).step_by(STRIP) {
-            // SAFETY: the bias is as long as `out`; weights are `[tap pairs][stride][2]`.
-            unsafe {
-                let bias = self.requantize.bias.as_ptr().add(c);
-                let mut sums = [I::load(bias.cast()), I::load(bias.add(4).cast())];
-                let mut w = self.weights.as_ptr().add(2 * c);
-                for pair in taps.chunks_exact(2) {
-                    let (a, b) = (I::load(pair[0].add(c).cast()), I::load(pair[1].add(c).cast()));
-                    let low = I::dot16(I::zip_low16(a, b), I::load(w.cast()));
-                    let high = I::dot16(I::zip_high16(a, b), I::load(w.add(8).cast()));
-                    sums = [I::add32(sums[0], low), I::add32(sums[1], high)];
-                    w = w.wrapping_add(2 * stride);
-                }
-                self.requantize.store::<I>(c, sums, out.as_mut_ptr().add(c));
-            }
-        }
     }
 }

@@ -52,7 +52,7 @@ mod one {
     }
 
     /// [`Dense::forward`].
-    pub fn convolve(layer: &Dense, input: Map, window: &Window, out_width: usize, out: &mut [i16]) {
+    pub fn convolve(layer: &Dense, input: Map, window: &Window, out_width: usize, out: &mut [u8]) {
         layer.forward::<Native>(input, window, out_width, out);
     }
 

@@ -1,41 +1,67 @@
-//! The layers of a network whose activations are quantized as its file says. Values are centred: their zero points
-//! are subtracted.
+//! The layers of a network whose activations are quantized as its file says. Values are codes, bytes, with a scale and
+//! a zero point per map.
 
 use super::I;
 use crate::kernels::convolve;
-use crate::kernels::qconv::{Dense, Depthwise, Map, STRIP};
+use crate::kernels::parallel::{self, work};
+use crate::kernels::qconv::{Dense, Depthwise, Map, Weighted};
 use crate::kernels::window::Window;
 
 /// [`Dense::forward`] on the path chosen for 8-bit codes.
-pub fn dense(layer: &Dense, input: Map, window: &Window, width: usize, out: &mut [i16]) {
+pub fn dense(layer: &Dense, input: Map, window: &Window, width: usize, out: &mut [u8]) {
     convolve(layer, input, window, width, out);
 }
 
 /// [`Depthwise::forward`] with the instruction set of this build.
-pub fn depthwise(layer: &Depthwise, input: Map, window: &Window, width: usize, out: &mut [i16]) {
+pub fn depthwise(layer: &Depthwise, input: Map, window: &Window, width: usize, out: &mut [u8]) {
     layer.forward::<I>(input, window, width, out);
 }
 
-/// Pixels `[channels, n]` to a map of at most [`STRIP`] channels, with that scale and clamp.
+/// Pixels `[channels, n]` to codes `[n, stride]`, with that scale and zero point.
 ///
 /// # Panics
-/// Where there are more channels: a bug in the caller.
-pub fn quantize(pixels: &[f32], n: usize, scale: f32, clamp: [i32; 2], out: &mut [i16]) {
-    let (low, high) = (clamp[0] as f32, clamp[1] as f32);
+/// Where there are more channels than `stride`: a bug in the caller.
+pub fn quantize(pixels: &[f32], n: usize, scale: f32, zero: u8, stride: usize, out: &mut [u8]) {
+    let (low, high) = (-f32::from(zero), 255.0 - f32::from(zero));
     let inverse = 1.0 / scale;
-    out.fill(0);
-    assert!(pixels.len() <= n * STRIP && out.len() == n * STRIP);
-    for (c, plane) in pixels.chunks_exact(n).enumerate() {
-        for (to, x) in out.chunks_exact_mut(STRIP).zip(plane) {
-            to[c] = nearest((x * inverse).max(low).min(high));
+    assert!(pixels.len() <= n * stride && out.len() == n * stride);
+    parallel::chunks(out, stride * PIXELS, work::ADD, &|first, out| {
+        out.fill(zero);
+        for (c, plane) in pixels.chunks_exact(n).enumerate() {
+            for (to, x) in out.chunks_exact_mut(stride).zip(&plane[first / stride..]) {
+                to[c] = code(nearest((x * inverse).max(low).min(high)), zero);
+            }
         }
-    }
+    });
+}
+
+/// Pixels that are rounded together.
+const PIXELS: usize = 224;
+
+/// The code of a value less its zero point that is within the clamp.
+fn code(centred: i32, zero: u8) -> u8 {
+    (centred + i32::from(zero)) as u8
 }
 
 /// Rounds to nearest, ties to even; |x| < 2^22. Adding 1.5 * 2^23 leaves the integer in the low bits.
-fn nearest(x: f32) -> i16 {
+fn nearest(x: f32) -> i32 {
     const MAGIC: f32 = 12_582_912.0;
-    (x + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i16
+    (x + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32
+}
+
+/// What a map's codes mean beside its scale, and which of them an operator gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Codes {
+    /// The code of 0.
+    pub zero: u8,
+    /// The least and largest code.
+    pub clamp: [u8; 2],
+}
+
+impl Codes {
+    fn centred(self) -> [i32; 2] {
+        self.clamp.map(|c| i32::from(c) - i32::from(self.zero))
+    }
 }
 
 /// The sum of two maps in integers: `(a * multiplier_a + b * multiplier_b) >> shift`, rounded; the larger
@@ -57,23 +83,28 @@ impl Sum {
         Sum { multipliers: ratios.map(multiplier), shift: shift as u32 }
     }
 
-    /// `out = clamp(a + b)`.
-    pub fn forward(&self, a: &[i16], b: &[i16], clamp: [i32; 2], out: &mut [i16]) {
-        let [by_a, by_b] = self.multipliers;
-        let half = 1 << (self.shift - 1);
-        for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-            let sum = (i32::from(a) * by_a + i32::from(b) * by_b + half) >> self.shift;
-            *out = sum.max(clamp[0]).min(clamp[1]) as i16;
-        }
+    /// `out = clamp(a + b)`, of maps with these zero points.
+    pub fn forward(&self, [a, b]: [&[u8]; 2], zeros: [u8; 2], codes: Codes, out: &mut [u8]) {
+        let by = self.multipliers;
+        // Sums of centred values fit, whatever is passed on the way.
+        let less = |sum: i32, i: usize| sum.wrapping_sub(by[i].wrapping_mul(zeros[i].into()));
+        let start = less(less(1 << (self.shift - 1), 0), 1);
+        let Codes { zero, clamp } = codes;
+        let weighted = Weighted { by, start, shift: self.shift, zero, clamp };
+        parallel::chunks(out, 1, work::ADD, &|first, out| {
+            let n = out.len();
+            weighted.add::<I>(&a[first..][..n], &b[first..][..n], out);
+        });
     }
 }
 
-fn round(x: f32, clamp: [i32; 2]) -> i16 {
-    nearest(x.max(clamp[0] as f32).min(clamp[1] as f32))
+fn round(x: f32, codes: Codes) -> u8 {
+    let [low, high] = codes.centred();
+    code(nearest(x.max(low as f32).min(high as f32)), codes.zero)
 }
 
 /// The taps of an output that are within the map.
-fn taps<'a>(input: Map<'a>, window: &Window, y: usize, x: usize) -> impl Iterator<Item = &'a [i16]> {
+fn taps<'a>(input: Map<'a>, window: &Window, y: usize, x: usize) -> impl Iterator<Item = &'a [u8]> {
     let window = *window;
     (0..window.n_taps()).filter_map(move |tap| {
         let iy = window.input(0, y, tap / window.size[1], input.height)?;
@@ -82,8 +113,16 @@ fn taps<'a>(input: Map<'a>, window: &Window, y: usize, x: usize) -> impl Iterato
     })
 }
 
-/// `scale` times the mean of the taps within the map.
-pub fn average(input: Map, window: &Window, scale: f32, clamp: [i32; 2], width: usize, out: &mut [i16]) {
+/// `scale` times the mean of the taps within the map, whose zero point is `zero`.
+pub fn average(
+    input: Map,
+    zero: u8,
+    window: &Window,
+    scale: f32,
+    codes: Codes,
+    width: usize,
+    out: &mut [u8],
+) {
     let mut sums = vec![0i32; input.stride];
     for (i, out) in out.chunks_exact_mut(input.stride).enumerate() {
         sums.fill(0);
@@ -92,36 +131,44 @@ pub fn average(input: Map, window: &Window, scale: f32, clamp: [i32; 2], width: 
             sums.iter_mut().zip(tap).for_each(|(sum, v)| *sum += i32::from(*v));
             n += 1;
         }
-        let scale = scale / n.max(1) as f32;
-        out.iter_mut().zip(&sums).for_each(|(out, &sum)| *out = round(sum as f32 * scale, clamp));
+        let (scale, zeros) = (scale / n.max(1) as f32, n * i32::from(zero));
+        out.iter_mut().zip(&sums).for_each(|(out, &sum)| *out = round((sum - zeros) as f32 * scale, codes));
     }
 }
 
 /// The largest of the taps within the map.
-pub fn max(input: Map, window: &Window, clamp: [i32; 2], width: usize, out: &mut [i16]) {
-    let [low, high] = clamp.map(|c| c as i16);
+pub fn max(input: Map, zero: u8, window: &Window, codes: Codes, width: usize, out: &mut [u8]) {
     for (i, out) in out.chunks_exact_mut(input.stride).enumerate() {
-        out.fill(low);
+        out.fill(0);
         for tap in taps(input, window, i / width, i % width) {
-            out.iter_mut().zip(tap).for_each(|(out, &v)| *out = v.max(*out).min(high));
+            out.iter_mut().zip(tap).for_each(|(out, &v)| *out = v.max(*out));
         }
+        out.iter_mut().for_each(|out| *out = moved(*out, zero, codes));
     }
 }
 
 /// The map with zeros around it.
-pub fn pad(input: Map, before: [usize; 2], width: usize, out: &mut [i16]) {
+pub fn pad(input: Map, zero: u8, before: [usize; 2], codes: Codes, width: usize, out: &mut [u8]) {
     for (i, out) in out.chunks_exact_mut(input.stride).enumerate() {
         let inside = |at: usize, axis: usize, len: usize| at.checked_sub(before[axis]).filter(|&at| at < len);
         match (inside(i / width, 0, input.height), inside(i % width, 1, input.width)) {
             (Some(y), Some(x)) => {
-                out.copy_from_slice(&input.data[(y * input.width + x) * input.stride..][..input.stride]);
+                let from = &input.data[(y * input.width + x) * input.stride..][..input.stride];
+                out.iter_mut().zip(from).for_each(|(out, &v)| *out = moved(v, zero, codes));
             }
-            _ => out.fill(0),
+            _ => out.fill(codes.zero),
         }
     }
 }
 
+/// A code with the zero point `zero` in the same scale.
+fn moved(v: u8, zero: u8, codes: Codes) -> u8 {
+    let [low, high] = codes.centred();
+    code((i32::from(v) - i32::from(zero)).max(low).min(high), codes.zero)
+}
+
 /// The same values under another scale.
-pub fn rescale(input: &[i16], scale: f32, clamp: [i32; 2], out: &mut [i16]) {
-    out.iter_mut().zip(input).for_each(|(out, &v)| *out = round(f32::from(v) * scale, clamp));
+pub fn rescale(input: &[u8], zero: u8, scale: f32, codes: Codes, out: &mut [u8]) {
+    let values = input.iter().map(|&v| f32::from(v) - f32::from(zero));
+    out.iter_mut().zip(values).for_each(|(out, v)| *out = round(v * scale, codes));
 }

@@ -42,10 +42,13 @@ pub const TARGETS: [&str; 2] = [TARGET, TARGET64];
 
 /// What several threads need. The memory is made by www/lib/threads.ts; of the linker's symbols wasm-bindgen makes
 /// what starts a thread.
-const THREAD_FLAGS: [&str; 7] = [
+const THREAD_FLAGS: [&str; 8] = [
     "-Ctarget-feature=+atomics,+bulk-memory,+mutable-globals",
     "-Clink-arg=--shared-memory",
     "-Clink-arg=--import-memory",
+    // As much as FIRST_PAGES in www/lib/threads.ts: the JavaScript of all builds is then the same, and one that needs
+    // more does not link.
+    "-Clink-arg=--initial-memory=2097152",
     "-Clink-arg=--export=__wasm_init_tls",
     "-Clink-arg=--export=__tls_size",
     "-Clink-arg=--export=__tls_align",

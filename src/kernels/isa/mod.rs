@@ -75,6 +75,14 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Safety
     /// 4 bytes at each pointer are writable.
     unsafe fn store_two32(p0: *mut u8, p1: *mut u8, v: Self::V);
+    /// The first 8 bytes of `v` to `p`.
+    /// # Safety
+    /// 8 bytes at `p` are writable.
+    unsafe fn store64(p: *mut u8, v: Self::V);
+    /// Eight bytes, then zeros.
+    /// # Safety
+    /// 8 bytes at `p` are readable.
+    unsafe fn load64(p: *const u8) -> Self::V;
     /// # Safety
     /// 4 bytes at `p` are readable.
     unsafe fn load32_splat(p: *const u8) -> Self::V;
@@ -105,6 +113,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn shl16<const N: u32>(a: Self::V) -> Self::V;
     fn shl32<const N: u32>(a: Self::V) -> Self::V;
     fn sar32<const N: u32>(a: Self::V) -> Self::V;
+    /// The same by a number from 0 to 31 that is no constant.
+    fn sar32_by(a: Self::V, n: u32) -> Self::V;
     fn sub16(a: Self::V, b: Self::V) -> Self::V;
     /// i16 lanes, low half of the product.
     fn mul16(a: Self::V, b: Self::V) -> Self::V;
@@ -146,6 +156,14 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn narrow8(a: Self::V, b: Self::V) -> Self::V;
     /// Sixteen i16 to u8 with saturation; `a` gives lanes 0..8.
     fn narrow8_unsigned(a: Self::V, b: Self::V) -> Self::V;
+    /// Bytes 0 of `a` and of `b`, bytes 1 and so on, of the first eight.
+    fn zip_low8(a: Self::V, b: Self::V) -> Self::V;
+    /// The same of the last eight.
+    fn zip_high8(a: Self::V, b: Self::V) -> Self::V;
+    /// The first eight u8 as i16.
+    fn extend_low8(a: Self::V) -> Self::V;
+    /// The last eight u8 as i16.
+    fn extend_high8(a: Self::V) -> Self::V;
     /// i16 lanes in the order 0, 2, 1, 3, 4, 6, 5, 7.
     fn permute_0213(a: Self::V) -> Self::V;
     /// Wrapping sums of i32 lanes 0 and 1, and 2 and 3.

@@ -45,6 +45,37 @@ impl Isa for Scalar {
         unsafe { p.cast::<V>().write_unaligned(v) }
     }
     #[inline(always)]
+    unsafe fn store64(p: *mut u8, v: V) {
+        unsafe { p.cast::<[u32; 2]>().write_unaligned([v[0], v[1]]) }
+    }
+    #[inline(always)]
+    unsafe fn load64(p: *const u8) -> V {
+        let [a, b] = unsafe { p.cast::<[u32; 2]>().read_unaligned() };
+        [a, b, 0, 0]
+    }
+    #[inline(always)]
+    fn zip_low8(a: V, b: V) -> V {
+        let (a, b) = (bytes(a), bytes(b));
+        from_bytes(std::array::from_fn(|i| if i % 2 == 0 { a[i / 2] } else { b[i / 2] }))
+    }
+    #[inline(always)]
+    fn zip_high8(a: V, b: V) -> V {
+        let (a, b) = (bytes(a), bytes(b));
+        from_bytes(std::array::from_fn(|i| if i % 2 == 0 { a[8 + i / 2] } else { b[8 + i / 2] }))
+    }
+    #[inline(always)]
+    fn extend_low8(a: V) -> V {
+        Self::zip_low8(a, [0; 4])
+    }
+    #[inline(always)]
+    fn extend_high8(a: V) -> V {
+        Self::zip_high8(a, [0; 4])
+    }
+    #[inline(always)]
+    fn sar32_by(a: V, n: u32) -> V {
+        a.map(|x| ((x as i32) >> n) as u32)
+    }
+    #[inline(always)]
     unsafe fn store_lanes32(p: [*mut u8; 4], v: V) {
         for (p, x) in p.into_iter().zip(v) {
             unsafe { p.cast::<u32>().write_unaligned(x) }

@@ -48,6 +48,34 @@ impl Isa for Simd128 {
         unsafe { v128_store(p.cast(), v) }
     }
     #[inline(always)]
+    unsafe fn store64(p: *mut u8, v: v128) {
+        unsafe { v128_store64_lane::<0>(v, p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load64(p: *const u8) -> v128 {
+        unsafe { v128_load64_zero(p.cast()) }
+    }
+    #[inline(always)]
+    fn zip_low8(a: v128, b: v128) -> v128 {
+        i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b)
+    }
+    #[inline(always)]
+    fn zip_high8(a: v128, b: v128) -> v128 {
+        i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(a, b)
+    }
+    #[inline(always)]
+    fn extend_low8(a: v128) -> v128 {
+        i16x8_extend_low_u8x16(a)
+    }
+    #[inline(always)]
+    fn extend_high8(a: v128) -> v128 {
+        i16x8_extend_high_u8x16(a)
+    }
+    #[inline(always)]
+    fn sar32_by(a: v128, n: u32) -> v128 {
+        i32x4_shr(a, n)
+    }
+    #[inline(always)]
     unsafe fn store_lanes32(p: [*mut u8; 4], v: v128) {
         unsafe {
             v128_store32_lane::<0>(v, p[0].cast());

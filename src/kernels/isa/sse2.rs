@@ -25,6 +25,34 @@ impl Isa for Sse2 {
         unsafe { _mm_storeu_si128(p.cast(), v) }
     }
     #[inline(always)]
+    unsafe fn store64(p: *mut u8, v: __m128i) {
+        unsafe { _mm_storel_epi64(p.cast(), v) }
+    }
+    #[inline(always)]
+    unsafe fn load64(p: *const u8) -> __m128i {
+        unsafe { _mm_loadl_epi64(p.cast()) }
+    }
+    #[inline(always)]
+    fn zip_low8(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_unpacklo_epi8(a, b) }
+    }
+    #[inline(always)]
+    fn zip_high8(a: __m128i, b: __m128i) -> __m128i {
+        unsafe { _mm_unpackhi_epi8(a, b) }
+    }
+    #[inline(always)]
+    fn extend_low8(a: __m128i) -> __m128i {
+        unsafe { _mm_unpacklo_epi8(a, _mm_setzero_si128()) }
+    }
+    #[inline(always)]
+    fn extend_high8(a: __m128i) -> __m128i {
+        unsafe { _mm_unpackhi_epi8(a, _mm_setzero_si128()) }
+    }
+    #[inline(always)]
+    fn sar32_by(a: __m128i, n: u32) -> __m128i {
+        unsafe { _mm_sra_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
     unsafe fn store_lanes32(p: [*mut u8; 4], v: __m128i) {
         let mut lanes = [0i32; 4];
         unsafe { _mm_storeu_si128(lanes.as_mut_ptr().cast(), v) };

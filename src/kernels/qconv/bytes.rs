@@ -1,32 +1,21 @@
 //! Convolutions by products of bytes, four at a time, for engines that compute them of all bytes in full: those of
 //! [`Reading::Unsigned`](super::super::path32::Unsigned) and [`Signed`](super::super::path32::Signed).
 //!
-//! The codes of inputs are bytes again: a value is `v + low`, where the engine reads v. So
+//! An input's code less its zero point is `v + low`, where the engine reads v. So
 //!
 //! ```text
 //! sum of (v + low) * (w - zero) = sum of v * w - zero * (sum of v) + low * (sum of (w - zero))
 //! ```
 //! The first is the products', the second one number per row, the last one per output.
 
-use super::{Block, Dense, Map, STRIP, Window};
-use crate::kernels::isa::{Dot8, Isa};
+use super::{Dense, MAX_ROWS, Map, Rows, STRIP, Window};
+use crate::kernels::isa::Dot8;
 use crate::kernels::parallel::Shared;
 use crate::kernels::path32::Reading;
 use std::ops::Range;
 
-/// Rows that meet a panel together: two sums each, two vectors of weights and one of inputs fit the registers.
+/// Rows that meet a strip together: two sums each, two vectors of weights and one of inputs fit the registers.
 const ROWS: usize = 5;
-
-/// Buffers of a part.
-#[derive(Default)]
-pub(super) struct Scratch {
-    /// Rows of codes as the engine reads them, each as long as a panel.
-    codes: Vec<u8>,
-    /// Their sums.
-    sums: Vec<i32>,
-    /// `[k / 4][8][4]` codes of weights.
-    panel: Vec<u8>,
-}
 
 impl Dense {
     /// [`Dense::forward`] by bytes.
@@ -38,115 +27,119 @@ impl Dense {
         input: Map,
         window: &Window,
         out_width: usize,
-        out: &mut [i16],
+        out: &mut [u8],
     ) {
-        let by: Block = Self::byte_block::<I, R>;
-        self.forward_by(by, input, window, out_width, out);
+        self.forward_by(Self::byte_block::<I, R>, input, window, out_width, out);
     }
 
     /// Some strips of the outputs of `rows`.
     fn byte_block<I: Dot8, R: Reading>(
         &self,
-        rows: super::Rows,
+        rows: Rows,
         strips: Range<usize>,
-        scratch: &mut super::Scratch,
-        out: &Shared<i16>,
+        scratch: &mut Vec<u8>,
+        out: &Shared<u8>,
     ) {
         let (padded_n, k) = (self.n.next_multiple_of(STRIP), self.padded_k());
-        // What the engine reads as 0 stands for this.
-        let low = -i32::from(self.input_zero) - if R::UNSIGNED { 128 } else { 0 };
-        let Scratch { codes, sums, panel } = &mut scratch.bytes;
-        read_rows::<I, R>(rows, k, self.input_zero, codes, sums);
-        panel.resize(k * STRIP, 0);
-        let (zero, quads) = (i32::from(self.zero), std::hint::black_box(k / 4));
+        let rows = if R::UNSIGNED { rows } else { signed::<I>(rows, k, scratch) };
+        assert!(rows.n <= MAX_ROWS && rows.a.len() >= (rows.n - 1) * rows.stride + k);
+        let zero = i32::from(self.zeros.weights);
+        // What the zero point of the weights takes from each row.
+        let mut taken = [0; MAX_ROWS];
+        if zero != 0 {
+            for (i, taken) in taken[..rows.n].iter_mut().enumerate() {
+                *taken = zero.wrapping_mul(sum::<I, R>(&rows.a[i * rows.stride..][..k]));
+            }
+        }
+        let quads = std::hint::black_box(k / 4);
+        let end = (rows.first + rows.n) * padded_n;
+        // SAFETY: checked for the last; each strip of each row is this part's alone.
+        let to = |r: usize, strip: usize| unsafe {
+            let at = (rows.first + r) * padded_n + strip * STRIP;
+            out.start(at..at + STRIP)
+        };
+        assert!(end <= out.len() && strips.end * STRIP <= padded_n);
         for strip in strips {
-            self.unpack_bytes::<I>(strip, panel);
-            let start: [i32; STRIP] = std::array::from_fn(|j| {
-                let j = strip * STRIP + j;
-                let own = self.sums[j].wrapping_sub(zero.wrapping_mul(k as i32));
-                self.requantize.bias[j].wrapping_add(low.wrapping_mul(own))
-            });
+            let codes = self.strip(strip).as_ptr();
+            let start = self.start::<R>(strip);
+            // SAFETY: 8 sums.
+            let start = unsafe { [I::load(start.as_ptr().cast()), I::load(start.as_ptr().add(4).cast())] };
+            let less = |sum, r: usize| I::sub32(sum, I::splat32(taken[r]));
             for first in (0..rows.n).step_by(ROWS) {
-                // SAFETY: rows are within the codes, the last stands in for those beyond; the panel holds `quads`;
-                // these columns of these rows are this part's alone.
+                // The last row stands in for those beyond.
+                let place = |r: usize| (first + r).min(rows.n - 1);
+                // SAFETY: rows are within `a` (asserted); the strip holds `quads`.
                 unsafe {
-                    let start = [I::load(start.as_ptr().cast()), I::load(start.as_ptr().add(4).cast())];
-                    let place = |r: usize| (first + r).min(rows.n - 1);
-                    let starts = std::array::from_fn(|r| {
-                        let row = I::splat32(zero.wrapping_mul(sums[place(r)]));
-                        start.map(|start| I::sub32(start, row))
-                    });
-                    let row = |r: usize| codes.as_ptr().add(place(r) * k);
-                    let sums = tile::<I, R>(panel.as_ptr(), std::array::from_fn(row), quads, starts);
+                    let row = |r: usize| rows.a.as_ptr().add(place(r) * rows.stride);
+                    if rows.n == 1 {
+                        let sums = single::<I, R>(codes, row(0), quads, start);
+                        self.requantize.store::<I>(strip * STRIP, sums.map(|sum| less(sum, 0)), to(0, strip));
+                        continue;
+                    }
+                    let starts = std::array::from_fn(|r| start.map(|start| less(start, place(r))));
+                    let sums = tile::<I, R>(codes, std::array::from_fn(row), quads, starts);
                     for (r, sums) in sums.into_iter().enumerate().take(rows.n - first) {
-                        let at = (rows.first + first + r) * padded_n + strip * STRIP;
-                        let to = out.part(at..at + STRIP);
-                        self.requantize.store::<I>(strip * STRIP, sums, to.as_mut_ptr());
+                        self.requantize.store::<I>(strip * STRIP, sums, to(first + r, strip));
                     }
                 }
             }
         }
     }
 
-    /// The codes of a strip, four k of a column beside each other.
-    fn unpack_bytes<I: Isa>(&self, strip: usize, panel: &mut [u8]) {
-        let codes = &self.codes[strip * STRIP * self.padded_k()..][..STRIP * self.padded_k()];
-        for (from, to) in codes.chunks_exact(32).zip(panel.chunks_exact_mut(32)) {
-            // SAFETY: 32 bytes each.
-            unsafe {
-                let (first, second) = (I::load(from.as_ptr()), I::load(from.as_ptr().add(16)));
-                I::store(to.as_mut_ptr(), I::zip_low16(first, second));
-                I::store(to.as_mut_ptr().add(16), I::zip_high16(first, second));
-            }
-        }
+    /// What is added to the products of a strip's outputs, whatever the row.
+    fn start<R: Reading>(&self, strip: usize) -> [i32; STRIP] {
+        let low = if R::UNSIGNED { 0 } else { 128 } - i32::from(self.zeros.input);
+        let zeros = i32::from(self.zeros.weights).wrapping_mul(self.padded_k() as i32);
+        std::array::from_fn(|j| {
+            let j = strip * STRIP + j;
+            self.requantize.bias[j].wrapping_add(low.wrapping_mul(self.sums[j].wrapping_sub(zeros)))
+        })
     }
 }
 
-/// Rows of `k` centred values as bytes, and the sums of what the engine reads of them.
-fn read_rows<I: Isa, R: Reading>(
-    rows: super::Rows,
-    k: usize,
-    zero: i8,
-    codes: &mut Vec<u8>,
-    sums: &mut Vec<i32>,
-) {
-    assert!(rows.a.len() >= (rows.n - 1) * rows.stride + k);
-    codes.resize(rows.n * k, 0);
-    sums.clear();
-    let (zeros, ones) = (I::splat16(i16::from(zero) as u16), I::splat16(1));
-    let flip: u8 = if R::UNSIGNED { 0x80 } else { 0 };
-    let flips = I::splat16(u16::from_le_bytes([flip; 2]));
-    for (i, to) in codes.chunks_exact_mut(k).enumerate() {
+/// Rows as an engine reads them that takes all bytes for signed.
+fn signed<'a, I: Dot8>(rows: Rows, k: usize, to: &'a mut Vec<u8>) -> Rows<'a> {
+    to.resize(rows.n * k, 0);
+    let flip = I::splat32(i32::from_le_bytes([0x80; 4]));
+    for (i, to) in to.chunks_exact_mut(k).enumerate() {
         let from = &rows.a[i * rows.stride..][..k];
-        let mut sum = I::splat32(0);
         let (to, to_rest) = to.as_chunks_mut::<16>();
         let (from, from_rest) = from.as_chunks::<16>();
         for (to, from) in to.iter_mut().zip(from) {
-            // SAFETY: 16 halves, 16 bytes.
-            unsafe {
-                let p = from.as_ptr();
-                let [a, b] = [p, p.add(8)].map(|p| I::add16(I::load(p.cast()), zeros));
-                sum = I::add32(sum, I::add32(I::dot16(a, ones), I::dot16(b, ones)));
-                I::store(to.as_mut_ptr(), I::xor(I::narrow8(a, b), flips));
-            }
+            // SAFETY: 16 bytes each.
+            unsafe { I::store(to.as_mut_ptr(), I::xor(I::load(from.as_ptr()), flip)) }
         }
-        let mut sum = I::sum32(sum);
-        for (to, &from) in to_rest.iter_mut().zip(from_rest) {
-            let code = (from + i16::from(zero)).clamp(-128, 127) as i8;
-            sum += i32::from(code);
-            *to = code as u8 ^ flip;
-        }
-        sums.push(if R::UNSIGNED { sum + 128 * k as i32 } else { sum });
+        to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = from ^ 0x80);
     }
+    Rows { a: to, stride: k, ..rows }
+}
+
+/// The products of two vectors of bytes, weights and inputs, added to `sum`.
+#[inline(always)]
+fn dot<I: Dot8, R: Reading>(sum: I::V, w: I::V, a: I::V) -> I::V {
+    if R::UNSIGNED { I::dot8_unsigned(sum, w, a) } else { I::dot8_signed(sum, w, a) }
+}
+
+/// The sum of what the engine reads of a row.
+#[inline(always)]
+fn sum<I: Dot8, R: Reading>(row: &[u8]) -> i32 {
+    let (ones, mut sum) = (I::splat16(0x0101), I::splat32(0));
+    let (whole, rest) = row.as_chunks::<16>();
+    for bytes in whole {
+        // SAFETY: 16 bytes.
+        sum = dot::<I, R>(sum, ones, unsafe { I::load(bytes.as_ptr()) });
+    }
+    let read = |byte: &u8| if R::UNSIGNED { i32::from(*byte) } else { i32::from(*byte as i8) };
+    I::sum32(sum) + rest.iter().map(read).sum::<i32>()
 }
 
 /// Five rows times 8 columns, added to `sums`.
 ///
 /// # Safety
-/// `4 * quads` bytes of each row and `32 * quads` of the panel are readable.
+/// `4 * quads` bytes of each row and `32 * quads` of the strip are readable.
 #[inline(always)]
 unsafe fn tile<I: Dot8, R: Reading>(
-    mut panel: *const u8,
+    mut strip: *const u8,
     mut rows: [*const u8; ROWS],
     quads: usize,
     mut sums: [[I::V; 2]; ROWS],
@@ -154,17 +147,45 @@ unsafe fn tile<I: Dot8, R: Reading>(
     for _ in 0..quads {
         // SAFETY: the caller's.
         unsafe {
-            let columns = [I::load(panel), I::load(panel.add(16))];
+            let columns = [I::load(strip), I::load(strip.add(16))];
             for (sums, row) in sums.iter_mut().zip(&mut rows) {
                 let a = I::load32_splat(*row);
                 for (sum, w) in sums.iter_mut().zip(columns) {
-                    *sum =
-                        if R::UNSIGNED { I::dot8_unsigned(*sum, w, a) } else { I::dot8_signed(*sum, w, a) };
+                    *sum = dot::<I, R>(*sum, w, a);
                 }
                 *row = row.add(4);
             }
-            panel = panel.add(32);
+            strip = strip.add(32);
         }
     }
     sums
+}
+
+/// One row times 8 columns, added to `sums`. Each product waits for the last but one.
+///
+/// # Safety
+/// `4 * quads` bytes of the row and `32 * quads` of the strip are readable.
+#[inline(always)]
+unsafe fn single<I: Dot8, R: Reading>(
+    strip: *const u8,
+    row: *const u8,
+    quads: usize,
+    sums: [I::V; 2],
+) -> [I::V; 2] {
+    let mut sums = [sums, [I::splat32(0); 2]];
+    // SAFETY: the caller's.
+    let step = |quad: usize, sums: &mut [I::V; 2]| unsafe {
+        let a = I::load32_splat(row.add(4 * quad));
+        sums[0] = dot::<I, R>(sums[0], I::load(strip.add(32 * quad)), a);
+        sums[1] = dot::<I, R>(sums[1], I::load(strip.add(32 * quad + 16)), a);
+    };
+    for pair in 0..quads / 2 {
+        let [even, odd] = &mut sums;
+        step(2 * pair, even);
+        step(2 * pair + 1, odd);
+    }
+    if quads % 2 == 1 {
+        step(quads - 1, &mut sums[0]);
+    }
+    std::array::from_fn(|i| I::add32(sums[0][i], sums[1][i]))
 }

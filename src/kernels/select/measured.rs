@@ -115,7 +115,7 @@ pub(in crate::kernels) fn attention(q: &[f32], query: &Query, kv: &KvCache, out:
 }
 
 /// [`Dense::forward`] on the path that several rows of 8-bit codes take.
-pub fn convolve(layer: &Dense, input: Map, window: &Window, out_width: usize, out: &mut [i16]) {
+pub fn convolve(layer: &Dense, input: Map, window: &Window, out_width: usize, out: &mut [u8]) {
     match CHOICE[1][I8].load(Relaxed) {
         #[cfg(target_feature = "relaxed-simd")]
         D32U => layer.forward_bytes::<Native, Unsigned>(input, window, out_width, out),

@@ -7,8 +7,8 @@ pub mod spec;
 
 use crate::container::Metadata;
 use crate::error::{Code, Error, Result};
-use crate::kernels::qconv::{Dense, Depthwise, Map, Requantize, STRIP};
-use crate::layers::quantized::{self as layers, Sum};
+use crate::kernels::qconv::{Dense, Depthwise, Map, Requantize, STRIP, Zeros};
+use crate::layers::quantized::{self as layers, Codes, Sum};
 use crate::models::Weights;
 use spec::{GraphSpec, Kind, OpSpec, ValueSpec, is_scale};
 
@@ -18,9 +18,9 @@ pub struct QuantizedCnn {
     steps: Vec<Step>,
     /// After which step a value's buffer is free.
     last_use: Vec<usize>,
-    values: Vec<Vec<i16>>,
+    values: Vec<Vec<u8>>,
     /// Buffers that are in no use, the last used at the end: it may still be in the cache.
-    free: Vec<Vec<i16>>,
+    free: Vec<Vec<u8>>,
 }
 
 /// An operator's weights and constants.
@@ -91,27 +91,41 @@ impl QuantizedCnn {
     /// Where there is another number of pixels: a bug in the caller.
     pub fn logits(&mut self, pixels: &[f32]) -> Vec<f32> {
         self.run(pixels, self.steps.len());
-        let ValueSpec { shape: [height, width, channels], scale, .. } = self.output();
-        let Some(op) = self.graph.ops.last() else { return Vec::new() };
-        let rows = self.values[op.output].chunks_exact(channels.next_multiple_of(STRIP));
-        let codes = rows.take(height * width).flat_map(|row| &row[..channels]);
-        codes.map(|&code| f32::from(code) * scale).collect()
+        self.graph.ops.last().map_or(Vec::new(), |op| self.real(op.output))
+    }
+
+    /// What the codes of a value mean.
+    fn real(&self, value: usize) -> Vec<f32> {
+        let spec = &self.graph.values[value];
+        let [height, width, channels] = spec.shape;
+        let rows = self.values[value].chunks_exact(self.stride(value)).take(height * width);
+        let codes = rows.flat_map(|row| &row[..channels]);
+        codes.map(|&code| (f32::from(code) - f32::from(zero_of(spec))) * spec.scale).collect()
+    }
+
+    /// Channels from pixel to pixel of a value. A picture's three are by themselves where only convolutions that
+    /// mix channels read them: the taps of a row are then one piece.
+    fn stride(&self, value: usize) -> usize {
+        let channels = self.graph.values[value].shape[2];
+        let mut readers = self.graph.ops.iter().filter(|op| op.inputs.contains(&Some(value)));
+        match value == 0 && readers.all(|op| op.kind == Kind::Conv) {
+            true => channels,
+            false => channels.next_multiple_of(STRIP),
+        }
     }
 
     /// What enters the last operator with weights, the classifier: a feature vector of the picture.
     pub fn features(&mut self, pixels: &[f32]) -> Vec<f32> {
         let (classifier, value) = self.classifier();
         self.run(pixels, classifier);
-        let ValueSpec { shape: [height, width, channels], scale, .. } = self.graph.values[value];
-        let rows = self.values[value].chunks_exact(channels.next_multiple_of(STRIP));
-        let rows = rows.take(height * width);
-        rows.flat_map(|row| &row[..channels]).map(|&code| f32::from(code) * scale).collect()
+        self.real(value)
     }
 
     /// Runs the first `n_steps` operators.
     fn run(&mut self, pixels: &[f32], n_steps: usize) {
         self.free.extend(self.values.iter_mut().map(std::mem::take).filter(|v| v.capacity() > 0));
-        self.values[0] = quantize(&self.graph.values[0], pixels, self.free.pop().unwrap_or_default());
+        let buffer = self.free.pop().unwrap_or_default();
+        self.values[0] = quantize(&self.graph.values[0], pixels, self.stride(0), buffer);
         for i in 0..n_steps {
             let op = self.graph.ops[i];
             let spec = &self.graph.values[op.output];
@@ -130,45 +144,59 @@ impl QuantizedCnn {
         }
     }
 
-    fn compute(&self, i: usize, op: &OpSpec, out: &mut [i16]) {
+    fn compute(&self, i: usize, op: &OpSpec, out: &mut [u8]) {
         let map = |input: Option<usize>| {
             let value = input.unwrap_or(0);
             let [height, width, channels] = self.graph.values[value].shape;
-            let stride = channels.next_multiple_of(STRIP);
+            let stride = self.stride(value);
             Map { data: &self.values[value][..height * width * stride], height, width, channels, stride }
         };
-        let input = map(op.inputs[0]);
+        let zero_of = |input: Option<usize>| zero_of(&self.graph.values[input.unwrap_or(0)]);
+        let (input, zero) = (map(op.inputs[0]), zero_of(op.inputs[0]));
         let spec = &self.graph.values[op.output];
-        let clamp = centred(op, spec);
+        let codes = codes(op, spec);
         let width = spec.shape[1];
         match &self.steps[i] {
             Step::Dense(dense) => layers::dense(dense, input, &op.window, width, out),
             Step::Depthwise(depthwise) => layers::depthwise(depthwise, input, &op.window, width, out),
-            Step::Add(sum) => sum.forward(input.data, map(op.inputs[1]).data, clamp, out),
-            Step::Average(scale) => layers::average(input, &op.window, *scale, clamp, width, out),
-            Step::Max => layers::max(input, &op.window, clamp, width, out),
-            Step::Pad => layers::pad(input, op.window.pad, width, out),
-            Step::Rescale(scale) => layers::rescale(input.data, *scale, clamp, out),
+            Step::Add(sum) => {
+                let second = map(op.inputs[1]);
+                sum.forward([input.data, second.data], [zero, zero_of(op.inputs[1])], codes, out);
+            }
+            Step::Average(scale) => layers::average(input, zero, &op.window, *scale, codes, width, out),
+            Step::Max => layers::max(input, zero, &op.window, codes, width, out),
+            Step::Pad => layers::pad(input, zero, op.window.pad, codes, width, out),
+            Step::Rescale(scale) => layers::rescale(input.data, zero, *scale, codes, out),
         }
     }
 }
 
-/// The clamp of an operator less the zero point of its output.
-fn centred(op: &OpSpec, output: &ValueSpec) -> [i32; 2] {
-    op.clamp.map(|c| c - output.zero)
+/// The zero point of a value's codes as bytes: the file's are signed.
+fn zero_of(value: &ValueSpec) -> u8 {
+    byte(value.zero)
+}
+
+/// A signed code as the byte that stands for it here.
+fn byte(code: i32) -> u8 {
+    (code + 128).clamp(0, 255) as u8
+}
+
+/// The codes that an operator gives.
+fn codes(op: &OpSpec, output: &ValueSpec) -> Codes {
+    Codes { zero: zero_of(output), clamp: op.clamp.map(byte) }
 }
 
 /// Pixels `[3, side, side]` to a map.
-fn quantize(spec: &ValueSpec, pixels: &[f32], mut out: Vec<i16>) -> Vec<i16> {
+fn quantize(spec: &ValueSpec, pixels: &[f32], stride: usize, mut out: Vec<u8>) -> Vec<u8> {
     let n = spec.shape[0] * spec.shape[1];
     assert_eq!(pixels.len(), 3 * n, "pixels are not [3, image_size, image_size]");
-    grow(&mut out, n * STRIP);
-    layers::quantize(pixels, n, spec.scale, [-128 - spec.zero, 127 - spec.zero], &mut out[..n * STRIP]);
+    grow(&mut out, n * stride);
+    layers::quantize(pixels, n, spec.scale, zero_of(spec), stride, &mut out[..n * stride]);
     out
 }
 
 /// Room for `n` values at least.
-fn grow(buffer: &mut Vec<i16>, n: usize) {
+fn grow(buffer: &mut Vec<u8>, n: usize) {
     if buffer.len() < n {
         buffer.resize(n, 0);
     }
@@ -182,12 +210,12 @@ fn step(graph: &GraphSpec, i: usize, op: &OpSpec, weights: &mut Weights) -> Resu
         Kind::Conv => {
             let (n, k) = (output.shape[2], op.window.n_taps() * input.shape[2]);
             let (codes, requantize) = parts(weights, i, op, n, k, input, output)?;
-            Step::Dense(Dense::new(&codes, k, [op.weight_zero as i8, input.zero as i8], requantize))
+            Step::Dense(Dense::new(&codes, k, zeros(op, &input), requantize))
         }
         Kind::Depthwise => {
             let n = output.shape[2];
             let (codes, requantize) = parts(weights, i, op, n, op.window.n_taps(), input, output)?;
-            Step::Depthwise(Depthwise::new(&codes, n, op.weight_zero as i8, requantize))
+            Step::Depthwise(Depthwise::new(&codes, n, zeros(op, &input), requantize))
         }
         Kind::Add => {
             let second = graph.values[op.inputs[1].unwrap_or(0)];
@@ -198,6 +226,11 @@ fn step(graph: &GraphSpec, i: usize, op: &OpSpec, weights: &mut Weights) -> Resu
         Kind::Pad => Step::Pad,
         Kind::Rescale => Step::Rescale(input.scale / output.scale),
     })
+}
+
+/// The zero points that an operator's sums are to be rid of.
+fn zeros(op: &OpSpec, input: &ValueSpec) -> Zeros {
+    Zeros { weights: op.weight_zero as i8, input: zero_of(input) }
 }
 
 /// The codes of `n` outputs of `k` inputs each, and what follows their sums.
@@ -234,5 +267,6 @@ fn parts(
     if !scale.iter().all(|s| s.is_finite()) {
         return Err(Error::new(Code::NonFiniteWeight, "scales whose ratio is not finite").tensor(scale_name));
     }
-    Ok((codes, Requantize::new(&bias, &scale, centred(op, &output))))
+    let Codes { zero, clamp } = self::codes(op, &output);
+    Ok((codes, Requantize::new(&bias, &scale, clamp, zero)))
 }
