@@ -150,12 +150,10 @@ export class Engine {
         this.#pending.delete(reply.id);
         this.wasmBytes = reply.wasmBytes;
         call.resolve(reply.value as never);
-        if (this.#pending.size === 0) this.#watch?.abort();
         return;
       case "failed": {
         const error = BitpaneError.from(reply.error);
         this.#pending.delete(reply.id);
-        if (this.#pending.size === 0) this.#watch?.abort();
         call.reject(error);
         // After a trap the instance's memory cannot be trusted: nothing may run in it again.
         if (error.code === "InstancePoisoned" || isTrap(error)) this.#end(error);
@@ -163,15 +161,21 @@ export class Engine {
     }
   }
 
-  /** Waits for the lock that the busy worker holds: whoever dies gives up all locks. */
+  /**
+   * Waits for the lock that the worker holds since now and as long as calls follow each other: whoever dies gives up
+   * all locks.
+   */
   #watchOver(): void {
     this.#watch?.abort();
     const watch = new AbortController();
     this.#watch = watch;
     const free = (): void => {
-      // It may only have become idle, with its last answer still on the way.
+      if (this.#watch === watch) this.#watch = undefined;
+      const underWay = [...this.#pending.keys()];
+      // It may only have become idle, with its last answer still on the way, or a later call there already.
       setTimeout(() => {
-        if (!watch.signal.aborted && this.#pending.size > 0) this.#die("WorkerCrashed", "the worker has been ended");
+        const waits = !watch.signal.aborted && !this.#watch && underWay.some((id) => this.#pending.has(id));
+        if (waits) this.#die("WorkerCrashed", "the worker has been ended");
       }, ANSWER_MS);
     };
     navigator.locks.request(this.#lock, { signal: watch.signal }, free).catch(() => undefined);

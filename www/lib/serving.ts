@@ -50,10 +50,8 @@ export function serve(port: Port): { ended: () => Promise<void> } {
     const { locks } = globalThis.navigator ?? {};
     if (!locks) return resolve();
     clearTimeout(letGo);
-    if (release) {
-      port.postMessage({ kind: "busy" });
-      return resolve();
-    }
+    // The page, told when it was got, waits for it still.
+    if (release) return resolve();
     const done = new Promise<void>((idle) => { release = idle; });
     const held = (): Promise<void> => {
       if (waiting.size > 0) port.postMessage({ kind: "busy" });

@@ -46,9 +46,9 @@ const THREAD_FLAGS: [&str; 8] = [
     "-Ctarget-feature=+atomics,+bulk-memory,+mutable-globals",
     "-Clink-arg=--shared-memory",
     "-Clink-arg=--import-memory",
-    // As much as FIRST_PAGES in www/lib/threads.ts: the JavaScript of all builds is then the same, and one that needs
-    // more does not link.
-    "-Clink-arg=--initial-memory=2097152",
+    // The same for all builds, so that they share their JavaScript, and no more with what wasm-bindgen adds than
+    // FIRST_PAGES in www/lib/threads.ts. What needs more does not link.
+    "-Clink-arg=--initial-memory=1966080",
     "-Clink-arg=--export=__wasm_init_tls",
     "-Clink-arg=--export=__tls_size",
     "-Clink-arg=--export=__tls_align",
