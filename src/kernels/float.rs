@@ -56,36 +56,17 @@ pub fn tile<I: Isa>(
         unsafe { avx::tile(rows, k, a, w, c, c_stride, add) };
         return;
     }
-    let few = rows.min(MR);
-    // SAFETY: the asserts cover every access of `rows` rows.
-    unsafe {
-        few_rows::<I>(few, k, a, w, c, c_stride, add);
-        if rows > MR {
-            let rest = Operand { data: &a.data[MR * a.stride..], ..a };
-            few_rows::<I>(rows - MR, k, rest, w, &mut c[MR * c_stride..], c_stride, add);
-        }
-    }
-}
-
-/// # Safety
-/// As asserted by [`tile`], with up to [`MR`] rows.
-#[inline(always)]
-unsafe fn few_rows<I: Isa>(
-    rows: usize,
-    k: usize,
-    a: Operand,
-    w: Operand,
-    c: &mut [f32],
-    c_stride: usize,
-    add: bool,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        match rows {
-            1 => micro::<I, 1>(k, a, w, c, c_stride, add),
-            2 => micro::<I, 2>(k, a, w, c, c_stride, add),
-            3 => micro::<I, 3>(k, a, w, c, c_stride, add),
-            _ => micro::<I, 4>(k, a, w, c, c_stride, add),
+    for first in (0..rows).step_by(MR) {
+        let a = Operand { data: &a.data[first * a.stride..], ..a };
+        let c = &mut c[first * c_stride..];
+        // SAFETY: the asserts cover every access of `rows` rows.
+        unsafe {
+            match rows - first {
+                1 => micro::<I, 1>(k, a, w, c, c_stride, add),
+                2 => micro::<I, 2>(k, a, w, c, c_stride, add),
+                3 => micro::<I, 3>(k, a, w, c, c_stride, add),
+                _ => micro::<I, MR>(k, a, w, c, c_stride, add),
+            }
         }
     }
 }
