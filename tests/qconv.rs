@@ -8,6 +8,8 @@ use bitpane::kernels::pool;
 use bitpane::kernels::qconv::{Dense, Depthwise, Map, Requantize, STRIP, Zeros};
 use bitpane::kernels::window::Window;
 use bitpane::kernels::{convolve, select_paths};
+#[cfg(target_feature = "relaxed-simd")]
+use bitpane::kernels::{has_pairs, isa::Native};
 use bitpane::layers::quantized::{Codes, Sum, depthwise};
 
 #[cfg(target_arch = "wasm32")]
@@ -113,6 +115,11 @@ fn check(case: &Case, zeros: Zeros, extreme: bool) {
         };
         run("the path of this machine", &|out| convolve(&layer, map, window, *out_side, out));
         run("halves", &|out| layer.forward::<Scalar>(map, window, *out_side, out));
+        run("pairs of bytes", &|out| layer.forward_pairs::<Scalar>(map, window, *out_side, out));
+        #[cfg(target_feature = "relaxed-simd")]
+        if has_pairs() {
+            run("this engine's pairs", &|out| layer.forward_pairs::<Native>(map, window, *out_side, out));
+        }
         run("bytes read as unsigned", &|out| {
             layer.forward_bytes::<Scalar, Unsigned>(map, window, *out_side, out)
         });

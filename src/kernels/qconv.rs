@@ -6,7 +6,7 @@
 //! Sums are exact; the one rounding is to nearest, ties to even, of a product in f32, as XNNPACK rounds. Activations are
 //! bytes from layer to layer. Where an engine multiplies bytes four at a time in full, matrices are multiplied as they
 //! lie, and zero points are put right afterwards ([`Dense::forward_bytes`]); others take pairs of halves less their zero
-//! points ([`Dense::forward`]), with the same sums.
+//! points ([`Dense::forward`]), or bytes in pairs ([`Dense::forward_pairs`]), with the same sums.
 //!
 //! Source: Jacob et al. 2017 (arXiv 1712.05877), section 2.
 
@@ -14,6 +14,7 @@ mod bytes;
 mod depthwise;
 mod gather;
 mod halves;
+mod pairs;
 mod sum;
 
 pub use depthwise::Depthwise;
@@ -24,7 +25,9 @@ use super::parallel::{self, Shared};
 use super::pool;
 use super::window::Window;
 use crate::repack::Packing;
+use pairs::Pairs;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Outputs of a strip.
 pub const STRIP: usize = 8;
@@ -151,6 +154,8 @@ pub struct Dense {
     codes: Vec<u8>,
     /// Of the codes of each output; padded as they are.
     sums: Vec<i32>,
+    /// The codes once more, where the engine multiplies pairs.
+    pairs: OnceLock<Pairs>,
     requantize: Requantize,
 }
 
@@ -212,7 +217,7 @@ impl Dense {
             |row: &[i8]| row.iter().map(|&code| 255 * (i64::from(code) - i64::from(zero)).abs()).sum();
         requantize.set_reach(&codes.chunks_exact(k).map(reach).collect::<Vec<_>>());
         super::hold(Packing::I8);
-        Dense { n, k, zeros, codes: packed, sums, requantize }
+        Dense { n, k, zeros, codes: packed, sums, pairs: OnceLock::new(), requantize }
     }
 
     /// Outputs.

@@ -74,6 +74,8 @@ pub use one::{backend_name, backend_reason, convolve, hold, select_paths, take_p
 
 #[cfg(target_family = "wasm")]
 mod measured;
+#[cfg(target_feature = "relaxed-simd")]
+pub use measured::has_pairs;
 #[cfg(target_family = "wasm")]
 pub(super) use measured::{attention, prepare, strips};
 #[cfg(target_family = "wasm")]

@@ -114,6 +114,14 @@ pub(in crate::kernels) fn attention(q: &[f32], query: &Query, kv: &KvCache, out:
     with_path!(CHOICE[usize::from(several)][1].load(Relaxed), attention_on(q, query, kv, out));
 }
 
+/// Whether the engine multiplies pairs of bytes as [`Dense::forward_pairs`] wants it.
+#[cfg(target_feature = "relaxed-simd")]
+pub fn has_pairs() -> bool {
+    use std::sync::LazyLock;
+    static HAS: LazyLock<bool> = LazyLock::new(|| relaxed::reading().is_some() && relaxed::reads_pairs());
+    *HAS && REASON.load(Relaxed) != UNSOUND
+}
+
 /// [`Dense::forward`] on the path that several rows of 8-bit codes take.
 pub fn convolve(layer: &Dense, input: Map, window: &Window, out_width: usize, out: &mut [u8]) {
     match CHOICE[1][I8].load(Relaxed) {
@@ -121,6 +129,10 @@ pub fn convolve(layer: &Dense, input: Map, window: &Window, out_width: usize, ou
         D32U => layer.forward_bytes::<Native, Unsigned>(input, window, out_width, out),
         #[cfg(target_feature = "relaxed-simd")]
         D32S => layer.forward_bytes::<Native, Signed>(input, window, out_width, out),
+        #[cfg(target_feature = "relaxed-simd")]
+        _ if has_pairs() && layer.suits_pairs() => {
+            layer.forward_pairs::<Native>(input, window, out_width, out)
+        }
         _ => layer.forward::<Native>(input, window, out_width, out),
     }
 }

@@ -37,3 +37,9 @@ pub fn reading() -> Option<Reading> {
         _ => Reading::Saturating,
     })
 }
+
+/// Whether the engine's sums of two products take all bytes for unsigned, and are exact where they fit 16 bits: x86's.
+pub fn reads_pairs() -> bool {
+    let probes = [(1, 255), (64, 255), (-64, 255), (-1, 128), (127, 128)];
+    probes.iter().all(|&(a, b)| dots(a, b)[1] == 4 * i32::from(a) * i32::from(b))
+}
