@@ -10,7 +10,7 @@ use bitpane::kernels::window::Window;
 use bitpane::kernels::{convolve, select_paths};
 #[cfg(target_feature = "relaxed-simd")]
 use bitpane::kernels::{has_pairs, isa::Native};
-use bitpane::layers::quantized::{Codes, Sum, depthwise};
+use bitpane::layers::quantized::{Codes, Sum, depthwise, quantize, rescale};
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -255,6 +255,45 @@ fn maps_are_added_in_integers() {
                         out[i]
                     );
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn pixels_are_rounded_to_the_nearest_code() {
+    let mut noise = Noise(9);
+    for (n, zero) in [(1, 0), (5, 128), (16, 255), (1003, 3)] {
+        let pixels: Vec<f32> = (0..3 * n).map(|_| noise.within(-30_000, 30_000) as f32 / 100.0).collect();
+        let code =
+            |x: f32| (x / 0.75).round_ties_even().clamp(-f32::from(zero), 255.0 - f32::from(zero)) as i32;
+        for stride in [3, 8] {
+            let mut out = vec![77; n * stride];
+            quantize(&pixels, n, 0.75, zero, stride, &mut out);
+            for (i, pixel) in out.chunks_exact(stride).enumerate() {
+                for c in 0..3 {
+                    let x = pixels[c * n + i];
+                    // A product with the inverse may fall on the other side of a half.
+                    let away = (i32::from(pixel[c]) - i32::from(zero) - code(x)).abs();
+                    let fraction = (x / 0.75).abs().fract();
+                    assert!(away == 0 || away == 1 && (fraction - 0.5).abs() < 1e-3, "{x}: {}", pixel[c]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn codes_under_another_scale_are_those_of_their_values() {
+    let input: Vec<u8> = (0..=255).collect();
+    for (zero, scale, to) in [(128, 1.0, 128), (3, 0.4, 200), (0, 2.0, 0)] {
+        for clamp in [[0, 255], [10, 99]] {
+            let mut out = vec![1; 256];
+            rescale(&input, zero, scale, Codes { zero: to, clamp }, &mut out);
+            for (&code, &out) in input.iter().zip(&out) {
+                let value = (f32::from(code) - f32::from(zero)) * scale;
+                let want = value.round_ties_even() as i32 + i32::from(to);
+                assert_eq!(i32::from(out), want.clamp(clamp[0].into(), clamp[1].into()), "{code}");
             }
         }
     }

@@ -15,9 +15,13 @@ mod depthwise;
 mod gather;
 mod halves;
 mod pairs;
+mod pixels;
+mod requantize;
 mod sum;
 
 pub use depthwise::Depthwise;
+pub use pixels::interleave;
+pub use requantize::Requantize;
 pub use sum::Weighted;
 
 use super::isa::Isa;
@@ -49,85 +53,6 @@ pub struct Zeros {
     pub weights: i8,
     /// Of what it reads.
     pub input: u8,
-}
-
-/// What turns sums into outputs.
-pub struct Requantize {
-    /// Added to sums; padded to whole strips.
-    bias: Vec<i32>,
-    /// Multiplies sums; padded.
-    scale: Vec<f32>,
-    /// Least and largest output, less the zero point.
-    clamp: [f32; 2],
-    zero: u8,
-    /// Whether sums can be far from all codes, or some codes are not to be given: else narrowing clamps enough.
-    is_clamped: bool,
-}
-
-impl Requantize {
-    /// `bias` and `scale` of each output, the least and largest code, and the output's zero point.
-    pub fn new(bias: &[i32], scale: &[f32], clamp: [u8; 2], zero: u8) -> Self {
-        let padded = bias.len().next_multiple_of(STRIP);
-        let (mut bias, mut scale) = (bias.to_vec(), scale.to_vec());
-        bias.resize(padded, 0);
-        scale.resize(padded, 0.0);
-        Requantize {
-            bias,
-            scale,
-            clamp: clamp.map(|c| f32::from(c) - f32::from(zero)),
-            zero,
-            is_clamped: true,
-        }
-    }
-
-    /// Says that sums without their biases are within +-`reach` of each output.
-    fn set_reach(&mut self, reach: &[i64]) {
-        // Products below this are rounded by adding a number, and fit 32 bits with any zero point.
-        const LARGEST: f64 = (1 << 21) as f64;
-        let all = [0, 255].map(|code| f32::from(code as u8) - f32::from(self.zero));
-        let outputs = reach.iter().zip(&self.bias).zip(&self.scale);
-        let mut products = outputs
-            .map(|((reach, bias), scale)| (*reach as f64 + f64::from(*bias).abs()) * f64::from(*scale));
-        self.is_clamped = self.clamp != all || !products.all(|product| product < LARGEST);
-    }
-
-    /// The outputs of eight sums, from output `first` on.
-    ///
-    /// # Safety
-    /// `first + 8` is within the padded outputs; 8 of `out` are writable.
-    #[inline(always)]
-    unsafe fn store<I: Isa>(&self, first: usize, sums: [I::V; 2], out: *mut u8) {
-        // SAFETY: the caller's.
-        unsafe {
-            let scale = self.scale.as_ptr().add(first);
-            let [a, b] = [(sums[0], scale), (sums[1], scale.add(4))]
-                .map(|(sum, scale)| I::fmul(I::to_float(sum), I::fload(scale)));
-            let [a, b] = match self.is_clamped {
-                true => [a, b].map(|x| {
-                    let [low, high] = self.clamp.map(I::fsplat);
-                    I::fmax(I::fmin(x, high), low)
-                }),
-                false => [a, b],
-            };
-            let zero = I::splat32(self.zero.into());
-            let [a, b] = [a, b].map(|x| I::add32(I::round(x), zero));
-            let codes = I::narrow16(a, b);
-            I::store64(out, I::narrow8_unsigned(codes, codes));
-        }
-    }
-
-    /// The biases of eight outputs, from `first` on.
-    ///
-    /// # Safety
-    /// `first + 8` is within the padded outputs.
-    #[inline(always)]
-    unsafe fn bias<I: Isa>(&self, first: usize) -> [I::V; 2] {
-        // SAFETY: the caller's.
-        unsafe {
-            let p = self.bias.as_ptr().add(first);
-            [I::load(p.cast()), I::load(p.add(4).cast())]
-        }
-    }
 }
 
 /// A feature map, `[height, width, stride]`, of whose `stride` channels the last may count for nothing.
@@ -169,6 +94,18 @@ struct Rows<'a> {
     stride: usize,
     first: usize,
     n: usize,
+}
+
+impl Rows<'_> {
+    /// Where `N` rows from `first` on begin; the last stands in for those beyond.
+    #[inline(always)]
+    fn starts<const N: usize>(&self, first: usize) -> [*const u8; N] {
+        let row = |r: usize| self.a.as_ptr().wrapping_add(r * self.stride);
+        match first + N <= self.n {
+            true => std::array::from_fn(|r| row(first + r)),
+            false => std::array::from_fn(|r| row((first + r).min(self.n - 1))),
+        }
+    }
 }
 
 /// How a product is cut for the threads: blocks of rows, and parts of the strips.

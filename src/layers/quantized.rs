@@ -4,7 +4,7 @@
 use super::I;
 use crate::kernels::convolve;
 use crate::kernels::parallel::{self, work};
-use crate::kernels::qconv::{Dense, Depthwise, Map, Weighted};
+use crate::kernels::qconv::{Dense, Depthwise, Map, Weighted, interleave};
 use crate::kernels::window::Window;
 
 /// [`Dense::forward`] on the path chosen for 8-bit codes.
@@ -26,6 +26,10 @@ pub fn quantize(pixels: &[f32], n: usize, scale: f32, zero: u8, stride: usize, o
     let inverse = 1.0 / scale;
     assert!(pixels.len() <= n * stride && out.len() == n * stride);
     parallel::chunks(out, stride * PIXELS, work::ADD, &|first, out| {
+        if stride == 3 && pixels.len() == 3 * n {
+            let plane = |c: usize| &pixels[c * n..][first / stride..n];
+            return interleave::<I>([plane(0), plane(1), plane(2)], inverse, zero, out);
+        }
         out.fill(zero);
         for (c, plane) in pixels.chunks_exact(n).enumerate() {
             for (to, x) in out.chunks_exact_mut(stride).zip(&plane[first / stride..]) {
@@ -169,6 +173,15 @@ fn moved(v: u8, zero: u8, codes: Codes) -> u8 {
 
 /// The same values under another scale.
 pub fn rescale(input: &[u8], zero: u8, scale: f32, codes: Codes, out: &mut [u8]) {
-    let values = input.iter().map(|&v| f32::from(v) - f32::from(zero));
-    out.iter_mut().zip(values).for_each(|(out, v)| *out = round(v * scale, codes));
+    let of_code = |v: usize| round((v as f32 - f32::from(zero)) * scale, codes);
+    let table: [u8; 256] = std::array::from_fn(of_code);
+    // Between signed and unsigned codes nothing changes.
+    let is_same = table.iter().enumerate().all(|(code, &to)| code == usize::from(to));
+    parallel::chunks(out, 1, work::ADD, &|first, out| {
+        let input = &input[first..][..out.len()];
+        match is_same {
+            true => out.copy_from_slice(input),
+            false => out.iter_mut().zip(input).for_each(|(out, &v)| *out = table[usize::from(v)]),
+        }
+    });
 }

@@ -44,43 +44,38 @@ impl Dense {
         let rows = if R::UNSIGNED { rows } else { signed::<I>(rows, k, scratch) };
         assert!(rows.n <= MAX_ROWS && rows.a.len() >= (rows.n - 1) * rows.stride + k);
         let zero = i32::from(self.zeros.weights);
-        // What the zero point of the weights takes from each row.
-        let mut taken = [0; MAX_ROWS];
+        // What the zero point of the weights takes from each row, and from rows of a tile that are beyond the last.
+        let mut taken = [0; MAX_ROWS + ROWS];
         if zero != 0 {
             for (i, taken) in taken[..rows.n].iter_mut().enumerate() {
                 *taken = zero.wrapping_mul(sum::<I, R>(&rows.a[i * rows.stride..][..k]));
             }
         }
-        let quads = std::hint::black_box(k / 4);
-        let end = (rows.first + rows.n) * padded_n;
-        // SAFETY: checked for the last; each strip of each row is this part's alone.
-        let to = |r: usize, strip: usize| unsafe {
-            let at = (rows.first + r) * padded_n + strip * STRIP;
-            out.start(at..at + STRIP)
-        };
-        assert!(end <= out.len() && strips.end * STRIP <= padded_n);
+        let (quads, rounding) = (std::hint::black_box(k / 4), self.requantize.rounding::<I>());
+        assert!((rows.first + rows.n) * padded_n <= out.len() && strips.end * STRIP <= padded_n);
         for strip in strips {
             let codes = self.strip(strip).as_ptr();
             let start = self.start::<R>(strip);
-            // SAFETY: 8 sums.
-            let start = unsafe { [I::load(start.as_ptr().cast()), I::load(start.as_ptr().add(4).cast())] };
-            let less = |sum, r: usize| I::sub32(sum, I::splat32(taken[r]));
-            for first in (0..rows.n).step_by(ROWS) {
-                // The last row stands in for those beyond.
-                let place = |r: usize| (first + r).min(rows.n - 1);
-                // SAFETY: rows are within `a` (asserted); the strip holds `quads`.
-                unsafe {
-                    let row = |r: usize| rows.a.as_ptr().add(place(r) * rows.stride);
+            // SAFETY: rows are within `a` and their outputs within `out` (asserted), these columns of which are this
+            // part's alone; the strip holds `quads`; there are 8 of all numbers.
+            unsafe {
+                let start = [I::load(start.as_ptr().cast()), I::load(start.as_ptr().add(4).cast())];
+                for first in (0..rows.n).step_by(ROWS) {
+                    let at = (rows.first + first) * padded_n + strip * STRIP;
+                    let to = out.start(at..at + STRIP);
+                    let less = |r: usize| {
+                        let row = I::load32_splat(taken.as_ptr().add(first + r).cast());
+                        start.map(|start| I::sub32(start, row))
+                    };
                     if rows.n == 1 {
-                        let sums = single::<I, R>(codes, row(0), quads, start);
-                        self.requantize.store::<I>(strip * STRIP, sums.map(|sum| less(sum, 0)), to(0, strip));
+                        let sums = single::<I, R>(codes, rows.a.as_ptr(), quads, less(0));
+                        rounding.store(sums, self.requantize.scale::<I>(strip * STRIP), to);
                         continue;
                     }
-                    let starts = std::array::from_fn(|r| start.map(|start| less(start, place(r))));
-                    let sums = tile::<I, R>(codes, std::array::from_fn(row), quads, starts);
-                    for (r, sums) in sums.into_iter().enumerate().take(rows.n - first) {
-                        self.requantize.store::<I>(strip * STRIP, sums, to(first + r, strip));
-                    }
+                    let starts = if zero == 0 { [start; ROWS] } else { std::array::from_fn(less) };
+                    let sums = tile::<I, R>(codes, rows.starts(first), quads, starts);
+                    let scale = self.requantize.scale::<I>(strip * STRIP);
+                    rounding.store_rows(sums, scale, rows.n - first, to, padded_n);
                 }
             }
         }

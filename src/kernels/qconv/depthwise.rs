@@ -1,6 +1,7 @@
 //! Convolutions of each channel by itself, two taps at a time: their channels interleaved meet interleaved weights in one
 //! product of halves.
 
+use super::requantize::Rounding;
 use super::{Map, Requantize, STRIP, Window, Zeros};
 use crate::kernels::isa::Isa;
 use crate::kernels::parallel::{self, Shared};
@@ -115,7 +116,7 @@ impl Depthwise {
         out: &Shared<u8>,
     ) {
         let inside = inside(window, input.width, out_width);
-        let step = window.stride[1] * input.stride;
+        let (step, rounding) = (window.stride[1] * input.stride, self.requantize.rounding::<I>());
         let mut x = 0;
         while x < out_width {
             let n = if inside.start == x { inside.len().max(1) } else { 1 };
@@ -141,8 +142,8 @@ impl Depthwise {
                     let out = out.start(at..at + input.stride);
                     // That the most common number is known has the loop over it unrolled.
                     match <&[Pair; PAIRS]>::try_from(&**taps) {
-                        Ok(taps) => self.pixel::<I>(taps, channels.clone(), out),
-                        Err(_) => self.pixel::<I>(taps, channels.clone(), out),
+                        Ok(taps) => self.pixel::<I>(taps, channels.clone(), &rounding, out),
+                        Err(_) => self.pixel::<I>(taps, channels.clone(), &rounding, out),
                     }
                 }
                 taps.iter_mut().flatten().for_each(|tap| *tap = tap.wrapping_add(step));
@@ -156,7 +157,13 @@ impl Depthwise {
     /// # Safety
     /// They are readable of each tap and writable at `out`.
     #[inline(always)]
-    unsafe fn pixel<I: Isa>(&self, taps: &[Pair], channels: Range<usize>, out: *mut u8) {
+    unsafe fn pixel<I: Isa>(
+        &self,
+        taps: &[Pair],
+        channels: Range<usize>,
+        rounding: &Rounding<I>,
+        out: *mut u8,
+    ) {
         let weights = |c: usize, pair: usize| {
             // SAFETY: there are such for all channels, padded, and all pairs.
             unsafe { self.weights.as_ptr().add((c / STRIP * taps.len() + pair) * 2 * STRIP) }
@@ -171,8 +178,8 @@ impl Depthwise {
                     add::<I>(&mut sums[0], I::zip_low8(a, b), weights(c, pair));
                     add::<I>(&mut sums[1], I::zip_high8(a, b), weights(c + STRIP, pair));
                 }
-                self.requantize.store::<I>(c, sums[0], out.add(c));
-                self.requantize.store::<I>(c + STRIP, sums[1], out.add(c + STRIP));
+                rounding.store(sums[0], self.requantize.scale::<I>(c), out.add(c));
+                rounding.store(sums[1], self.requantize.scale::<I>(c + STRIP), out.add(c + STRIP));
                 c += 2 * STRIP;
             }
             if c < channels.end {
@@ -184,7 +191,7 @@ impl Depthwise {
                         weights(c, pair),
                     );
                 }
-                self.requantize.store::<I>(c, sums, out.add(c));
+                rounding.store(sums, self.requantize.scale::<I>(c), out.add(c));
             }
         }
     }

@@ -22,25 +22,21 @@ impl Dense {
         scratch.resize(2 * k * (rows.n + STRIP), 0);
         let (a, panel) = scratch.split_at_mut(2 * k * rows.n);
         widen_rows::<I>(rows, k, self.zeros.input, a);
-        let pairs = std::hint::black_box(k / 2);
+        let widened = Rows { a, stride: 2 * k, ..rows };
+        let (pairs, rounding) = (std::hint::black_box(k / 2), self.requantize.rounding::<I>());
+        assert!((rows.first + rows.n) * padded_n <= out.len() && strips.end * STRIP <= padded_n);
         for strip in strips {
             self.unpack::<I>(strip, panel);
-            // SAFETY: the bias is padded to whole strips.
-            let bias = unsafe { self.requantize.bias::<I>(strip * STRIP) };
-            for first in (0..rows.n).step_by(ROWS) {
-                // SAFETY: rows are within `a`, the last stands in for those beyond; the panel holds `pairs`; these
-                // columns of these rows are this part's alone.
-                unsafe {
-                    let row = |r: usize| a.as_ptr().add((first + r).min(rows.n - 1) * 2 * k);
-                    let sums = tile::<I>(panel.as_ptr(), std::array::from_fn(row), pairs, bias);
-                    for (r, sums) in sums.into_iter().enumerate().take(rows.n - first) {
-                        let at = (rows.first + first + r) * padded_n + strip * STRIP;
-                        self.requantize.store::<I>(
-                            strip * STRIP,
-                            sums,
-                            out.part(at..at + STRIP).as_mut_ptr(),
-                        );
-                    }
+            // SAFETY: rows are within `a` and their outputs within `out` (asserted), these columns of which are this
+            // part's alone; the panel holds `pairs`; biases and scales are padded to whole strips.
+            unsafe {
+                let bias = self.requantize.bias::<I>(strip * STRIP);
+                for first in (0..rows.n).step_by(ROWS) {
+                    let sums = tile::<I>(panel.as_ptr(), widened.starts(first), pairs, bias);
+                    let at = (rows.first + first) * padded_n + strip * STRIP;
+                    let to = out.start(at..at + STRIP);
+                    let scale = self.requantize.scale::<I>(strip * STRIP);
+                    rounding.store_rows(sums, scale, rows.n - first, to, padded_n);
                 }
             }
         }

@@ -88,24 +88,29 @@ impl Dense {
         let pairs = self.pairs();
         assert!(rows.a.len() >= (rows.n - 1) * rows.stride + k);
         assert!((rows.first + rows.n) * padded_n <= out.len() && strips.end * STRIP <= padded_n);
-        let quads = std::hint::black_box(k / 4);
+        let (quads, rounding) = (std::hint::black_box(k / 4), self.requantize.rounding::<I>());
         for strip in strips {
             let codes = &pairs.codes[strip * STRIP * k..][..STRIP * k];
             let rest = &pairs.rest[pairs.of_strip[strip].clone()];
             let start = self.pairs_start(strip);
-            // SAFETY: 8 sums.
-            let start = unsafe { [I::load(start.as_ptr().cast()), I::load(start.as_ptr().add(4).cast())] };
-            for first in (0..rows.n).step_by(ROWS) {
-                // SAFETY: rows are within `a` (asserted), the last stands in for those beyond; the strip holds `quads`;
-                // outputs are within `out` (asserted), and these are this part's alone.
-                unsafe {
-                    let row = |r: usize| rows.a.as_ptr().add((first + r).min(rows.n - 1) * rows.stride);
-                    let sums = tile::<I>(codes.as_ptr(), rest, std::array::from_fn(row), quads, start);
-                    for (r, sums) in sums.into_iter().enumerate().take(rows.n - first) {
-                        let at = (rows.first + first + r) * padded_n + strip * STRIP;
-                        let to = out.start(at..at + STRIP);
-                        self.requantize.store::<I>(strip * STRIP, sums, to);
-                    }
+            // SAFETY: rows are within `a` and their outputs within `out` (asserted), these columns of which are this
+            // part's alone; the strip holds `quads`; there are 8 of all numbers.
+            unsafe {
+                let start = [I::load(start.as_ptr().cast()), I::load(start.as_ptr().add(4).cast())];
+                for first in (0..rows.n).step_by(ROWS) {
+                    let sums = tile::<I>(
+                        codes.as_ptr(),
+                        rest,
+                        std::array::from_fn(|r| {
+                            rows.a.as_ptr().add((first + r).min(rows.n - 1) * rows.stride)
+                        }),
+                        quads,
+                        start,
+                    );
+                    let at = (rows.first + first) * padded_n + strip * STRIP;
+                    let to = out.start(at..at + STRIP);
+                    let scale = self.requantize.scale::<I>(strip * STRIP);
+                    rounding.store_rows(sums, scale, rows.n - first, to, padded_n);
                 }
             }
         }

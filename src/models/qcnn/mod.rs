@@ -16,6 +16,8 @@ use spec::{GraphSpec, Kind, OpSpec, ValueSpec, is_scale};
 pub struct QuantizedCnn {
     graph: GraphSpec,
     steps: Vec<Step>,
+    /// Which values have no channels but those that count.
+    is_dense: Vec<bool>,
     /// After which step a value's buffer is free.
     last_use: Vec<usize>,
     values: Vec<Vec<u8>>,
@@ -49,7 +51,8 @@ impl QuantizedCnn {
             op.inputs.iter().flatten().for_each(|&v| last_use[v] = i);
         }
         let values = graph.values.iter().map(|_| Vec::new()).collect();
-        Ok(QuantizedCnn { graph, steps, last_use, values, free: Vec::new() })
+        let is_dense = dense_values(&graph);
+        Ok(QuantizedCnn { graph, steps, is_dense, last_use, values, free: Vec::new() })
     }
 
     /// Side of the input, pixels.
@@ -103,15 +106,10 @@ impl QuantizedCnn {
         codes.map(|&code| (f32::from(code) - f32::from(zero_of(spec))) * spec.scale).collect()
     }
 
-    /// Channels from pixel to pixel of a value. A picture's three are by themselves where only convolutions that
-    /// mix channels read them: the taps of a row are then one piece.
+    /// Channels from pixel to pixel of a value.
     fn stride(&self, value: usize) -> usize {
         let channels = self.graph.values[value].shape[2];
-        let mut readers = self.graph.ops.iter().filter(|op| op.inputs.contains(&Some(value)));
-        match value == 0 && readers.all(|op| op.kind == Kind::Conv) {
-            true => channels,
-            false => channels.next_multiple_of(STRIP),
-        }
+        if self.is_dense[value] { channels } else { channels.next_multiple_of(STRIP) }
     }
 
     /// What enters the last operator with weights, the classifier: a feature vector of the picture.
@@ -130,7 +128,7 @@ impl QuantizedCnn {
             let op = self.graph.ops[i];
             let spec = &self.graph.values[op.output];
             let mut out = self.free.pop().unwrap_or_default();
-            let n = spec.shape[0] * spec.shape[1] * spec.shape[2].next_multiple_of(STRIP);
+            let n = spec.shape[0] * spec.shape[1] * self.stride(op.output);
             // What is left of another value is overwritten, and what is beyond `n` stays: buffers soon have the size of
             // the largest value, and nothing is cleared any more.
             grow(&mut out, n);
@@ -169,6 +167,27 @@ impl QuantizedCnn {
             Step::Rescale(scale) => layers::rescale(input.data, zero, *scale, codes, out),
         }
     }
+}
+
+/// The picture, and what it is under other scales, where only convolutions that mix channels read them: the taps of a row are
+/// then one piece.
+fn dense_values(graph: &GraphSpec) -> Vec<bool> {
+    let mut may_be = vec![true; graph.values.len()];
+    for op in graph.ops.iter().rev() {
+        for &input in op.inputs.iter().flatten() {
+            may_be[input] &= match op.kind {
+                Kind::Conv => true,
+                Kind::Rescale => may_be[op.output],
+                _ => false,
+            };
+        }
+    }
+    let mut is_dense = vec![false; graph.values.len()];
+    is_dense[0] = may_be[0];
+    for op in &graph.ops {
+        is_dense[op.output] = op.kind == Kind::Rescale && op.inputs[0].is_some_and(|input| is_dense[input]);
+    }
+    is_dense
 }
 
 /// The zero point of a value's codes as bytes: the file's are signed.
