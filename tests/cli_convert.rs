@@ -38,6 +38,8 @@ fn tflite_becomes_a_classifier_with_labels() {
     let made = document(&made);
     assert_eq!(made["architecture"], "qcnn");
     assert_eq!(made["bytesAfter"], std::fs::metadata(&gguf).unwrap().len());
+    let told = document(&run(&["info".as_ref(), &tflite, json]));
+    assert_eq!([&told["container"], &told["architecture"]], ["tflite", "qcnn"]);
     let direct = document(&run(&["classify".as_ref(), &tflite, &photo, json]));
     let result = document(&run(&["classify".as_ref(), &gguf, &photo, json]));
     let best = |document: &Value| document["results"][0]["top"][0].clone();

@@ -10,13 +10,16 @@ use std::path::PathBuf;
 /// Show what a model file holds: architecture, sizes, metadata, tensors
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// A GGUF or safetensors file
+    /// A GGUF, safetensors or .tflite file; of the last what it is loaded as
     file: PathBuf,
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Outcome {
     let header = open::header(&args.file)?;
-    let summary = Summary::of(&header);
+    let mut summary = Summary::of(&header);
+    if open::is_tflite(&args.file).unwrap_or(false) {
+        summary.container = "tflite";
+    }
     if out.json {
         out.document(&Document { summary: &summary, header: &header })?;
         return Ok(());

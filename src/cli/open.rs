@@ -2,12 +2,13 @@
 
 use super::Failure;
 use super::output::Progress;
-use crate::container::Header;
 use crate::container::shards::{self, ShardIndex};
-use crate::container::stream::{Sink, Stream};
+use crate::container::stream::Sink;
+use crate::container::{self, Header};
 use crate::error::{Code, Error, Result};
 use crate::kernels::pool;
 use crate::models::Adapter;
+use crate::tasks::opening::Opening;
 use crate::tasks::{Embedder, EncoderModel, LoadOptions, Loaded, Loader, TextModel, VisionModel};
 use std::fs::File;
 use std::io::Read;
@@ -247,30 +248,46 @@ impl Files {
     }
 }
 
-/// Reads what the files of a model say before their tensor data, and no further.
+/// Reads what the files of a model say before their tensor data, and no further; a .tflite file as a whole, of which the
+/// header is that of the GGUF file that it is loaded as.
 ///
 /// # Errors
 /// What is wrong with a file or its header.
 pub(super) fn header(path: &Path) -> Result<Header> {
-    let mut headers = Files::of(path)?.paths.into_iter().map(|path| one_header(&path));
-    let first = headers.next().unwrap_or_else(|| one_header(path))?;
+    let header = |path: &Path| open(path).and_then(|(file, len)| header_by(path, file, Opening::new(len)));
+    let mut headers = Files::of(path)?.paths.into_iter().map(|path| header(&path));
+    let first = headers.next().unwrap_or_else(|| header(path))?;
     headers.try_fold(first, |mut whole, header| {
         whole.tensors.extend(header?.tensors);
         Ok(whole)
     })
 }
 
-/// As [`header`], of one file alone.
+/// Whether a file is a .tflite file, by its first bytes.
+///
+/// # Errors
+/// [`Code::Io`].
+pub(super) fn is_tflite(path: &Path) -> Result<bool> {
+    let mut prefix = Vec::new();
+    let file = open(path)?.0;
+    file.take(8).read_to_end(&mut prefix).map_err(|e| in_file(path, Error::new(Code::Io, e.to_string())))?;
+    Ok(container::tflite::is_tflite(&prefix))
+}
+
+/// Of one file alone, GGUF or safetensors.
 pub(super) fn one_header(path: &Path) -> Result<Header> {
     let (file, file_len) = open(path)?;
-    let mut stream = Stream::new(file_len);
+    header_by(path, file, Opening::of_container(file_len))
+}
+
+fn header_by(path: &Path, file: File, mut opening: Opening) -> Result<Header> {
     let mut sink = HeaderOnly(None);
     read_chunks(path, file, |bytes| {
-        stream.push(bytes, &mut sink)?;
+        opening.push(bytes, &mut sink)?;
         Ok(sink.0.is_none())
     })?;
     if sink.0.is_none() {
-        stream.finish(&mut sink).map_err(|e| in_file(path, e))?;
+        opening.finish(&mut sink).map_err(|e| in_file(path, e))?;
     }
     sink.0.ok_or_else(|| in_file(path, Error::new(Code::Truncated, "the file ends before its header")))
 }

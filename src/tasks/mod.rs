@@ -7,7 +7,7 @@ mod experts;
 mod generate;
 mod loader;
 mod memory;
-mod opening;
+pub(crate) mod opening;
 pub mod sampler;
 mod score;
 mod session;

@@ -12,7 +12,7 @@ const MAX_TFLITE: usize = 1 << 29;
 
 /// A file's bytes on their way into the containers' reader. A .tflite file can only be read as a whole; it becomes
 /// GGUF in memory.
-pub(super) struct Opening {
+pub(crate) struct Opening {
     stream: Stream,
     state: State,
     /// Whether what the stream reads is another file than the one that came.
@@ -30,8 +30,14 @@ enum State {
 
 impl Opening {
     /// Before the first byte of a file; `file_len` is its length where that is certain.
-    pub(super) fn new(file_len: Option<u64>) -> Self {
+    pub(crate) fn new(file_len: Option<u64>) -> Self {
         Opening { stream: Stream::new(file_len), state: State::Unknown(Vec::new()), was_whole: false }
+    }
+
+    /// The same for what is read in place and so has to be a container.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_container(file_len: Option<u64>) -> Self {
+        Opening { state: State::Known, ..Opening::new(file_len) }
     }
 
     /// Bytes taken.
@@ -48,6 +54,12 @@ impl Opening {
         matches!(self.state, State::Known) && !self.was_whole
     }
 
+    /// Whether it has been a .tflite file, as is known at its end.
+    #[cfg(target_family = "wasm")]
+    pub(crate) fn was_tflite(&self) -> bool {
+        self.was_whole
+    }
+
     /// As [`Stream::end_offset`].
     pub(super) fn end_offset(&self) -> u64 {
         self.stream.end_offset()
@@ -57,7 +69,7 @@ impl Opening {
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub(super) fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
+    pub(crate) fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
         match &mut self.state {
             State::Known => self.stream.push(bytes, sink),
             State::Unknown(held) => {
@@ -79,7 +91,7 @@ impl Opening {
     ///
     /// # Errors
     /// [`Code::Truncated`], and what is wrong with a .tflite file.
-    pub(super) fn finish(&mut self, sink: &mut dyn Sink) -> Result<()> {
+    pub(crate) fn finish(&mut self, sink: &mut dyn Sink) -> Result<()> {
         self.decide(sink)?;
         if let State::Tflite(held) = std::mem::replace(&mut self.state, State::Known) {
             self.was_whole = true;

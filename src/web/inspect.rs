@@ -1,10 +1,11 @@
 //! What the header of a model file says.
 
 use super::{to_js, to_object};
-use crate::container::stream::{Sink, Stream};
+use crate::container::stream::Sink;
 use crate::container::{ContainerKind, Header, Metadata, TensorInfo, Value};
 use crate::error::Result as CrateResult;
 use crate::models::{Family, identify};
+use crate::tasks::opening::Opening;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use wasm_bindgen::prelude::*;
@@ -12,7 +13,7 @@ use wasm_bindgen::prelude::*;
 /// Reads a model file until its header is complete.
 #[wasm_bindgen]
 pub struct Inspector {
-    stream: Stream,
+    opening: Opening,
     found: Found,
 }
 
@@ -21,21 +22,32 @@ impl Inspector {
     /// An inspector; `file_len` is given where it is certain.
     #[wasm_bindgen(constructor)]
     pub fn new(file_len: Option<f64>) -> Inspector {
-        Inspector { stream: Stream::new(file_len.map(|n| n as u64)), found: Found(None) }
+        Inspector { opening: Opening::new(file_len.map(|n| n as u64)), found: Found(None) }
     }
 
     /// Takes the next bytes; the summary as soon as the header is complete, else `undefined`.
     pub fn push(&mut self, bytes: &[u8]) -> Result<JsValue, JsValue> {
-        self.stream.push(bytes, &mut self.found).map_err(to_object)?;
+        self.opening.push(bytes, &mut self.found).map_err(to_object)?;
+        self.summary()
+    }
+
+    /// The summary of a file that has no header, a .tflite file, once no byte follows; or what is wrong with one that ended
+    /// before its header was complete.
+    pub fn finish(&mut self) -> Result<JsValue, JsValue> {
+        self.opening.finish(&mut self.found).map_err(to_object)?;
+        if let (Some(summary), true) = (&mut self.found.0, self.opening.was_tflite()) {
+            summary.container = "tflite";
+        }
+        self.summary()
+    }
+}
+
+impl Inspector {
+    fn summary(&self) -> Result<JsValue, JsValue> {
         match &self.found.0 {
             Some(summary) => to_js(summary),
             None => Ok(JsValue::UNDEFINED),
         }
-    }
-
-    /// Says what is wrong with a file that ended before its header was complete.
-    pub fn finish(&mut self) -> Result<(), JsValue> {
-        self.stream.finish(&mut self.found).map_err(to_object)
     }
 }
 

@@ -1,8 +1,9 @@
 /** Images from whatever shows one, in Chromium: the same picture gives the same answer. And quantized CNNs from .tflite files. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { launch, openPage, serve, unlessBuiltIn, unlessShared, withPackage } from "./harness.mjs";
+import { launch, openPage, serve, SHARED, unlessBuiltIn, unlessShared, withPackage } from "./harness.mjs";
 
 const MODELS = ["mobilenet_v2_1.0_224_quant", "tf2_mobilenet_v2_1.0_224_ptq"];
 const GOLDENS = JSON.parse(readFileSync(new URL("../data/litert_goldens.json", import.meta.url), "utf8"));
@@ -150,6 +151,22 @@ test("photos stand upright as their EXIF block says, all eight ways", { skip: un
     return { wrong, differ: differ.size };
   }`);
   assert.deepEqual(wrong, { wrong: [], differ: 8 });
+});
+
+test("a .tflite file is told as what it can be loaded as, and the page opens it", { skip: unlessShared(`data/cnn/${MODELS[0]}.tflite`) }, async () => {
+  const header = await inPage(`async (bitpane, url) => {
+    const { container, kind, architecture, tensors } = await bitpane.inspect(url);
+    return { container, kind, architecture, tensors: tensors.length };
+  }`, `/shared/data/cnn/${MODELS[0]}.tflite`);
+  assert.deepEqual({ ...header, tensors: header.tensors > 50 }, { container: "tflite", kind: "vision", architecture: "qcnn", tensors: true });
+  const { page, close } = await openPage(browser, server.url);
+  try {
+    await page.setInputFiles("#open-file", join(SHARED, `data/cnn/${MODELS[0]}.tflite`));
+    await page.waitForFunction(() => /is ready|cannot be opened/.test(document.body.textContent));
+    assert.match(await page.evaluate(() => document.body.textContent), /\.tflite is ready/);
+  } finally {
+    await close();
+  }
 });
 
 for (const name of MODELS) {

@@ -363,7 +363,8 @@ export async function readHeader(shared: LoadContext, source: WireSource): Promi
       const found = inspector.push(chunk) as Inspection | undefined;
       if (found) return found;
     }
-    inspector.finish();
+    const found = inspector.finish() as Inspection | undefined;
+    if (found) return found;
     throw new BitpaneError("Truncated", "the file ends before its header");
   } catch (error) {
     if (error instanceof Changed && error.cause instanceof BitpaneError) throw error.cause;

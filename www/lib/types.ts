@@ -562,7 +562,7 @@ export interface TensorSummary {
 
 /** What the header of a model file says. All strings come from the file: treat them as hostile. */
 export interface Inspection {
-  container: "gguf" | "safetensors";
+  container: "gguf" | "safetensors" | "tflite";
   /** What the file can be loaded as; absent where its architecture is not supported. */
   kind?: "text" | "encoder" | "vision";
   /** The architecture that the file names or that its tensors show. */
