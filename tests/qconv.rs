@@ -154,6 +154,12 @@ fn check_depthwise(case: &Case, zeros: Zeros, extreme: bool) {
     compare(&name("scalar"), &sums, &bias, &scale, zero, &|out| {
         layer.forward::<Scalar>(map, window, *out_side, out)
     });
+    compare(&name("bytes read as unsigned"), &sums, &bias, &scale, zero, &|out| {
+        layer.forward_bytes::<Scalar, Unsigned>(map, window, *out_side, out)
+    });
+    compare(&name("bytes read as signed"), &sums, &bias, &scale, zero, &|out| {
+        layer.forward_bytes::<Scalar, Signed>(map, window, *out_side, out)
+    });
     compare(&name("this build"), &sums, &bias, &scale, zero, &|out| {
         depthwise(&layer, map, window, *out_side, out)
     });

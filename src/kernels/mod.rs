@@ -42,7 +42,7 @@ use output::Output;
 use path::{DotPath, P16};
 #[cfg(target_feature = "relaxed-simd")]
 pub use select::has_pairs;
-pub use select::{backend_name, backend_reason, convolve, hold, take_path};
+pub use select::{backend_name, backend_reason, convolve, convolve_each, hold, take_path};
 use std::ops::Range;
 use tile::{Tile, TileBits, TileI8, TileI8Half, TileU4};
 

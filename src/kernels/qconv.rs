@@ -11,6 +11,7 @@
 //! Source: Jacob et al. 2017 (arXiv 1712.05877), section 2.
 
 mod bytes;
+mod columns;
 mod depthwise;
 mod gather;
 mod halves;

@@ -9,7 +9,7 @@ use super::attention::{KvCache, Query, attention_on};
 use super::isa::{Isa, Native};
 use super::output::Output;
 use super::path::DotPath;
-use super::qconv::{Dense, Map};
+use super::qconv::{Dense, Depthwise, Map};
 use super::window::Window;
 use super::{PlainPath, prepare_on, strips_on};
 use crate::repack::PackedWeights;
@@ -56,6 +56,11 @@ mod one {
         layer.forward::<Native>(input, window, out_width, out);
     }
 
+    /// [`Depthwise::forward`] with the instruction set of this build.
+    pub fn convolve_each(layer: &Depthwise, input: Map, window: &Window, out_width: usize, out: &mut [u8]) {
+        layer.forward::<Native>(input, window, out_width, out);
+    }
+
     /// As shown to users: instruction set, and paths.
     pub fn backend_name() -> (&'static str, String) {
         (<Native as Isa>::NAME, PlainPath::NAME.into())
@@ -70,7 +75,9 @@ mod one {
 #[cfg(not(target_family = "wasm"))]
 pub(super) use one::{attention, prepare, strips};
 #[cfg(not(target_family = "wasm"))]
-pub use one::{backend_name, backend_reason, convolve, hold, select_paths, take_path, warm_paths};
+pub use one::{
+    backend_name, backend_reason, convolve, convolve_each, hold, select_paths, take_path, warm_paths,
+};
 
 #[cfg(target_family = "wasm")]
 mod measured;
@@ -79,4 +86,6 @@ pub use measured::has_pairs;
 #[cfg(target_family = "wasm")]
 pub(super) use measured::{attention, prepare, strips};
 #[cfg(target_family = "wasm")]
-pub use measured::{backend_name, backend_reason, convolve, hold, select_paths, take_path, warm_paths};
+pub use measured::{
+    backend_name, backend_reason, convolve, convolve_each, hold, select_paths, take_path, warm_paths,
+};

@@ -2,19 +2,19 @@
 //! a zero point per map.
 
 use super::I;
-use crate::kernels::convolve;
 use crate::kernels::parallel::{self, work};
 use crate::kernels::qconv::{Dense, Depthwise, Map, Weighted, interleave};
 use crate::kernels::window::Window;
+use crate::kernels::{convolve, convolve_each};
 
 /// [`Dense::forward`] on the path chosen for 8-bit codes.
 pub fn dense(layer: &Dense, input: Map, window: &Window, width: usize, out: &mut [u8]) {
     convolve(layer, input, window, width, out);
 }
 
-/// [`Depthwise::forward`] with the instruction set of this build.
+/// [`Depthwise::forward`] on the path chosen for 8-bit codes.
 pub fn depthwise(layer: &Depthwise, input: Map, window: &Window, width: usize, out: &mut [u8]) {
-    layer.forward::<I>(input, window, width, out);
+    convolve_each(layer, input, window, width, out);
 }
 
 /// Pixels `[channels, n]` to codes `[n, stride]`, with that scale and zero point.

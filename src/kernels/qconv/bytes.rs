@@ -111,7 +111,7 @@ fn signed<'a, I: Dot8>(rows: Rows, k: usize, to: &'a mut Vec<u8>) -> Rows<'a> {
 
 /// The products of two vectors of bytes, weights and inputs, added to `sum`.
 #[inline(always)]
-fn dot<I: Dot8, R: Reading>(sum: I::V, w: I::V, a: I::V) -> I::V {
+pub(super) fn dot<I: Dot8, R: Reading>(sum: I::V, w: I::V, a: I::V) -> I::V {
     if R::UNSIGNED { I::dot8_unsigned(sum, w, a) } else { I::dot8_signed(sum, w, a) }
 }
 

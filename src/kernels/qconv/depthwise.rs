@@ -1,6 +1,7 @@
 //! Convolutions of each channel by itself, two taps at a time: their channels interleaved meet interleaved weights in one
 //! product of halves.
 
+use super::columns::{BLOCK, Columns};
 use super::requantize::Rounding;
 use super::{Map, Requantize, STRIP, Window, Zeros};
 use crate::kernels::isa::Isa;
@@ -18,13 +19,14 @@ const PAIRS: usize = 5;
 /// A convolution of each channel by itself.
 pub struct Depthwise {
     channels: usize,
-    zeros: Zeros,
+    pub(super) zeros: Zeros,
     /// For each 8 channels and two taps, 16 weights less their zero point: channel by channel, the
     /// first tap's, then the second's (or zero).
     weights: Vec<i16>,
     n_taps: usize,
+    pub(super) columns: Columns,
     /// Its bias has the zero point of the input in it.
-    requantize: Requantize,
+    pub(super) requantize: Requantize,
 }
 
 impl Depthwise {
@@ -53,7 +55,9 @@ impl Depthwise {
                 *bias = bias.wrapping_sub(i32::from(zeros.input) * weight);
             }
         }
-        Depthwise { channels, zeros, weights, n_taps, requantize }
+        let weight = |tap: usize, c: usize| i16::from(codes[tap * channels + c]) - i16::from(zeros.weights);
+        let columns = Columns::new(if n_taps == 9 { channels } else { 0 }, weight);
+        Depthwise { channels, zeros, weights, n_taps, columns, requantize }
     }
 
     /// Channels.
@@ -68,7 +72,7 @@ impl Depthwise {
 
     /// Bytes of the weights in memory.
     pub fn n_bytes(&self) -> usize {
-        self.weights.len() * 2
+        self.weights.len() * 2 + self.columns.n_bytes()
     }
 
     /// Convolves `input`; `out` is `[height, out_width, channels padded to 8]`.
@@ -76,12 +80,22 @@ impl Depthwise {
     /// # Panics
     /// Where the shapes do not agree: a bug in the caller.
     pub fn forward<I: Isa>(&self, input: Map, window: &Window, out_width: usize, out: &mut [u8]) {
+        self.forward_by(Self::row::<I>, input, window, out_width, out);
+    }
+
+    pub(super) fn forward_by(
+        &self,
+        by: fn(&Self, &Row, Range<usize>, &mut Scratch),
+        input: Map,
+        window: &Window,
+        out_width: usize,
+        out: &mut [u8],
+    ) {
         let stride = self.channels.next_multiple_of(STRIP);
         assert!(self.n_taps == window.n_taps() && input.channels == self.channels && input.stride == stride);
         assert_eq!(input.data.len(), input.height * input.width * stride);
         let height = out.len() / (out_width * stride).max(1);
         assert_eq!(out.len(), height * out_width * stride);
-        // What stands for rows outside of the map.
         let outside = vec![self.zeros.input; input.width * stride];
         let groups = match pool::threads() {
             1 => 1,
@@ -89,32 +103,27 @@ impl Depthwise {
                 (ITEMS_PER_THREAD * threads).div_ceil(height.max(1)).min(stride / LEAST_CHANNELS).max(1)
             }
         };
-        let out = Shared::new(out);
+        let (out, outside) = (&Shared::new(out), &outside[..]);
         // A multiplication takes about as long as 8 in a matrix product.
         let work = out_width * stride.div_ceil(groups) * self.n_taps * 8;
         parallel::ranges(height * groups, work, &|items| {
-            let mut taps = Vec::with_capacity(self.n_taps.div_ceil(2));
+            let mut scratch = Scratch::default();
             for item in items {
-                let channel = |group: usize| group * (stride / STRIP) / groups * STRIP;
+                let channel = |group: usize| match group == groups {
+                    true => stride,
+                    false => group * (stride / BLOCK) / groups * BLOCK,
+                };
                 let channels = channel(item % groups)..channel(item % groups + 1);
-                self.row::<I>(input, window, &outside, item / groups, channels, out_width, &mut taps, &out);
+                let row = Row { input, window, outside, y: item / groups, out_width, out };
+                by(self, &row, channels, &mut scratch);
             }
         });
     }
 
-    /// Some channels of row `y` of the output.
-    #[allow(clippy::too_many_arguments)]
-    fn row<I: Isa>(
-        &self,
-        input: Map,
-        window: &Window,
-        outside: &[u8],
-        y: usize,
-        channels: Range<usize>,
-        out_width: usize,
-        taps: &mut Vec<Pair>,
-        out: &Shared<u8>,
-    ) {
+    /// Some channels of a row of the output.
+    pub(super) fn row<I: Isa>(&self, row: &Row, channels: Range<usize>, scratch: &mut Scratch) {
+        let Row { input, window, outside, y, out_width, out } = *row;
+        let taps = &mut scratch.taps;
         let inside = inside(window, input.width, out_width);
         let (step, rounding) = (window.stride[1] * input.stride, self.requantize.rounding::<I>());
         let mut x = 0;
@@ -195,6 +204,25 @@ impl Depthwise {
             }
         }
     }
+}
+
+/// A row of the output.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) input: Map<'a>,
+    pub(super) window: &'a Window,
+    /// What stands for rows outside of the map.
+    pub(super) outside: &'a [u8],
+    pub(super) y: usize,
+    pub(super) out_width: usize,
+    pub(super) out: &'a Shared<'a, u8>,
+}
+
+/// Buffers of a part.
+#[derive(Default)]
+pub(super) struct Scratch {
+    taps: Vec<Pair>,
+    pub(super) columns: Vec<u8>,
 }
 
 /// Two taps of an output.

@@ -4,7 +4,7 @@ use super::{
     Activations, DotPath, Isa, KvCache, Native, Output, PackedWeights, PlainPath, Query, attention_on,
     prepare_on, strips_on,
 };
-use super::{Dense, Map, Window};
+use super::{Dense, Depthwise, Map, Window};
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul_on;
 #[cfg(target_feature = "relaxed-simd")]
@@ -133,6 +133,17 @@ pub fn convolve(layer: &Dense, input: Map, window: &Window, out_width: usize, ou
         _ if has_pairs() && layer.suits_pairs() => {
             layer.forward_pairs::<Native>(input, window, out_width, out)
         }
+        _ => layer.forward::<Native>(input, window, out_width, out),
+    }
+}
+
+/// [`Depthwise::forward`] on the path that several rows of 8-bit codes take.
+pub fn convolve_each(layer: &Depthwise, input: Map, window: &Window, out_width: usize, out: &mut [u8]) {
+    match CHOICE[1][I8].load(Relaxed) {
+        #[cfg(target_feature = "relaxed-simd")]
+        D32U => layer.forward_bytes::<Native, Unsigned>(input, window, out_width, out),
+        #[cfg(target_feature = "relaxed-simd")]
+        D32S => layer.forward_bytes::<Native, Signed>(input, window, out_width, out),
         _ => layer.forward::<Native>(input, window, out_width, out),
     }
 }
