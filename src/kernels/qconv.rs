@@ -182,6 +182,16 @@ impl Dense {
         &self.codes[strip * STRIP * self.padded_k()..][..STRIP * self.padded_k()]
     }
 
+    /// What is added to the products of a strip's outputs, whatever the row, where an input's code less its zero point
+    /// is what is multiplied and `low`.
+    fn start(&self, strip: usize, low: i32) -> [i32; STRIP] {
+        let zeros = i32::from(self.zeros.weights).wrapping_mul(self.padded_k() as i32);
+        std::array::from_fn(|j| {
+            let j = strip * STRIP + j;
+            self.requantize.bias[j].wrapping_add(low.wrapping_mul(self.sums[j].wrapping_sub(zeros)))
+        })
+    }
+
     /// Convolves `input`; `out` is `[height, width, n padded to 8]` of the output.
     ///
     /// # Panics

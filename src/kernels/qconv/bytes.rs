@@ -44,6 +44,7 @@ impl Dense {
         let rows = if R::UNSIGNED { rows } else { signed::<I>(rows, k, scratch) };
         assert!(rows.n <= MAX_ROWS && rows.a.len() >= (rows.n - 1) * rows.stride + k);
         let zero = i32::from(self.zeros.weights);
+        let low = if R::UNSIGNED { 0 } else { 128 } - i32::from(self.zeros.input);
         // What the zero point of the weights takes from each row, and from rows of a tile that are beyond the last.
         let mut taken = [0; MAX_ROWS + ROWS];
         if zero != 0 {
@@ -55,7 +56,7 @@ impl Dense {
         assert!((rows.first + rows.n) * padded_n <= out.len() && strips.end * STRIP <= padded_n);
         for strip in strips {
             let codes = self.strip(strip).as_ptr();
-            let start = self.start::<R>(strip);
+            let start = self.start(strip, low);
             // SAFETY: rows are within `a` and their outputs within `out` (asserted), these columns of which are this
             // part's alone; the strip holds `quads`; there are 8 of all numbers.
             unsafe {
@@ -79,16 +80,6 @@ impl Dense {
                 }
             }
         }
-    }
-
-    /// What is added to the products of a strip's outputs, whatever the row.
-    fn start<R: Reading>(&self, strip: usize) -> [i32; STRIP] {
-        let low = if R::UNSIGNED { 0 } else { 128 } - i32::from(self.zeros.input);
-        let zeros = i32::from(self.zeros.weights).wrapping_mul(self.padded_k() as i32);
-        std::array::from_fn(|j| {
-            let j = strip * STRIP + j;
-            self.requantize.bias[j].wrapping_add(low.wrapping_mul(self.sums[j].wrapping_sub(zeros)))
-        })
     }
 }
 

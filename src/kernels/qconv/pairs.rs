@@ -92,7 +92,7 @@ impl Dense {
         for strip in strips {
             let codes = &pairs.codes[strip * STRIP * k..][..STRIP * k];
             let rest = &pairs.rest[pairs.of_strip[strip].clone()];
-            let start = self.pairs_start(strip);
+            let start = self.start(strip, -i32::from(self.zeros.input));
             // SAFETY: rows are within `a` and their outputs within `out` (asserted), these columns of which are this
             // part's alone; the strip holds `quads`; there are 8 of all numbers.
             unsafe {
@@ -114,16 +114,6 @@ impl Dense {
                 }
             }
         }
-    }
-
-    /// Biases less what the zero point of the input adds to the products.
-    fn pairs_start(&self, strip: usize) -> [i32; STRIP] {
-        let input = i32::from(self.zeros.input);
-        let zeros = i32::from(self.zeros.weights).wrapping_mul(self.padded_k() as i32);
-        std::array::from_fn(|j| {
-            let j = strip * STRIP + j;
-            self.requantize.bias[j].wrapping_sub(input.wrapping_mul(self.sums[j].wrapping_sub(zeros)))
-        })
     }
 }
 
